@@ -1,0 +1,1 @@
+//! One bench per figure in `SPECIFICATION.md`; run with `cargo bench -p benches`.

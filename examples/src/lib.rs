@@ -1,0 +1,1 @@
+//! Empty: the programs are the `[[example]]` targets beside this folder.
