@@ -1,4 +1,6 @@
 //! A microVM as a library: KVM, a Linux guest, virtio devices, and the same devices over vhost-user.
 
 pub mod devices;
+#[cfg(target_arch = "x86_64")]
+pub mod host_tsc;
 pub mod memory;
