@@ -4,3 +4,5 @@ pub mod devices;
 #[cfg(target_arch = "x86_64")]
 pub mod host_tsc;
 pub mod memory;
+#[cfg(feature = "vhost-user")]
+pub mod vhost_user;
