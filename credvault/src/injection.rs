@@ -1,0 +1,252 @@
+//! How a credential gets into a request: a header of its own, Basic authentication, or in place of the
+//! placeholder that the client sent.
+//!
+//! Must never leave another authentication header beside the one it sets, and never touch a header that
+//! it does not name.
+
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+use crate::encode::{base64_decode, base64_padded};
+use crate::limits::BASIC_VALUE_BYTES_MAX;
+use crate::matching::is_http_token;
+
+/// Headers in which clients send credentials. On a request that gets a credential of ours, the client's
+/// own are removed: a server might prefer a stale key that the client found in a file.
+pub const AUTH_HEADERS: [&str; 8] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-access-token",
+    "private-token",
+    "job-token",
+];
+
+/// How a credential is put into a request. Written in a service table as `authorization: Bearer {}`,
+/// `basic USER`, `replace`, or `replace: HEADER, HEADER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Injection {
+    /// A header, set on every request to the endpoint, with the secret between two fixed texts.
+    Header {
+        /// Lower-case name.
+        name: String,
+        /// Text before the secret, such as `Bearer `.
+        before: String,
+        /// Text after the secret.
+        after: String,
+    },
+    /// `authorization: Basic base64(user:secret)` (RFC 7617), set on every request to the endpoint.
+    Basic {
+        /// User name, without colon.
+        user: String,
+    },
+    /// The secret takes the place of its placeholder, in these headers only; inside Basic too. A request
+    /// without the placeholder is left alone.
+    Replace {
+        /// Lower-case names.
+        headers: Vec<String>,
+    },
+}
+
+/// Why a text does not describe an injection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InjectionError {
+    /// Not one of the forms.
+    #[error(
+        "injection is not understood: write `HEADER: TEXT {{}}`, `basic USER`, `replace` or `replace: HEADER, …`"
+    )]
+    Form,
+    /// Not exactly one place for the secret.
+    #[error("injection needs exactly one `{{}}`, where the secret goes")]
+    Place,
+    /// Not a header name.
+    #[error("injection names a header that is none: use a token such as `authorization`")]
+    HeaderName,
+    /// Framing, routing and hop-by-hop headers decide where a request goes and where it ends.
+    #[error(
+        "injection into this header would change where the request goes or ends: use an authentication header"
+    )]
+    HeaderForbidden,
+    /// A control character in the fixed text or in the user name.
+    #[error("injection has a control character or a colon in its fixed text: remove it")]
+    Text,
+}
+
+impl Injection {
+    /// `authorization: Bearer SECRET`, the most common form.
+    #[must_use]
+    pub fn bearer() -> Self {
+        Self::Header { name: "authorization".to_owned(), before: "Bearer ".to_owned(), after: String::new() }
+    }
+
+    /// Replacement in every header of [`AUTH_HEADERS`].
+    #[must_use]
+    pub fn replace() -> Self {
+        Self::Replace { headers: AUTH_HEADERS.map(str::to_owned).to_vec() }
+    }
+
+    /// Name and value of the header to set; `None` for a replacement.
+    pub(crate) fn header(&self, secret: &[u8]) -> Option<(&str, Zeroizing<Vec<u8>>)> {
+        match self {
+            Self::Header { name, before, after } => {
+                Some((name, joined(&[before.as_bytes(), secret, after.as_bytes()])))
+            }
+            Self::Basic { user } => {
+                let pair = joined(&[user.as_bytes(), b":", secret]);
+                Some(("authorization", joined(&[b"Basic ", &base64_padded(&pair)])))
+            }
+            Self::Replace { .. } => None,
+        }
+    }
+
+    /// The value with every placeholder replaced; `None` if there is none in it.
+    pub(crate) fn replaced(value: &[u8], placeholder: &[u8], secret: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        if let Some(plain) = replace_all(value, placeholder, secret) {
+            return Some(plain);
+        }
+        let (scheme, credentials) = value.split_first_chunk::<6>()?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") || credentials.len() > BASIC_VALUE_BYTES_MAX {
+            return None;
+        }
+        let pair = base64_decode(credentials.trim_ascii())?;
+        let pair = replace_all(&pair, placeholder, secret)?;
+        Some(joined(&[b"Basic ", &base64_padded(&pair)]))
+    }
+}
+
+impl FromStr for Injection {
+    type Err = InjectionError;
+
+    fn from_str(text: &str) -> Result<Self, InjectionError> {
+        if text == "replace" {
+            return Ok(Self::replace());
+        }
+        if let Some(user) = text.strip_prefix("basic ") {
+            let good = !user.is_empty() && !user.contains(':') && is_visible(user);
+            return if good { Ok(Self::Basic { user: user.to_owned() }) } else { Err(InjectionError::Text) };
+        }
+        let (name, rest) = text.split_once(':').ok_or(InjectionError::Form)?;
+        let rest = rest.trim_start_matches(' ');
+        if name == "replace" {
+            let headers =
+                rest.split(',').map(|header| header_name(header.trim())).collect::<Result<_, _>>()?;
+            return Ok(Self::Replace { headers });
+        }
+        let name = header_name(name)?;
+        let (before, after) = rest.split_once("{}").ok_or(InjectionError::Place)?;
+        if after.contains("{}") {
+            return Err(InjectionError::Place);
+        }
+        if !is_visible(before) || !is_visible(after) {
+            return Err(InjectionError::Text);
+        }
+        Ok(Self::Header { name, before: before.to_owned(), after: after.to_owned() })
+    }
+}
+
+/// Headers no credential belongs into (RFC 9110 §7.6.1, RFC 9112 §6).
+const FORBIDDEN_HEADERS: [&str; 11] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+    "expect",
+    "proxy-authorization",
+    "proxy-connection",
+];
+
+fn header_name(text: &str) -> Result<String, InjectionError> {
+    if !is_http_token(text) {
+        return Err(InjectionError::HeaderName);
+    }
+    let name = text.to_ascii_lowercase();
+    if FORBIDDEN_HEADERS.contains(&name.as_str()) { Err(InjectionError::HeaderForbidden) } else { Ok(name) }
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
+/// One buffer of exactly the right size, so that nothing is left behind by growing.
+fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut out = Zeroizing::new(Vec::with_capacity(len));
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out
+}
+
+fn replace_all(text: &[u8], from: &[u8], to: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.windows(from.len().max(1)).position(|window| window == from) {
+        let (before, after) = rest.split_at_checked(at)?;
+        parts.extend([before, to]);
+        rest = after.get(from.len()..)?;
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    parts.push(rest);
+    Some(joined(&parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str, secret: &str) -> (String, String) {
+        let injection: Injection = text.parse().unwrap();
+        let (name, value) = injection.header(secret.as_bytes()).unwrap();
+        (name.to_owned(), String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn headers_are_built_from_their_template() {
+        assert_eq!(set("x-api-key: {}", "K"), ("x-api-key".into(), "K".into()));
+        assert_eq!(set("Authorization: Bearer {}", "K"), ("authorization".into(), "Bearer K".into()));
+        assert_eq!(set("authorization: token={};v=1", "K").1, "token=K;v=1");
+        // RFC 7617 §2.
+        assert_eq!(set("basic Aladdin", "open sesame").1, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    }
+
+    #[test]
+    fn bad_descriptions_are_refused_with_their_reason() {
+        for (text, error) in [
+            ("", InjectionError::Form),
+            ("bearer", InjectionError::Form),
+            ("authorization: Bearer", InjectionError::Place),
+            ("authorization: {} {}", InjectionError::Place),
+            ("x y: {}", InjectionError::HeaderName),
+            ("replace: x-a, ", InjectionError::HeaderName),
+            ("Host: {}", InjectionError::HeaderForbidden),
+            ("replace: content-length", InjectionError::HeaderForbidden),
+            ("authorization: a\r\nb {}", InjectionError::Text),
+            ("basic a:b", InjectionError::Text),
+            ("basic ", InjectionError::Text),
+        ] {
+            assert_eq!(text.parse::<Injection>().unwrap_err(), error, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn replaces_in_the_open_and_inside_basic() {
+        let replaced = |value: &[u8]| Injection::replaced(value, b"sbx-P", b"REAL").map(|v| v.to_vec());
+        assert_eq!(replaced(b"Bearer sbx-P").unwrap(), b"Bearer REAL");
+        assert_eq!(replaced(b"sbx-P,sbx-P;").unwrap(), b"REAL,REAL;");
+        let basic = joined(&[b"bAsIc ", &base64_padded(b"x-access-token:sbx-P")]);
+        let expected = joined(&[b"Basic ", &base64_padded(b"x-access-token:REAL")]);
+        assert_eq!(replaced(&basic).unwrap(), expected.to_vec());
+        assert!(replaced(b"Bearer other").is_none());
+        assert!(replaced(b"Basic !!!").is_none());
+        assert!(replaced(b"").is_none());
+    }
+}

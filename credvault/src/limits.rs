@@ -1,0 +1,42 @@
+//! Every count and size of this crate, unit last. Nothing here is a time: the crate has no clock.
+
+/// Longest name of a credential, in bytes. A name goes into logs, markers and keyring attributes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Shortest secret that can be bound or scrubbed, in bytes. Shorter ones would be found by chance in
+/// ordinary text, and eight characters can be guessed anyway.
+pub const SECRET_BYTES_MIN: usize = 8;
+
+/// Longest secret that can be bound, in bytes. Larger than any token seen (JWTs reach 8 KiB), and small
+/// enough for one header of a server with a 32 KiB head limit.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+
+/// Most credentials in one vault. Keeps the scan tables of one sandbox small.
+pub const BINDINGS_MAX: usize = 256;
+
+/// Least randomness in a placeholder, in bits. Below that a guest could guess another sandbox's.
+pub const PLACEHOLDER_BITS_MIN: usize = 64;
+
+/// Longest placeholder, in bytes.
+pub const PLACEHOLDER_BYTES_MAX: usize = 512;
+
+/// Most bytes asked from the randomness source for one placeholder. A source that returns only bytes
+/// that must be rejected would otherwise loop for ever.
+pub const PLACEHOLDER_RANDOM_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes at the start of a secret's form that decide whether the end of a chunk is held back. Holding
+/// must not depend on more of the secret than this: see `scrub` for the attack that it stops.
+pub const HOLD_PREFIX_BYTES: usize = 4;
+
+/// Longest `Authorization` value that is decoded to look for a placeholder inside Basic, in bytes.
+pub const BASIC_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest service table, in bytes.
+pub const SERVICES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest time one call to the keyring may take, in milliseconds. A daemon that waits for a prompt
+/// nobody sees must not hang the program.
+pub const KEYRING_CALL_MS_MAX: u64 = 10_000;
+
+// A form shorter than the prefix that decides on holding could end inside it.
+const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);

@@ -1,0 +1,210 @@
+//! Scrubbing against a naive second opinion: brute-force search, no tables, no streaming.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MARKER: &[u8] = b"\x01\x02";
+
+fn set(secrets: &[Vec<u8>]) -> Arc<ScrubSet> {
+    let secrets: Vec<Secret> = secrets.iter().cloned().map(Secret::new).collect();
+    ScrubSet::new(secrets.iter().map(|secret| (secret, MARKER)))
+}
+
+fn all_forms(secrets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    secrets.iter().flat_map(|secret| forms::forms(secret)).map(|form| form.to_vec()).collect()
+}
+
+fn stream(set: &Arc<ScrubSet>, chunks: &[&[u8]]) -> (Vec<u8>, u64) {
+    let longest = set.patterns.longest();
+    let mut scrubber = Scrubber::new(Arc::clone(set));
+    let mut out = Vec::new();
+    for chunk in chunks {
+        scrubber.push(chunk, &mut out);
+        assert!(scrubber.held.len() < longest.max(1), "held {} of {longest}", scrubber.held.len());
+    }
+    scrubber.finish(&mut out);
+    assert_eq!(scrubber.held_bytes(), 0);
+    (out, scrubber.redactions())
+}
+
+/// The same job by brute force: mark every byte of every occurrence, put a marker for every group of
+/// occurrences that overlap.
+fn naive(text: &[u8], forms: &[Vec<u8>]) -> Vec<u8> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for start in 0..text.len() {
+        for form in forms {
+            if text[start..].starts_with(form) {
+                match ranges.last_mut() {
+                    Some((_, end)) if start < *end => *end = (*end).max(start + form.len()),
+                    _ => ranges.push((start, start + form.len())),
+                }
+            }
+        }
+    }
+    let (mut out, mut at) = (Vec::new(), 0);
+    for (start, end) in ranges {
+        out.extend_from_slice(&text[at..start]);
+        out.extend_from_slice(MARKER);
+        at = end;
+    }
+    out.extend_from_slice(&text[at..]);
+    out
+}
+
+fn contains_any(text: &[u8], forms: &[Vec<u8>]) -> bool {
+    forms.iter().any(|form| text.windows(form.len()).any(|window| window == &form[..]))
+}
+
+/// Few letters make overlaps, self-overlaps and shared prefixes likely.
+fn secret() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(prop::sample::select(b"ab".to_vec()), 8..14),
+        prop::collection::vec(prop::sample::select(b"sk-_/+=\"\\% .~&A9".to_vec()), 8..40),
+        prop::collection::vec(0x20u8..=0xff, 8..30),
+    ]
+}
+
+/// A text of noise, whole forms, and cut forms, as pieces.
+fn scene() -> impl Strategy<Value = (Vec<Vec<u8>>, Vec<u8>, Vec<usize>)> {
+    let piece = (
+        0u8..4,
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        prop::collection::vec(0x03u8..0x7f, 0..12),
+    );
+    (
+        prop::collection::vec(secret(), 1..4),
+        prop::collection::vec(piece, 0..12),
+        prop::collection::vec(0usize..24, 1..40),
+    )
+        .prop_map(|(secrets, pieces, cuts)| {
+            let forms = all_forms(&secrets);
+            let mut text = Vec::new();
+            for (kind, form, cut, noise) in pieces {
+                let form = form.get(&forms);
+                match kind {
+                    0 => text.extend(noise),
+                    1 => text.extend_from_slice(form),
+                    2 => text.extend_from_slice(&form[..cut.index(form.len())]),
+                    _ => text.extend_from_slice(&form[cut.index(form.len())..]),
+                }
+            }
+            (secrets, text, cuts)
+        })
+}
+
+fn cut<'t>(text: &'t [u8], sizes: &[usize]) -> Vec<&'t [u8]> {
+    let (mut rest, mut chunks) = (text, Vec::new());
+    for size in sizes {
+        let (chunk, after) = rest.split_at((*size).min(rest.len()));
+        chunks.push(chunk);
+        rest = after;
+    }
+    chunks.push(rest);
+    chunks
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_form_survives_any_chunking((secrets, text, cuts) in scene()) {
+        let (set, forms) = (set(&secrets), all_forms(&secrets));
+        let expected = naive(&text, &forms);
+        let (whole, count) = stream(&set, &[&text]);
+        prop_assert_eq!(&whole, &expected);
+        prop_assert!(!contains_any(&whole, &forms));
+        let (cut_up, cut_count) = stream(&set, &cut(&text, &cuts));
+        prop_assert_eq!(&cut_up, &expected);
+        prop_assert_eq!(count, cut_count);
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        prop_assert_eq!(&stream(&set, &bytes).0, &expected);
+        prop_assert_eq!(set.scrub_value(&text).unwrap_or(text), expected);
+    }
+
+    #[test]
+    fn released_ends_cost_at_most_three_bytes((secrets, text, cuts) in scene()) {
+        let (set, forms) = (set(&secrets), all_forms(&secrets));
+        let mut scrubber = Scrubber::new(Arc::clone(&set));
+        let mut out = Vec::new();
+        for chunk in cut(&text, &cuts) {
+            scrubber.push(chunk, &mut out);
+            scrubber.release(&mut out);
+        }
+        scrubber.finish(&mut out);
+        prop_assert!(!contains_any(&out, &forms));
+        // What is not a secret is never lost: the marker-free rest of the exact result is still there.
+        prop_assert!(out.len() >= naive(&text, &forms).len());
+    }
+}
+
+#[test]
+fn complete_events_pass_at_once() {
+    let set = set(&[b"sk-ant-api03-0123456789abcdef".to_vec()]);
+    let mut scrubber = Scrubber::new(set);
+    for event in
+        ["data: {\"t\":\"s\"}\n\n", ": ping\r\n\r\n", "event: sk-ant-\ndata: \"sk-ant-api03-0123\"}\n\n"]
+    {
+        let mut out = Vec::new();
+        scrubber.push(event.as_bytes(), &mut out);
+        assert_eq!(out, event.as_bytes());
+        assert_eq!(scrubber.held_bytes(), 0);
+    }
+}
+
+/// A guest that has its guess echoed must not learn from a late byte whether the guess is right.
+#[test]
+fn holding_does_not_tell_a_right_guess_from_a_wrong_one() {
+    let secret = b"ghp_Rr8Zk2Qm5Xv7Lw3T".to_vec();
+    let set = set(std::slice::from_ref(&secret));
+    for guessed in HOLD_PREFIX_BYTES..secret.len() {
+        let held_after = |guess: &[u8]| {
+            let mut scrubber = Scrubber::new(Arc::clone(&set));
+            scrubber.push(b"you said ", &mut Vec::new());
+            scrubber.push(guess, &mut Vec::new());
+            scrubber.held_bytes()
+        };
+        let right = &secret[..guessed];
+        let mut wrong = right.to_vec();
+        if guessed > HOLD_PREFIX_BYTES {
+            wrong[guessed - 1] = b'0';
+        }
+        assert_eq!(held_after(right), held_after(&wrong), "{guessed}");
+    }
+}
+
+#[test]
+fn a_quiet_stream_gets_its_short_end_and_the_rest_is_still_redacted() {
+    let set = set(&[b"ghp_Rr8Zk2Qm5Xv7Lw3T".to_vec()]);
+    let mut scrubber = Scrubber::new(set);
+    let mut out = Vec::new();
+    scrubber.push(b"login: gh", &mut out);
+    assert_eq!(out, b"login: ");
+    scrubber.release(&mut out);
+    assert_eq!(out, b"login: gh");
+    scrubber.push(b"p_Rr8Zk2Qm5Xv7Lw3T!", &mut out);
+    scrubber.release(&mut out);
+    scrubber.finish(&mut out);
+    assert_eq!(out, b"login: gh\x01\x02!");
+    // Four bytes and more stay held: from there on it may be the secret part.
+    scrubber.push(b"ghp_", &mut out);
+    scrubber.release(&mut out);
+    assert_eq!(scrubber.held_bytes(), 4);
+}
+
+#[test]
+fn a_short_secret_is_not_registered() {
+    let set = set(&[b"1234567".to_vec(), b"12345678".to_vec()]);
+    assert!(set.scrub_value(b"1234567").is_none());
+    assert!(set.scrub_value(b"12345678").is_some());
+}
+
+#[test]
+fn no_secrets_pass_everything_through_unheld() {
+    let set = set(&[]);
+    let mut scrubber = Scrubber::new(set);
+    let mut out = Vec::new();
+    scrubber.push(b"anything", &mut out);
+    assert_eq!((out.as_slice(), scrubber.held_bytes(), scrubber.redactions()), (&b"anything"[..], 0, 0));
+}

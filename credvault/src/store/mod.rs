@@ -1,0 +1,147 @@
+//! Where secrets live when no sandbox runs. One trait; each store says openly which it is.
+//!
+//! Must never fall back: a store that cannot be used is an error that names the remedy, and which store
+//! is in use is for the caller to show ([`Store::describe`]).
+
+mod memory;
+#[cfg(feature = "secret-service")]
+mod secret_service;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "secret-service")]
+pub use secret_service::SecretServiceStore;
+
+use crate::secret::Secret;
+
+/// A place that keeps secrets by name.
+///
+/// Calls may block (D-Bus, disk): do not call from an async task.
+pub trait Store: Send + Sync {
+    /// Which store this is, in words for the user.
+    fn describe(&self) -> String;
+
+    /// Looks whether the store can be read now, without reading a value. Choose a store by this, not by
+    /// whether it could be constructed.
+    ///
+    /// # Errors
+    /// Anything but [`StoreError::Missing`].
+    fn probe(&self) -> Result<(), StoreError> {
+        self.list().map(|_| ())
+    }
+
+    /// The value of a credential.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none of this name.
+    fn get(&self, name: &str) -> Result<Secret, StoreError>;
+
+    /// Stores a value, in place of an older one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the older value is still there then.
+    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError>;
+
+    /// Deletes a value without reading it.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none of this name.
+    fn delete(&self, name: &str) -> Result<(), StoreError>;
+
+    /// Names of all credentials, sorted, without reading a value.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn list(&self) -> Result<Vec<String>, StoreError>;
+}
+
+/// Why a store did not do what it was asked. Each variant has a different remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store is there and locked.
+    #[error("{store} is locked; {}", self.remedy())]
+    Locked {
+        /// Which store.
+        store: String,
+    },
+    /// The store can be read and has no such credential.
+    #[error("{store} has no credential `{name}`; {}", self.remedy())]
+    Missing {
+        /// Which store.
+        store: String,
+        /// The credential.
+        name: String,
+    },
+    /// The store, or the person asked, said no.
+    #[error("{store} refused access; {}", self.remedy())]
+    Denied {
+        /// Which store.
+        store: String,
+    },
+    /// There is no such store on this machine or in this session.
+    #[error("no {store}: {reason}; {}", self.remedy())]
+    NoStore {
+        /// Which store.
+        store: String,
+        /// What is absent.
+        reason: NoStoreReason,
+    },
+    /// The name cannot be one.
+    #[error("not a credential name; {}", self.remedy())]
+    Name,
+    /// The store broke off or answered nonsense.
+    #[error("{store} failed: {detail}; {}", self.remedy())]
+    Failed {
+        /// Which store.
+        store: String,
+        /// What it said; no secret in it.
+        detail: String,
+    },
+}
+
+/// What is absent where a store should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoStoreReason {
+    /// No session bus to ask on.
+    #[error("there is no D-Bus session bus")]
+    NoBus,
+    /// A bus, and nobody on it who keeps secrets.
+    #[error("no keyring program answers on the session bus")]
+    NoService,
+    /// A keyring program without a default keyring.
+    #[error("the keyring has no default collection")]
+    NoCollection,
+}
+
+impl StoreError {
+    /// What the user can do, as a phrase.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => {
+                "unlock the keyring (log in on the desktop, or open your keyring program and unlock it) and try again"
+            }
+            Self::Missing { .. } => "store it first, or check the name in the list of stored names",
+            Self::Denied { .. } => {
+                "answer the keyring's question with yes, or allow this program in the keyring's settings"
+            }
+            Self::NoStore { reason: NoStoreReason::NoBus, .. } => {
+                "run inside a desktop session, or start one with `dbus-run-session`, or name another store"
+            }
+            Self::NoStore { reason: NoStoreReason::NoService, .. } => {
+                "install and start a keyring (gnome-keyring, KWallet, KeePassXC), or name another store"
+            }
+            Self::NoStore { reason: NoStoreReason::NoCollection, .. } => {
+                "create a default keyring in your keyring program, or name another store"
+            }
+            Self::Name => "use 1 to 64 characters of `A-Z a-z 0-9 - _ .`",
+            Self::Failed { .. } => "look at the keyring program's own log and try again",
+        }
+    }
+}
+
+/// Checks a name before a store sees it.
+fn checked_name(name: &str) -> Result<&str, StoreError> {
+    if crate::binding::is_credential_name(name) { Ok(name) } else { Err(StoreError::Name) }
+}

@@ -1,0 +1,175 @@
+//! The user's keyring over D-Bus: the Secret Service API 0.2 of freedesktop.org, as GNOME Keyring, KWallet
+//! and KeePassXC speak it. Values cross the bus encrypted with a session key (Diffie-Hellman and AES).
+//!
+//! Must never unlock, create a collection or prompt on its own, and never take another collection than
+//! the default one: a locked keyring is an answer, not a reason to look elsewhere.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use secret_service::blocking::{Collection, Item, SecretService};
+use secret_service::{EncryptionType, Error};
+
+use super::{NoStoreReason, Store, StoreError, checked_name};
+use crate::limits::KEYRING_CALL_MS_MAX;
+use crate::secret::Secret;
+
+/// The default collection of the user's keyring. Each call connects anew: calls are rare, and a keyring
+/// that was restarted or locked meanwhile is then seen as it is.
+pub struct SecretServiceStore {
+    application: String,
+}
+
+/// Attributes by which items are found. `xdg:schema` is the convention of libsecret.
+const SCHEMA: (&str, &str) = ("xdg:schema", "org.credvault.Credential");
+const APPLICATION: &str = "application";
+const NAME: &str = "credential";
+
+impl SecretServiceStore {
+    /// A store whose entries belong to `application`; entries of other programs are not seen. Nothing is
+    /// connected yet: ask [`Store::probe`].
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] if `application` is not 1 to 64 characters of `A-Z a-z 0-9 - _ .`.
+    pub fn new(application: &str) -> Result<Self, StoreError> {
+        Ok(Self { application: checked_name(application)?.to_owned() })
+    }
+
+    /// Connects, finds the default collection, checks that it is unlocked, and runs `with`.
+    fn open<T>(&self, with: impl FnOnce(&Collection<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let service = self.connect()?;
+        let collection = match service.get_default_collection() {
+            Err(Error::NoResult) => return Err(self.no_store(NoStoreReason::NoCollection)),
+            other => other.map_err(|error| self.failed(error))?,
+        };
+        if collection.is_locked().map_err(|error| self.failed(error))? {
+            return Err(StoreError::Locked { store: self.describe() });
+        }
+        with(&collection)
+    }
+
+    fn connect(&self) -> Result<SecretService<'static>, StoreError> {
+        let bus = zbus::blocking::connection::Builder::session()
+            .and_then(|builder| builder.method_timeout(Duration::from_millis(KEYRING_CALL_MS_MAX)).build())
+            .map_err(|_| self.no_store(NoStoreReason::NoBus))?;
+        SecretService::connect_with_existing(EncryptionType::Dh, bus).map_err(|error| match error {
+            Error::Unavailable => self.no_store(NoStoreReason::NoService),
+            other => self.failed(other),
+        })
+    }
+
+    /// The items of this application; of one credential, if named.
+    fn items<'c>(
+        &self,
+        collection: &'c Collection<'_>,
+        name: Option<&str>,
+    ) -> Result<Vec<Item<'c>>, StoreError> {
+        collection.search_items(self.attributes(name)).map_err(|error| self.failed(error))
+    }
+
+    fn item<'c>(&self, collection: &'c Collection<'_>, name: &str) -> Result<Item<'c>, StoreError> {
+        let missing = || StoreError::Missing { store: self.describe(), name: name.to_owned() };
+        self.items(collection, Some(name))?.into_iter().next().ok_or_else(missing)
+    }
+
+    fn attributes<'a>(&'a self, name: Option<&'a str>) -> HashMap<&'a str, &'a str> {
+        [SCHEMA, (APPLICATION, self.application.as_str())]
+            .into_iter()
+            .chain(name.map(|name| (NAME, name)))
+            .collect()
+    }
+
+    fn no_store(&self, reason: NoStoreReason) -> StoreError {
+        StoreError::NoStore { store: self.describe(), reason }
+    }
+
+    fn failed(&self, error: Error) -> StoreError {
+        let store = self.describe();
+        match error {
+            Error::Locked => StoreError::Locked { store },
+            Error::Prompt => StoreError::Denied { store },
+            Error::Unavailable => self.no_store(NoStoreReason::NoService),
+            Error::Zbus(error) => self.bus_failed(store, error),
+            Error::ZbusFdo(error) => self.fdo_failed(store, error),
+            other => StoreError::Failed { store, detail: other.to_string() },
+        }
+    }
+
+    fn bus_failed(&self, store: String, error: zbus::Error) -> StoreError {
+        match error {
+            zbus::Error::FDO(error) => self.fdo_failed(store, *error),
+            zbus::Error::MethodError(name, detail, _) => self.named_failed(store, &name, detail),
+            other => StoreError::Failed { store, detail: other.to_string() },
+        }
+    }
+
+    fn named_failed(&self, store: String, name: &str, detail: Option<String>) -> StoreError {
+        match name {
+            "org.freedesktop.Secret.Error.IsLocked" => StoreError::Locked { store },
+            "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
+                self.no_store(NoStoreReason::NoService)
+            }
+            "org.freedesktop.DBus.Error.AccessDenied" => StoreError::Denied { store },
+            _ => StoreError::Failed { store, detail: detail.unwrap_or_else(|| name.to_owned()) },
+        }
+    }
+
+    fn fdo_failed(&self, store: String, error: zbus::fdo::Error) -> StoreError {
+        use zbus::fdo::Error as Fdo;
+        match error {
+            Fdo::ServiceUnknown(_) | Fdo::NameHasNoOwner(_) => self.no_store(NoStoreReason::NoService),
+            Fdo::AccessDenied(_) | Fdo::AuthFailed(_) => StoreError::Denied { store },
+            Fdo::ZBus(error) => self.bus_failed(store, error),
+            other => StoreError::Failed { store, detail: other.to_string() },
+        }
+    }
+}
+
+impl Store for SecretServiceStore {
+    fn describe(&self) -> String {
+        format!("keyring (Secret Service, entries of `{}`)", self.application)
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.open(|_| Ok(()))
+    }
+
+    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+        let name = checked_name(name)?;
+        self.open(|collection| {
+            let value = self.item(collection, name)?.get_secret().map_err(|error| self.failed(error))?;
+            Ok(Secret::new(value))
+        })
+    }
+
+    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
+        let name = checked_name(name)?;
+        self.open(|collection| {
+            let (label, replace) = (format!("{name} ({})", self.application), true);
+            // Reason to expose: the keyring's client encrypts it for the bus.
+            let secret = value.expose();
+            collection
+                .create_item(&label, self.attributes(Some(name)), secret, replace, "application/octet-stream")
+                .map_err(|error| self.failed(error))?;
+            Ok(())
+        })
+    }
+
+    fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let name = checked_name(name)?;
+        self.open(|collection| self.item(collection, name)?.delete().map_err(|error| self.failed(error)))
+    }
+
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        self.open(|collection| {
+            let mut names = Vec::new();
+            for item in self.items(collection, None)? {
+                let mut attributes = item.get_attributes().map_err(|error| self.failed(error))?;
+                names.extend(attributes.remove(NAME));
+            }
+            names.sort_unstable();
+            names.dedup();
+            Ok(names)
+        })
+    }
+}

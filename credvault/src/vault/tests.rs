@@ -1,0 +1,256 @@
+//! The vault: what goes out, what is refused, what comes back.
+
+use super::*;
+use crate::encode::base64_padded;
+use crate::services::Services;
+use crate::target::Scheme;
+
+const KEY: &str = "sk-ant-api03-REAL-KEY-0123456789";
+const GIT: &str = "ghp_REALREALREALREALREALREALREALREAL";
+
+fn vault(names: &[(&str, &str)]) -> Vault {
+    let services = Services::builtin().unwrap();
+    let mut builder = Vault::builder();
+    for (name, value) in names {
+        let binding = services.get(name).unwrap().binding.clone();
+        builder.bind(binding, secret(value), &mut crate::os_random).unwrap();
+    }
+    builder.build()
+}
+
+fn secret(value: &str) -> Secret {
+    Secret::new(value.as_bytes().to_vec())
+}
+
+fn both() -> Vault {
+    vault(&[("anthropic", KEY), ("github", GIT)])
+}
+
+fn to<'a>(host: &'a str, path: &'a str) -> Target<'a> {
+    Target { scheme: Scheme::Https, host, port: 443, method: "POST", path }
+}
+
+type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn headers(list: &[(&str, &str)]) -> Headers {
+    list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+}
+
+fn ph(vault: &Vault, name: &str) -> String {
+    vault.placeholder(name).unwrap().to_string()
+}
+
+#[test]
+fn a_bare_request_gets_the_credential() {
+    let vault = both();
+    let mut sent = headers(&[("accept", "*/*")]);
+    let outcome = vault.inject(&to("api.anthropic.com", "/v1/messages?beta=true"), &mut sent).unwrap();
+    assert_eq!(outcome.credential, Some("anthropic"));
+    assert_eq!(sent, headers(&[("accept", "*/*"), ("x-api-key", KEY)]));
+}
+
+#[test]
+fn the_clients_own_auth_headers_are_removed_on_an_injected_host() {
+    let vault = both();
+    let own = ph(&vault, "anthropic");
+    let mut sent =
+        headers(&[("X-Api-Key", &own), ("Authorization", "Bearer stale"), ("x-goog-api-key", "other")]);
+    vault.inject(&to("api.anthropic.com", "/v1/messages"), &mut sent).unwrap();
+    assert_eq!(sent, headers(&[("x-api-key", KEY)]));
+}
+
+#[test]
+fn an_unbound_target_is_left_alone() {
+    let vault = both();
+    let before = headers(&[("authorization", "Bearer the-clients-own")]);
+    for target in [
+        to("example.com", "/"),
+        to("api.anthropic.com.evil.example", "/"),
+        Target { scheme: Scheme::Http, port: 80, ..to("api.anthropic.com", "/") },
+        Target { port: 8443, ..to("api.anthropic.com", "/") },
+    ] {
+        let mut sent = before.clone();
+        assert_eq!(vault.inject(&target, &mut sent).unwrap().credential, None, "{target:?}");
+        assert_eq!(sent, before);
+    }
+}
+
+#[test]
+fn a_placeholder_for_elsewhere_is_refused_in_every_form() {
+    let vault = both();
+    let own = ph(&vault, "anthropic");
+    let basic = |pair: String| format!("Basic {}", String::from_utf8_lossy(&base64_padded(pair.as_bytes())));
+    let elsewhere = |place| InjectError::PlaceholderElsewhere { name: "anthropic".into(), place };
+    for (name, value) in [
+        ("authorization", format!("Bearer {own}")),
+        ("x-note", format!("look: {own}!")),
+        ("authorization", basic(format!("user:{own}"))),
+        ("authorization", basic(format!("{own}:x"))),
+        (own.as_str(), "in a name".into()),
+    ] {
+        let mut sent = headers(&[(name, &value)]);
+        let before = sent.clone();
+        let error = vault.inject(&to("evil.example", "/"), &mut sent).unwrap_err();
+        assert_eq!(error, elsewhere(Place::Header), "{name}: {value}");
+        assert_eq!(sent, before);
+        // Another bound service is elsewhere too.
+        assert!(vault.inject(&to("api.github.com", "/user"), &mut sent).is_err());
+    }
+    let path = format!("/collect?k={own}");
+    let error = vault.inject(&to("evil.example", &path), &mut Headers::new()).unwrap_err();
+    assert_eq!(error, elsewhere(Place::Url));
+    assert!(!error.to_string().contains(&own));
+}
+
+#[test]
+fn a_placeholder_in_the_url_is_refused_at_its_own_service_too() {
+    let vault = both();
+    let path = format!("/v1/x?key={}", ph(&vault, "anthropic"));
+    let error = vault.inject(&to("api.anthropic.com", &path), &mut Headers::new()).unwrap_err();
+    assert_eq!(error, InjectError::PlaceholderInUrl { name: "anthropic".into() });
+    assert_eq!(vault.check_url(&path).unwrap_err(), error);
+    assert!(vault.check_url("/v1/x?key=other").is_ok());
+}
+
+#[test]
+fn git_gets_basic_and_a_web_page_only_what_it_asked_for() {
+    let vault = both();
+    let git = to("github.com", "/o/r.git/info/refs?service=git-upload-pack");
+    let mut sent = Headers::new();
+    assert_eq!(vault.inject(&git, &mut sent).unwrap().credential, Some("github"));
+    let basic = base64_padded(format!("x-access-token:{GIT}").as_bytes());
+    assert_eq!(sent[0].1, [b"Basic ", &basic[..]].concat());
+
+    let page = to("github.com", "/o/r");
+    let mut sent = headers(&[("accept", "text/html")]);
+    assert_eq!(vault.inject(&page, &mut sent).unwrap().credential, None);
+    assert_eq!(sent.len(), 1);
+
+    let mine = base64_padded(format!("me:{}", ph(&vault, "github")).as_bytes()).to_vec();
+    let mut sent = headers(&[
+        ("Authorization", &format!("basic {}", String::from_utf8(mine).unwrap())),
+        ("x-api-key", "stale"),
+    ]);
+    assert_eq!(vault.inject(&page, &mut sent).unwrap().credential, Some("github"));
+    let basic = base64_padded(format!("me:{GIT}").as_bytes());
+    assert_eq!(sent, [(b"Authorization".to_vec(), [b"Basic ", &basic[..]].concat())]);
+}
+
+#[test]
+fn a_placeholder_outside_auth_headers_is_not_replaced() {
+    let vault = both();
+    let own = ph(&vault, "github");
+    let mut sent = headers(&[("user-agent", &own)]);
+    let before = sent.clone();
+    assert_eq!(vault.inject(&to("github.com", "/o/r"), &mut sent).unwrap().credential, None);
+    assert_eq!(sent, before, "the credential must not land in a log of user agents");
+}
+
+#[test]
+fn two_credentials_for_one_host_are_told_apart_by_placeholder_or_rule() {
+    let vault = vault(&[("anthropic", KEY), ("anthropic-oauth", "sk-ant-oat01-REAL-0123456789")]);
+    let api = to("api.anthropic.com", "/v1/messages");
+    let error = vault.inject(&api, &mut Headers::new()).unwrap_err();
+    assert!(matches!(error, InjectError::Ambiguous { .. }), "{error}");
+    let mut sent = headers(&[("authorization", &format!("Bearer {}", ph(&vault, "anthropic-oauth")))]);
+    assert_eq!(vault.inject(&api, &mut sent).unwrap().credential, Some("anthropic-oauth"));
+    assert_eq!(sent, headers(&[("authorization", "Bearer sk-ant-oat01-REAL-0123456789")]));
+    let mut sent = Headers::new();
+    assert_eq!(vault.inject_named("anthropic", &api, &mut sent).unwrap().credential, Some("anthropic"));
+    assert_eq!(sent, headers(&[("x-api-key", KEY)]));
+}
+
+#[test]
+fn a_rule_can_choose_but_not_widen() {
+    let vault = both();
+    let nowhere = to("example.com", "/");
+    assert_eq!(
+        vault.inject_named("anthropic", &nowhere, &mut Headers::new()).unwrap_err(),
+        InjectError::NotBound { name: "anthropic".into() }
+    );
+    assert_eq!(
+        vault.inject_named("openai", &nowhere, &mut Headers::new()).unwrap_err(),
+        InjectError::NoSuchCredential { name: "openai".into() }
+    );
+}
+
+#[test]
+fn the_guest_gets_placeholders_only() {
+    let vault = both();
+    let env: Vec<_> = vault.env().collect();
+    assert_eq!(
+        env.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["ANTHROPIC_API_KEY", "GH_TOKEN", "GITHUB_TOKEN"]
+    );
+    assert!(env.iter().all(|(_, value)| *value != KEY && *value != GIT));
+    assert_eq!(env[1].1, env[2].1);
+    assert_eq!(vault.names().collect::<Vec<_>>(), ["anthropic", "github"]);
+}
+
+#[test]
+fn answers_hold_the_placeholder_in_place_of_the_key() {
+    let vault = both();
+    assert_eq!(vault.scrub_value(b"application/json"), None);
+    assert_eq!(vault.scrub_value(KEY.as_bytes()).unwrap(), ph(&vault, "anthropic").as_bytes());
+    let (mut scrubber, mut out) = (vault.scrubber(), Vec::new());
+    scrubber.push(format!("Authorization: Bearer {GIT}").as_bytes(), &mut out);
+    scrubber.finish(&mut out);
+    assert_eq!(out, format!("Authorization: Bearer {}", ph(&vault, "github")).as_bytes());
+    // Basic, as an echo service would show it.
+    let basic = base64_padded(format!("x-access-token:{GIT}").as_bytes()).to_vec();
+    let scrubbed = vault.scrub_value(&basic).unwrap();
+    assert!(scrubbed.windows(8).all(|piece| !basic[28..60].windows(8).any(|other| other == piece)));
+}
+
+#[test]
+fn secrets_that_would_break_a_header_are_refused_at_insertion() {
+    let bind = |value: Vec<u8>| {
+        let binding = Binding::bearer("key", "a.example").unwrap();
+        let mut builder = Vault::builder();
+        builder
+            .bind(binding, Secret::new(value), &mut crate::os_random)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    for control in [&b"\r\n"[..], b"\n", b"\0", b"\t", b"\x7f"] {
+        let error = bind([b"0123456789", control, b"x: y"].concat()).unwrap_err();
+        assert!(error.contains("control character"), "{error}");
+    }
+    assert!(bind(b"0123456789\n".to_vec()).unwrap_err().contains("newline at the end"));
+    assert!(bind(b" 0123456789".to_vec()).unwrap_err().contains("space"));
+    assert!(bind(vec![b'k'; SECRET_BYTES_MIN - 1]).unwrap_err().contains("shorter"));
+    assert!(bind(vec![b'k'; SECRET_BYTES_MIN]).is_ok());
+    assert!(bind(vec![b'k'; SECRET_BYTES_MAX]).is_ok());
+    assert!(bind(vec![b'k'; SECRET_BYTES_MAX + 1]).unwrap_err().contains("longer"));
+}
+
+#[test]
+fn bindings_that_collide_are_refused() {
+    let services = Services::builtin().unwrap();
+    let github = services.get("github").unwrap().binding.clone();
+    let mut builder = Vault::builder();
+    builder.bind(github.clone(), secret(GIT), &mut crate::os_random).unwrap();
+    let error = |binding| {
+        let mut builder = Vault::builder();
+        builder.bind(github.clone(), secret(GIT), &mut crate::os_random).unwrap();
+        builder.bind(binding, secret(KEY), &mut crate::os_random).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(error(github.clone()), BindError::Twice { .. }));
+    let mut other = Binding { name: "other".into(), ..github.clone() };
+    assert!(matches!(error(other.clone()), BindError::VariableTwice { .. }));
+    other.env = vec!["LD_PRELOAD".into()];
+    assert!(matches!(error(other.clone()), BindError::Variable { .. }));
+    other.name = "a b".into();
+    assert!(matches!(error(other), BindError::Name));
+    let anthropic = services.get("anthropic").unwrap().binding.clone();
+    let mut builder = Vault::builder();
+    let refused = builder.bind(anthropic, secret("sk-ant-api03-"), &mut crate::os_random).map(|_| ());
+    assert!(matches!(refused.unwrap_err(), BindError::Prefix { .. }));
+}
+
+#[test]
+fn a_vault_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Vault>();
+    shared::<Scrubber>();
+}
