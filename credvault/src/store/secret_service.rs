@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secret_service::blocking::{Collection, Item, SecretService};
 use secret_service::{EncryptionType, Error};
+use zbus::blocking::connection::Builder;
 
 use super::{NoStoreReason, Store, StoreError, checked_name};
 use crate::limits::KEYRING_CALL_MS_MAX;
@@ -18,6 +19,8 @@ use crate::secret::Secret;
 /// that was restarted or locked meanwhile is then seen as it is.
 pub struct SecretServiceStore {
     application: String,
+    /// The bus's address; `None` for the session's own.
+    bus: Option<String>,
 }
 
 /// Attributes by which items are found. `xdg:schema` is the convention of libsecret.
@@ -32,7 +35,14 @@ impl SecretServiceStore {
     /// # Errors
     /// [`StoreError::Name`] if `application` is not 1 to 64 characters of `A-Z a-z 0-9 - _ .`.
     pub fn new(application: &str) -> Result<Self, StoreError> {
-        Ok(Self { application: checked_name(application)?.to_owned() })
+        Ok(Self { application: checked_name(application)?.to_owned(), bus: None })
+    }
+
+    /// The same on another bus than the session's own, by its D-Bus address (`unix:path=…`).
+    #[must_use]
+    pub fn on_bus(mut self, address: &str) -> Self {
+        self.bus = Some(address.to_owned());
+        self
     }
 
     /// Connects, finds the default collection, checks that it is unlocked, and runs `with`.
@@ -49,7 +59,11 @@ impl SecretServiceStore {
     }
 
     fn connect(&self) -> Result<SecretService<'static>, StoreError> {
-        let bus = zbus::blocking::connection::Builder::session()
+        let builder = match &self.bus {
+            Some(address) => Builder::address(address.as_str()),
+            None => Builder::session(),
+        };
+        let bus = builder
             .and_then(|builder| builder.method_timeout(Duration::from_millis(KEYRING_CALL_MS_MAX)).build())
             .map_err(|_| self.no_store(NoStoreReason::NoBus))?;
         SecretService::connect_with_existing(EncryptionType::Dh, bus).map_err(|error| match error {
