@@ -1,5 +1,6 @@
-//! Tests of the public API: the shared redaction cases and the real keyring.
+//! Tests of the public API: the shared redaction cases, the real keyring, what is left in memory.
 
 #[cfg(feature = "secret-service")]
 mod keyring;
+mod memory;
 mod redaction;
