@@ -1,1 +1,137 @@
 //! Decides whether a request, a connection or a DNS name is allowed, by which rule and with which credential.
+//!
+//! ```text
+//!   policy.toml ── Ruleset::parse ──▶ Ruleset ─┐
+//!   (text; its own tests are run)              ├─ decide ──▶ Verdict { effect, rule, nearest miss,
+//!   parser of the request ──▶ Facts ───────────┘                       credential, tls }
+//!   (canonical host, port, method, path)
+//! ```
+//!
+//! # From an empty project to a decision
+//!
+//! ```
+//! use policy::{Facts, Ruleset, decide};
+//!
+//! let rules = Ruleset::parse(
+//!     r#"
+//!     version = 1
+//!     [[allow]]
+//!     id = "models"
+//!     host = "api.example.com"
+//!     methods = ["POST"]
+//!     paths = ["/v1/**"]
+//!     credential = "EXAMPLE_KEY"
+//!     "#,
+//!     "policy.toml",
+//! )?;
+//! let facts = Facts::parse("POST https://api.example.com/v1/chat")?;
+//! let verdict = decide(&rules, &facts);
+//! assert!(verdict.is_allowed());
+//! assert_eq!(verdict.credential, Some("EXAMPLE_KEY"));
+//!
+//! let facts = Facts::parse("DELETE https://api.example.com/v1/files")?;
+//! assert_eq!(
+//!     decide(&rules, &facts).explain(&facts).to_string(),
+//!     "denied: DELETE https://api.example.com/v1/files: no rule allows it; \
+//!      nearest is rule \"models\" (policy.toml:3), whose `methods` does not match",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it never does
+//!
+//! * It does no I/O: text and facts come in, a verdict goes out. It reads no clock and no random numbers.
+//! * It does not parse requests. Facts must be canonical; others are denied, never repaired, since what
+//!   was repaired here would not be what is sent.
+//! * It does not allow by default: no constructor yields a rule set that allows what no rule names.
+//! * [`decide`] allocates nothing, and there is no second function that only "explains".
+//!
+//! # The file
+//!
+//! ```toml
+//! version = 1                  # required
+//! mode = "enforce"             # or "audit": refusals are only recorded
+//!
+//! [[allow]]
+//! id = "models"                # shown with every verdict; else allow-1, allow-2…
+//! host = "api.example.com"     # or a list; `*.x` is one label before x, `**.x` one or more, `**` any name
+//! ports = [443]                # or ranges as "8000-8099", or "any"; else 443 (80 for http)
+//! scheme = "https"             # the default; or "http", or a list
+//! methods = ["GET", "POST"]    # else any
+//! paths = ["/v1/**"]           # `*` within a segment, `**` any number of segments; else any
+//! websocket = false            # whether ws/wss are allowed too
+//! tls = "inspect"              # or "opaque": nobody looks inside, so no methods, paths or credential
+//! credential = "EXAMPLE_KEY"   # put into matching requests
+//! reason = "the model's API"   # one line, shown with the verdict
+//!
+//! [[allow]]
+//! host = "db.example.com"
+//! ports = [5432]
+//! tcp = true                   # raw bytes; ports must be written
+//!
+//! [[allow]]
+//! host = "model.test"
+//! ports = [8443]
+//! cidr = "127.0.0.0/8"         # this name may resolve to these special-purpose addresses
+//!
+//! [[deny]]
+//! host = "**.example.com"
+//! methods = ["DELETE"]
+//!
+//! [[test]]                     # a policy whose tests fail does not load
+//! request = "DELETE https://api.example.com/v1/files"
+//! expect = "deny"
+//! rule = "deny-4"
+//! ```
+//!
+//! In a deny rule a key that is left out means *everything*: any port, any scheme, raw bytes too; in an
+//! allow rule it means the narrow default. Deny wins, whatever the order. Deny rules read paths as the
+//! laxest server would: letter case and a slash at the end make no difference, and `/admin/**` includes `/admin`.
+//!
+//! `host` and `cidr`:
+//!
+//! | written | the rule is about |
+//! |---|---|
+//! | `host` | names, resolved to public addresses |
+//! | `cidr` | literal addresses, and special-purpose addresses to which a name resolves that some rule allows |
+//! | both | these names, which may also resolve to these special-purpose addresses; no literal address |
+//!
+//! A deny rule with both denies these names at these addresses.
+//!
+//! Some paths mean different things to different servers: those with `;`, `//`, `%2F`, `%5C`, `%25` or
+//! `%00`. No `paths` of an allow rule matches them (a rule without `paths` does), every `paths` of a deny
+//! rule does. Dot segments, lower-case or needless percent-encoding are not canonical: such facts are
+//! denied.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation
+)]
+
+mod canonical;
+mod compile;
+mod decide;
+mod error;
+mod facts;
+mod index;
+pub mod limits;
+mod load;
+mod pattern;
+mod request;
+mod rule;
+mod ruleset;
+mod verdict;
+
+pub use canonical::Fault;
+pub use decide::{decide, decide_address, decide_public_address};
+pub use error::{Conflict, Location, PolicyError};
+pub use facts::{Facts, Host, Layer, Scheme};
+pub use pattern::PatternError;
+pub use request::RequestError;
+pub use rule::Rule;
+pub use ruleset::{Mode, Ruleset, RulesetBuilder};
+pub use verdict::{Cause, Effect, Explanation, Field, Miss, RuleRef, TlsMode, Verdict};

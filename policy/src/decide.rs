@@ -1,0 +1,181 @@
+//! The one function that decides. Enforcing, checking, testing and explaining all call it; it allocates
+//! nothing, and the order of rules never changes the effect.
+
+use std::net::IpAddr;
+
+use crate::facts::{Facts, Host, Layer, check_ip};
+use crate::rule::{Compiled, Fit};
+use crate::ruleset::Ruleset;
+use crate::verdict::{Cause, Effect, Field, Miss, TlsMode, Verdict};
+
+/// Decides about one attempt.
+///
+/// * Facts that are not canonical are denied, whatever the rules.
+/// * A deny rule all of whose conditions hold denies, whatever else allows. One with conditions on what is
+///   not known yet does not decide now, but makes TLS be inspected so that it can later. Of raw bytes
+///   nothing more will be known: there it denies.
+/// * An allow rule none of whose conditions fails allows. Among several, the one with a credential is
+///   named, then that of the most exact host, then that with the most conditions, then the first.
+/// * Everything else is denied.
+pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
+    let reading = match facts.reading() {
+        Ok(reading) => reading,
+        Err(fault) => return Verdict::refuse(Cause::NotCanonical(fault), rules.generation),
+    };
+    let mut tally = Tally::new(rules, facts);
+    rules.index.for_host(facts.host(), |position| {
+        if let Some(rule) = rules.at(position)
+            && rule.speaks_of(facts.host())
+        {
+            tally.count(position, rule, rule.fit(facts, reading));
+        }
+    });
+    if tally.is_without_opinion()
+        && let Host::Name(name) = facts.host()
+    {
+        rules.index.near_host(name, |position| {
+            if let Some(rule) = rules.at(position) {
+                tally.count(position, rule, Fit::No(Field::Host));
+            }
+        });
+    }
+    tally.verdict()
+}
+
+/// Whether a *special-purpose* address (loopback, private, link-local…) that the host of `facts` resolved
+/// to, or that it is, may be dialled. Allowed only if [`decide`] allows `facts`, and an allow rule with a
+/// `cidr` that holds `ip` matches them too: its `host`, if it has one, and its ports, scheme, methods and
+/// paths. A deny rule with such a `cidr` denies.
+pub fn decide_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
+    address_verdict(rules, facts, ip, Cause::SpecialAddress)
+}
+
+/// The same for any other address: allowed if [`decide`] allows `facts`, unless a deny rule with a `cidr`
+/// that holds `ip` matches. Which addresses are special is the caller's to know.
+pub fn decide_public_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
+    address_verdict(rules, facts, ip, Cause::PublicAddress)
+}
+
+fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherwise: Cause) -> Verdict<'r> {
+    let verdict = decide(rules, facts);
+    let (Effect::Allow, Ok(reading)) = (verdict.effect, facts.reading()) else { return verdict };
+    if let Err(fault) = check_ip(ip) {
+        return Verdict::refuse(Cause::NotCanonical(fault), rules.generation);
+    }
+    // A literal address has been decided by its own networks; any other address is not what was asked for.
+    if let Host::Ip(literal) = facts.host()
+        && literal != ip
+    {
+        return Verdict::refuse(Cause::SpecialAddress, rules.generation);
+    }
+    let mut tally = Tally::new(rules, facts);
+    rules.index.for_address(ip, |position| {
+        let Some(rule) = rules.at(position) else { return };
+        let names_host = rule.hosts.is_empty() || rule.host_exactness(facts.host()).is_some();
+        let fit = if names_host { rule.fit(facts, reading) } else { Fit::No(Field::Host) };
+        tally.count(position, rule, fit);
+    });
+    let about_address = tally.verdict();
+    match (about_address.cause, about_address.effect, otherwise) {
+        // The rule that allows the request keeps its say on credential and TLS.
+        (Cause::Rule, Effect::Allow, _) => Verdict { rule: about_address.rule, ..verdict },
+        (Cause::Rule, Effect::Deny, _) => about_address,
+        (_, _, Cause::PublicAddress) => Verdict { cause: Cause::PublicAddress, ..verdict },
+        _ => {
+            let nearest = verdict.rule.map(|rule| Miss { rule, field: Field::Address });
+            let nearest_miss = about_address.nearest_miss.or(nearest);
+            Verdict { nearest_miss, ..Verdict::refuse(Cause::SpecialAddress, rules.generation) }
+        }
+    }
+}
+
+impl Ruleset {
+    fn at(&self, position: u32) -> Option<&Compiled> {
+        usize::try_from(position).ok().and_then(|position| self.rules.get(position))
+    }
+}
+
+impl Compiled {
+    /// Whether the rule is about the host itself: one with host *and* networks is not about addresses
+    /// as such, and a deny of that kind is about the pair, which is not known before the name is resolved.
+    fn speaks_of(&self, host: Host<'_>) -> bool {
+        match host {
+            Host::Name(_) => self.effect == Effect::Allow || self.cidrs.is_empty(),
+            Host::Ip(_) => self.hosts.is_empty(),
+        }
+    }
+}
+
+/// How good a claim a rule has to be the one that is named. Compared field by field.
+type Claim = (bool, u16, u8, std::cmp::Reverse<u32>);
+
+/// What the rules looked at so far amount to.
+struct Tally<'r, 'f> {
+    rules: &'r Ruleset,
+    facts: &'f Facts<'f>,
+    deny: Option<(Claim, &'r Compiled)>,
+    /// With whether all of its conditions are known to hold.
+    allow: Option<(Claim, &'r Compiled, bool)>,
+    miss: Option<(Field, std::cmp::Reverse<u32>, &'r Compiled)>,
+    must_inspect: bool,
+}
+
+impl<'r, 'f> Tally<'r, 'f> {
+    fn new(rules: &'r Ruleset, facts: &'f Facts<'f>) -> Self {
+        Self { rules, facts, deny: None, allow: None, miss: None, must_inspect: false }
+    }
+
+    fn count(&mut self, position: u32, rule: &'r Compiled, fit: Fit) {
+        match (rule.effect, fit) {
+            (Effect::Deny, Fit::Yes) => {
+                let claim = self.claim(position, rule);
+                if self.deny.is_none_or(|(best, _)| claim > best) {
+                    self.deny = Some((claim, rule));
+                }
+            }
+            (Effect::Deny, Fit::Perhaps) => self.must_inspect = true,
+            (Effect::Deny, Fit::No(_)) => {}
+            (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
+                self.must_inspect |= rule.tls == TlsMode::Inspect;
+                let claim = self.claim(position, rule);
+                if self.allow.is_none_or(|(best, ..)| claim > best) {
+                    self.allow = Some((claim, rule, fit == Fit::Yes));
+                }
+            }
+            (Effect::Allow, Fit::No(field)) => {
+                let near = (field, std::cmp::Reverse(position));
+                if self.miss.is_none_or(|(best_field, best_at, _)| near > (best_field, best_at)) {
+                    self.miss = Some((near.0, near.1, rule));
+                }
+            }
+        }
+    }
+
+    fn claim(&self, position: u32, rule: &Compiled) -> Claim {
+        let exactness = rule.host_exactness(self.facts.host()).unwrap_or(0);
+        (rule.credential.is_some(), exactness, rule.condition_count(), std::cmp::Reverse(position))
+    }
+
+    fn is_without_opinion(&self) -> bool {
+        self.deny.is_none() && self.allow.is_none() && self.miss.is_none()
+    }
+
+    fn verdict(&self) -> Verdict<'r> {
+        let refusal = |cause| Verdict::refuse(cause, self.rules.generation);
+        if let Some((_, rule)) = self.deny {
+            return Verdict { rule: Some(rule.reference()), ..refusal(Cause::Rule) };
+        }
+        let Some((_, rule, complete)) = self.allow else {
+            let nearest_miss = self.miss.map(|(field, _, rule)| Miss { rule: rule.reference(), field });
+            return Verdict { nearest_miss, ..refusal(Cause::NoRule) };
+        };
+        let complete = complete && self.facts.layer() == Layer::Http;
+        Verdict {
+            effect: Effect::Allow,
+            rule: Some(rule.reference()),
+            credential: rule.credential.as_deref().filter(|_| complete),
+            tls: if self.must_inspect { TlsMode::Inspect } else { TlsMode::Opaque },
+            ..refusal(Cause::Rule)
+        }
+    }
+}

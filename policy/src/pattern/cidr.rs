@@ -1,0 +1,98 @@
+//! Networks. IPv4 and IPv6 never match each other: facts unwrap IPv4 inside IPv6 beforehand.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::PatternError;
+
+/// A network, with all bits beyond its length clear: equal networks are equal values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Cidr {
+    base: IpAddr,
+    length: u8,
+}
+
+impl Cidr {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
+        let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+        let base: IpAddr = address.parse().map_err(|_| PatternError::Cidr)?;
+        if base.to_canonical() != base {
+            return Err(PatternError::CidrMapped);
+        }
+        let full = if base.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => full,
+            // Plain digits: the standard parser would also take a sign.
+            Some(digits) if digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|length| *length <= full).ok_or(PatternError::Cidr)?
+            }
+            Some(_) => return Err(PatternError::Cidr),
+        };
+        let network = Self::around(base, length);
+        if network.base == base { Ok(network) } else { Err(PatternError::CidrHostBits) }
+    }
+
+    /// The network of `length` bits that holds `ip`; lengths beyond the family's mean the address itself.
+    pub(crate) fn around(ip: IpAddr, length: u8) -> Self {
+        let base = match ip {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32u32.saturating_sub(length.into())).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128u32.saturating_sub(length.into())).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+            }
+        };
+        Self { base, length }
+    }
+
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == self.base.is_ipv4() && Self::around(ip, self.length).base == self.base
+    }
+
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
+    /// Bits.
+    pub(crate) fn length(&self) -> u8 {
+        self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        let check = |net: &str, ip: &str| Cidr::parse(net).unwrap().contains(ip.parse().unwrap());
+        assert!(check("10.0.0.0/8", "10.255.0.1") && !check("10.0.0.0/8", "11.0.0.0"));
+        assert!(check("127.0.0.1", "127.0.0.1") && !check("127.0.0.1", "127.0.0.2"));
+        assert!(check("0.0.0.0/0", "203.0.113.9") && !check("0.0.0.0/0", "2001:db8::1"));
+        assert!(check("fd00::/8", "fdff::1") && !check("fd00::/8", "fe80::1"));
+        assert!(check("::/0", "2001:db8::1") && !check("::/0", "10.0.0.1"));
+        assert!(check("::1", "::1") && !check("::1", "::2"));
+    }
+
+    #[test]
+    fn what_is_not_a_network() {
+        use PatternError::{Cidr as Bad, CidrHostBits, CidrMapped};
+        for (text, error) in [
+            ("", Bad),
+            ("10.0.0.0/33", Bad),
+            ("10.0.0.0/+8", Bad),
+            ("10.0.0.0/", Bad),
+            ("10.0.0/8", Bad),
+            ("010.0.0.0/8", Bad),
+            ("example.com", Bad),
+            ("::/129", Bad),
+            ("fe80::1%eth0", Bad),
+            ("10.0.0.1/8", CidrHostBits),
+            ("fd00::1/8", CidrHostBits),
+            ("::ffff:10.0.0.0/104", CidrMapped),
+        ] {
+            assert_eq!(Cidr::parse(text), Err(error), "{text}");
+        }
+    }
+}
