@@ -1,0 +1,164 @@
+//! DNS messages (RFC 1035), query bytes to answer bytes. Pure: who decides and resolves is not known here.
+//!
+//! An answer is written from the name and type that were understood, never copied from the query's bytes;
+//! only the name's spelling is kept, since resolvers compare its case (0x20).
+
+use std::net::IpAddr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::authority::{Host, HostName};
+
+/// RFC 8914 §4.16: blocked by the operator's policy.
+const EDE_BLOCKED: u16 = 15;
+/// RFC 8914 §2: the option code.
+const EDE_OPTION: u16 = 15;
+/// What we say we can take, in bytes; answers are far smaller.
+const EDNS_PAYLOAD_BYTES: u16 = 1232;
+
+/// What a query is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// A or AAAA of this name.
+    Addresses(HostName),
+    /// HTTPS or SVCB: answered as "no such record", so that clients use A and AAAA and no ECH.
+    Nothing(HostName),
+    /// Any other type; the name, if it is a host name at all.
+    Type(Option<HostName>),
+    /// Not one question of class IN, or a name that is no host name.
+    Malformed,
+}
+
+/// One query.
+#[derive(Debug, Clone)]
+pub struct Query {
+    message: Message,
+    asked: Asked,
+}
+
+impl Query {
+    /// Reads a query; `None` for what is not a DNS query at all.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let message = Message::from_vec(bytes).ok()?;
+        if message.metadata.message_type != MessageType::Query {
+            return None;
+        }
+        let asked = understand(&message);
+        Some(Self { message, asked })
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// The record type as text (`A`, `TXT`, …).
+    #[must_use]
+    pub fn record_type(&self) -> String {
+        self.message.queries.first().map_or_else(String::new, |query| query.query_type().to_string())
+    }
+
+    /// The addresses of the family that was asked for; with none, "no such record".
+    #[must_use]
+    pub fn answer(&self, addresses: &[IpAddr], ttl_s: u32) -> Option<Vec<u8>> {
+        let mut response = self.response(ResponseCode::NoError);
+        let query = self.message.queries.first()?;
+        for address in addresses {
+            let data = match (query.query_type(), address) {
+                (RecordType::A, IpAddr::V4(ip)) => RData::A((*ip).into()),
+                (RecordType::AAAA, IpAddr::V6(ip)) => RData::AAAA((*ip).into()),
+                _ => continue,
+            };
+            response.add_answer(Record::from_rdata(query.name().clone(), ttl_s, data));
+        }
+        response.to_vec().ok()
+    }
+
+    /// NXDOMAIN with EDE 15 (Blocked): stub resolvers give up at once, where REFUSED or SERVFAIL makes some
+    /// ask another server. The extra text goes only to clients that speak EDNS (RFC 6891 §7).
+    #[must_use]
+    pub fn blocked(&self, extra_text: &str) -> Option<Vec<u8>> {
+        let mut response = self.response(ResponseCode::NXDomain);
+        if let Some(edns) = &mut response.edns {
+            let mut option = EDE_BLOCKED.to_be_bytes().to_vec();
+            option.extend_from_slice(extra_text.as_bytes());
+            edns.options_mut().insert(EdnsOption::Unknown(EDE_OPTION, option));
+        }
+        response.to_vec().ok()
+    }
+
+    /// NXDOMAIN, since there is no such name.
+    #[must_use]
+    pub fn no_such_name(&self) -> Option<Vec<u8>> {
+        self.response(ResponseCode::NXDomain).to_vec().ok()
+    }
+
+    /// SERVFAIL: allowed, but the resolver failed.
+    #[must_use]
+    pub fn server_failure(&self) -> Option<Vec<u8>> {
+        self.response(ResponseCode::ServFail).to_vec().ok()
+    }
+
+    /// FORMERR or NOTIMP.
+    #[must_use]
+    pub fn format_error(&self) -> Option<Vec<u8>> {
+        let code = if self.message.metadata.op_code == OpCode::Query {
+            ResponseCode::FormErr
+        } else {
+            ResponseCode::NotImp
+        };
+        self.response(code).to_vec().ok()
+    }
+
+    fn response(&self, code: ResponseCode) -> Message {
+        let asked = &self.message.metadata;
+        let mut response = Message::response(asked.id, asked.op_code);
+        response.metadata.recursion_desired = asked.recursion_desired;
+        response.metadata.recursion_available = true;
+        response.metadata.response_code = code;
+        if let [query] = self.message.queries.as_slice() {
+            response.add_query(query.clone());
+        }
+        if self.message.edns.is_some() {
+            let mut edns = Edns::new();
+            edns.set_max_payload(EDNS_PAYLOAD_BYTES);
+            response.set_edns(edns);
+        }
+        response
+    }
+}
+
+fn understand(message: &Message) -> Asked {
+    let [query] = message.queries.as_slice() else { return Asked::Malformed };
+    if message.metadata.op_code != OpCode::Query || query.query_class() != DNSClass::IN {
+        return Asked::Malformed;
+    }
+    let name = host_name(query.name());
+    match (query.query_type(), name) {
+        (RecordType::A | RecordType::AAAA, Some(name)) => Asked::Addresses(name),
+        (RecordType::HTTPS | RecordType::SVCB, Some(name)) => Asked::Nothing(name),
+        (_, name) => Asked::Type(name),
+    }
+}
+
+/// `None` for labels with dots, control bytes or anything else that no host name has.
+fn host_name(name: &Name) -> Option<HostName> {
+    let mut text = String::new();
+    for label in name.iter() {
+        if !label.iter().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_')) {
+            return None;
+        }
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(std::str::from_utf8(label).ok()?);
+    }
+    match Host::parse(&text) {
+        Ok(Host::Name(name)) => Some(name),
+        _ => None,
+    }
+}

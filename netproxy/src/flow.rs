@@ -1,0 +1,307 @@
+//! From a well-formed head to facts that can be judged, or to a refusal. Pure: the shell asks, dials and
+//! forwards, but what a request *is* gets decided here, the same for every front door.
+
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderValue, header};
+
+use crate::audit::Layer;
+use crate::authority::{Authority, Host};
+use crate::hooks::{RequestFacts, Scheme};
+use crate::refuse::{Kind, Refusal, Subject};
+use crate::wire::head::Head;
+use crate::wire::target::Target;
+
+/// Where a request was read.
+#[derive(Debug, Clone, Copy)]
+pub enum Door<'a> {
+    /// On a plain connection to the proxy: the target must be an absolute `http://` URL.
+    Plain,
+    /// Inside an intercepted connection to this authority: target and Host must agree with it.
+    Inside(&'a Authority),
+}
+
+/// A request that can be read in one way only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// How it goes out.
+    pub scheme: Scheme,
+    /// Where to.
+    pub authority: Authority,
+    /// The method.
+    pub method: String,
+    /// Target without its authority.
+    pub target: Target,
+}
+
+impl Request {
+    /// As the hooks see it.
+    #[must_use]
+    pub fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            scheme: self.scheme,
+            authority: &self.authority,
+            method: &self.method,
+            path: self.target.path.as_str(),
+            query: self.target.query.as_deref(),
+        }
+    }
+
+    /// As answers and audit records name it.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject {
+            scheme: Some(self.scheme),
+            method: Some(self.method.clone()),
+            path: Some(self.target.path.as_str().to_owned()),
+            ..subject_of(&self.authority)
+        }
+    }
+}
+
+/// Host and port of an authority as a subject.
+#[must_use]
+pub fn subject_of(authority: &Authority) -> Subject {
+    Subject { host: Some(authority.host().to_string()), port: Some(authority.port()), ..Subject::default() }
+}
+
+/// What little is known of a request that was not understood.
+fn subject_at(door: Door<'_>, method: &str) -> Subject {
+    let method = Some(method.to_owned());
+    match door {
+        Door::Plain => Subject { scheme: Some(Scheme::Http), method, ..Subject::default() },
+        Door::Inside(authority) => Subject { scheme: Some(Scheme::Https), method, ..subject_of(authority) },
+    }
+}
+
+/// Understands one request: `target` and `host` are what the head says.
+///
+/// # Errors
+/// The refusal to answer with: malformed (400) or mismatch (421).
+pub fn understand(
+    door: Door<'_>,
+    method: &str,
+    target: &str,
+    host: Option<&str>,
+) -> Result<Request, Box<Refusal>> {
+    let refuse = |kind, detail: String| {
+        Box::new(Refusal::new(kind, Layer::Http, detail).about(subject_at(door, method)))
+    };
+    let target = Target::parse(target).map_err(|error| refuse(Kind::Malformed, error.to_string()))?;
+    let (scheme, authority) = match (door, &target.absolute) {
+        (Door::Plain, Some((Scheme::Http, authority))) => (Scheme::Http, authority.clone()),
+        (Door::Plain, Some((Scheme::Https, _))) => {
+            return Err(refuse(Kind::Malformed, "https through this proxy needs CONNECT".to_owned()));
+        }
+        (Door::Plain, None) => {
+            let detail =
+                "this is a proxy: the request target must be an absolute http:// URL, or use CONNECT";
+            return Err(refuse(Kind::Malformed, detail.to_owned()));
+        }
+        (Door::Inside(inside), None) => (Scheme::Https, inside.clone()),
+        (Door::Inside(inside), Some((Scheme::Https, authority))) if inside == authority => {
+            (Scheme::Https, inside.clone())
+        }
+        (Door::Inside(_), Some(_)) => {
+            return Err(refuse(
+                Kind::AuthorityMismatch,
+                "the URL names another place than CONNECT".to_owned(),
+            ));
+        }
+    };
+    if let Some(host) = host {
+        let named = Authority::parse(host, Some(scheme.default_port()))
+            .map_err(|error| refuse(Kind::Malformed, format!("the Host field: {error}")))?;
+        if named != authority {
+            let detail = format!("the Host field names {named}, the connection is to {authority}");
+            return Err(refuse(Kind::AuthorityMismatch, detail));
+        }
+    }
+    Ok(Request { scheme, authority, method: method.to_owned(), target })
+}
+
+/// Understands the head of a `CONNECT`: the authority to connect to.
+///
+/// # Errors
+/// Malformed (400) or mismatch (421).
+pub fn understand_connect(head: &Head<'_>) -> Result<Authority, Box<Refusal>> {
+    let refuse = |kind, detail: String| {
+        let subject = Subject { method: Some("CONNECT".to_owned()), ..Subject::default() };
+        Box::new(Refusal::new(kind, Layer::Connect, detail).about(subject))
+    };
+    let authority = Authority::parse(head.target, None)
+        .map_err(|error| refuse(Kind::Malformed, format!("the CONNECT target: {error}")))?;
+    if let Some(host) = head.host {
+        let named = Authority::parse(host, Some(authority.port()))
+            .map_err(|error| refuse(Kind::Malformed, format!("the Host field: {error}")))?;
+        // Tools that leave the port out of Host mean the target's; one that writes 443 means 443.
+        if named != authority {
+            let detail = format!("the Host field names {named}, CONNECT names {authority}");
+            return Err(refuse(Kind::AuthorityMismatch, detail).into_about(&authority));
+        }
+    }
+    Ok(authority)
+}
+
+trait IntoAbout {
+    fn into_about(self, authority: &Authority) -> Self;
+}
+
+impl IntoAbout for Box<Refusal> {
+    fn into_about(mut self, authority: &Authority) -> Self {
+        self.subject = Subject { method: self.subject.method.take(), ..subject_of(authority) };
+        self
+    }
+}
+
+/// Whether the server name of a `ClientHello` agrees with the `CONNECT` target. An address has none (RFC
+/// 6066 §3); a name may be left out only where the certificate, and so the client, settles it.
+///
+/// # Errors
+/// Mismatch (421), with the reason.
+pub fn check_server_name(
+    authority: &Authority,
+    server_name: Option<&str>,
+    required: bool,
+) -> Result<(), Box<Refusal>> {
+    let mismatch = |detail: String| {
+        let subject = Subject { scheme: Some(Scheme::Https), ..subject_of(authority) };
+        Err(Box::new(Refusal::new(Kind::AuthorityMismatch, Layer::Tls, detail).about(subject)))
+    };
+    match (server_name, authority.host()) {
+        (None, Host::Name(_)) if required => mismatch("the TLS handshake names no server".to_owned()),
+        (None, _) => Ok(()),
+        (Some(name), host) => match Host::parse(name) {
+            Ok(named) if named == *host => Ok(()),
+            Ok(named) => mismatch(format!("the TLS handshake names {named}, CONNECT names {authority}")),
+            Err(_) => mismatch("the TLS handshake names something that is not a host".to_owned()),
+        },
+    }
+}
+
+/// Removes hop-by-hop fields: those of RFC 9110 §7.6.1, those `Connection` lists, and our own.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    const FIXED: [HeaderName; 10] = [
+        CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("http2-settings"),
+    ];
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|option| option.trim().parse().ok())
+        .collect();
+    for name in listed.iter().chain(&FIXED) {
+        headers.remove(name);
+    }
+}
+
+/// Fields of a request whose answer will be searched for secrets: no encoding that hides them, no ranges
+/// that deliver them in halves.
+pub fn make_redactable(headers: &mut HeaderMap) {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.remove(RANGE);
+    headers.remove(IF_RANGE);
+}
+
+/// Whether a response can be searched as it comes.
+#[must_use]
+pub fn is_redactable(headers: &HeaderMap) -> bool {
+    let plain = |name: HeaderName| {
+        headers.get_all(name).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    };
+    let chunked_only =
+        headers.get_all(TRANSFER_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    plain(header::CONTENT_ENCODING) && chunked_only && !headers.contains_key(header::CONTENT_RANGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inside() -> Authority {
+        Authority::parse("api.example:443", None).unwrap()
+    }
+
+    #[test]
+    fn host_must_agree_with_connect() {
+        let authority = inside();
+        let door = Door::Inside(&authority);
+        for (target, host, kind) in [
+            ("/v1", Some("api.example"), None),
+            ("/v1", Some("API.example.:443"), None),
+            ("https://api.example/v1", Some("api.example"), None),
+            ("/v1", Some("api.example:8443"), Some(Kind::AuthorityMismatch)),
+            ("/v1", Some("other.example"), Some(Kind::AuthorityMismatch)),
+            ("http://api.example/v1", Some("api.example"), Some(Kind::AuthorityMismatch)),
+            ("https://other.example/v1", Some("api.example"), Some(Kind::AuthorityMismatch)),
+            ("/v1", Some("a@api.example"), Some(Kind::Malformed)),
+            ("*", Some("api.example"), Some(Kind::Malformed)),
+            ("/../v1", Some("api.example"), Some(Kind::Malformed)),
+        ] {
+            let got = understand(door, "GET", target, host).err().map(|refusal| refusal.kind);
+            assert_eq!(got, kind, "{target} {host:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_request_needs_an_absolute_http_url_that_agrees_with_host() {
+        for (target, host, kind) in [
+            ("http://a.example/x?y", Some("a.example"), None),
+            ("http://a.example:80", Some("a.example"), None),
+            ("HTTP://A.example:8080/", Some("a.example:8080"), None),
+            ("http://a.example:8080/", Some("a.example"), Some(Kind::AuthorityMismatch)),
+            ("http://a.example/", Some("b.example"), Some(Kind::AuthorityMismatch)),
+            ("https://a.example/", Some("a.example"), Some(Kind::Malformed)),
+            ("/x", Some("a.example"), Some(Kind::Malformed)),
+            ("ftp://a.example/", Some("a.example"), Some(Kind::Malformed)),
+            ("http://u:p@a.example/", Some("a.example"), Some(Kind::Malformed)),
+        ] {
+            let got = understand(Door::Plain, "GET", target, host).err().map(|refusal| refusal.kind);
+            assert_eq!(got, kind, "{target} {host:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_name_must_agree_with_connect() {
+        let name = inside();
+        let address = Authority::parse("192.0.2.1:443", None).unwrap();
+        for (authority, server_name, required, agrees) in [
+            (&name, Some("api.example"), true, true),
+            (&name, Some("API.EXAMPLE"), true, true),
+            (&name, Some("other.example"), true, false),
+            (&name, Some("api.example\0.evil"), true, false),
+            (&name, None, true, false),
+            (&name, None, false, true),
+            (&address, None, true, true),
+            (&address, Some("api.example"), true, false),
+        ] {
+            let got = check_server_name(authority, server_name, required).is_ok();
+            assert_eq!(got, agrees, "{authority} {server_name:?} {required}");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_others_stay() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Drop"), ("x-drop", "1"), ("te", "trailers"), ("x-keep", "1")]
+        {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-keep"]);
+    }
+}

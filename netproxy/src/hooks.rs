@@ -1,0 +1,430 @@
+//! What the embedder decides, each a small trait with a safe do-nothing: [`Authorize`] ([`DenyAll`]),
+//! [`Inject`] ([`InjectNothing`]), [`Redact`] ([`RedactNothing`]), [`Audit`] ([`AuditNothing`]) and
+//! [`Resolve`] ([`ResolveNothing`], [`StaticResolve`]). They are called per request, never per byte.
+//!
+//! A hook sees only values that were parsed and made canonical; it is never handed raw bytes of a head.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use crate::audit::Record;
+use crate::authority::{Authority, Host, HostName};
+use crate::id::DecisionId;
+
+/// The future that an asynchronous hook returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How a request reaches its upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// 80 or 443.
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// What happens to the TLS of an allowed connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// Terminated with the sandbox's authority; every request inside is decided anew.
+    #[default]
+    Inspect,
+    /// Passed through unread, after the `ClientHello` named the same host.
+    Opaque,
+}
+
+/// An allowed connection or request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Allow {
+    /// The rule that allows it.
+    pub rule: Arc<str>,
+    /// The name of the credential that the rule attaches, if any. A name, never a value.
+    pub credential: Option<Arc<str>>,
+    /// Only read for a connection.
+    pub tls: TlsMode,
+}
+
+impl Allow {
+    /// Allowed by `rule`, without a credential, TLS inspected.
+    #[must_use]
+    pub fn by(rule: impl Into<Arc<str>>) -> Self {
+        Self { rule: rule.into(), credential: None, tls: TlsMode::Inspect }
+    }
+
+    /// With the credential of this name.
+    #[must_use]
+    pub fn with_credential(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.credential = Some(name.into());
+        self
+    }
+
+    /// With TLS handled this way.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsMode) -> Self {
+        self.tls = tls;
+        self
+    }
+}
+
+/// A refused connection, request or name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deny {
+    /// The rule that denies it; `None` if no rule allows it.
+    pub rule: Option<Arc<str>>,
+    /// One sentence for the client.
+    pub reason: String,
+    /// What to do about it, for the client; a general hint stands in for `None`.
+    pub hint: Option<String>,
+}
+
+impl Deny {
+    /// No rule allows it.
+    #[must_use]
+    pub fn unmatched(reason: impl Into<String>) -> Self {
+        Self { rule: None, reason: reason.into(), hint: None }
+    }
+
+    /// `rule` denies it.
+    #[must_use]
+    pub fn by(rule: impl Into<Arc<str>>, reason: impl Into<String>) -> Self {
+        Self { rule: Some(rule.into()), reason: reason.into(), hint: None }
+    }
+
+    /// With a hint for the client.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The answer of [`Authorize`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Allow(Allow),
+    /// Refuse.
+    Deny(Deny),
+}
+
+impl From<Allow> for Verdict {
+    fn from(allow: Allow) -> Self {
+        Self::Allow(allow)
+    }
+}
+
+impl From<Deny> for Verdict {
+    fn from(deny: Deny) -> Self {
+        Self::Deny(deny)
+    }
+}
+
+/// A `CONNECT`, before anything inside it is known.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ConnectFacts<'a> {
+    /// Where to.
+    pub authority: &'a Authority,
+}
+
+/// One request, in the form in which it will be sent.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RequestFacts<'a> {
+    /// How it goes out.
+    pub scheme: Scheme,
+    /// Where to.
+    pub authority: &'a Authority,
+    /// The method, case kept.
+    pub method: &'a str,
+    /// The path in canonical form (see [`crate::wire::path`]); starts with `/`.
+    pub path: &'a str,
+    /// The query without its `?`, as sent.
+    pub query: Option<&'a str>,
+}
+
+/// One special-purpose address that a name or literal leads to.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct AddressFacts<'a> {
+    /// What was asked for.
+    pub host: &'a Host,
+    /// `None` for a DNS answer.
+    pub port: Option<u16>,
+    /// Canonical: IPv4 inside IPv6 is unwrapped.
+    pub address: IpAddr,
+}
+
+/// Decides. Called before any name is resolved and any address dialled.
+pub trait Authorize: Send + Sync {
+    /// May a connection to this authority be opened? Each request inside is asked again, if inspected.
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict;
+    /// May this request be sent?
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict;
+    /// May this name be resolved for the guest?
+    fn dns_name(&self, name: &HostName) -> Verdict;
+    /// May this loopback, private or otherwise special address be dialled? No, unless a rule says so.
+    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
+        let _ = facts;
+        false
+    }
+}
+
+/// The floor: refuses everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DenyAll;
+
+impl DenyAll {
+    fn verdict() -> Verdict {
+        Deny::unmatched("no policy is loaded, so nothing is allowed").into()
+    }
+}
+
+impl Authorize for DenyAll {
+    fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
+        Self::verdict()
+    }
+    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
+        Self::verdict()
+    }
+    fn dns_name(&self, _: &HostName) -> Verdict {
+        Self::verdict()
+    }
+}
+
+/// A request that was allowed: what the later hooks see.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Decided<'a> {
+    /// The request, as it was judged.
+    pub request: RequestFacts<'a>,
+    /// The verdict.
+    pub allow: &'a Allow,
+    /// The id of the decision.
+    pub decision_id: &'a DecisionId,
+}
+
+/// The parts of a decided request that [`Inject`] may change. Host, framing and connection headers are
+/// written by the proxy afterwards; the path is what was judged and cannot change.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RequestHead {
+    /// End-to-end headers.
+    pub headers: HeaderMap,
+    /// The query without its `?`.
+    pub query: Option<String>,
+}
+
+/// What [`Inject`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Injected {
+    /// The name of the credential that was put in, for the audit record.
+    pub credential: Option<Arc<str>>,
+}
+
+impl Injected {
+    /// This credential was put in.
+    #[must_use]
+    pub fn credential(name: impl Into<Arc<str>>) -> Self {
+        Self { credential: Some(name.into()) }
+    }
+}
+
+/// Why a request cannot get its credential. None of the texts may hold a secret: clients see them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InjectError {
+    /// The store has no such credential.
+    #[error("the credential {name} does not exist on the host")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// The store is locked.
+    #[error("the credential {name} is locked on the host")]
+    Locked {
+        /// Its name.
+        name: String,
+    },
+    /// The request may not have it, e.g. a placeholder sent to another host.
+    #[error("{reason}")]
+    Refused {
+        /// One sentence for the client.
+        reason: String,
+    },
+}
+
+/// Puts credentials into decided requests. Also called when the verdict names no credential, so that a
+/// placeholder sent to the wrong place can be refused.
+pub trait Inject: Send + Sync {
+    /// Alters `head`.
+    ///
+    /// # Errors
+    /// [`InjectError`] refuses the request; nothing of it is sent.
+    fn inject<'a>(
+        &'a self,
+        decided: &'a Decided<'a>,
+        head: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>>;
+}
+
+/// Changes nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InjectNothing;
+
+impl Inject for InjectNothing {
+    fn inject<'a>(
+        &'a self,
+        _: &'a Decided<'a>,
+        _: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        Box::pin(std::future::ready(Ok(Injected::default())))
+    }
+}
+
+/// Removes secrets from responses.
+pub trait Redact: Send + Sync {
+    /// The filter for the response of this request; `None` if nothing can come back that must not.
+    /// With a filter, the upstream is asked for `identity` and an encoded response is refused.
+    fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>>;
+}
+
+/// One response passing by. Implementations hold back no more than could be the start of a secret, so that
+/// an event stream is not delayed.
+pub trait ResponseFilter: Send {
+    /// The value to send instead, or `None` to keep it.
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue>;
+    /// Takes the next chunk and gives what may be sent now; may be empty.
+    fn body(&mut self, chunk: Bytes) -> Bytes;
+    /// The body ended: gives what was held back.
+    fn finish(&mut self) -> Bytes;
+    /// How many values were removed so far.
+    fn redactions(&self) -> u64;
+}
+
+/// Filters nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RedactNothing;
+
+impl Redact for RedactNothing {
+    fn filter(&self, _: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+        None
+    }
+}
+
+/// The audit sink cannot take another record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written")]
+pub struct AuditUnavailable;
+
+/// Keeps one [`Record`] per refusal and per finished exchange.
+pub trait Audit: Send + Sync {
+    /// Asked before each exchange; an error refuses it, so that nothing happens unrecorded.
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`] while the sink cannot write.
+    fn ready(&self) -> Result<(), AuditUnavailable> {
+        Ok(())
+    }
+    /// Takes the record. Called from async code: must not block for long.
+    fn record(&self, record: Record);
+}
+
+/// Keeps nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AuditNothing;
+
+impl Audit for AuditNothing {
+    fn record(&self, _: Record) {}
+}
+
+/// Why a name has no addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The name does not exist, or has no A and no AAAA record.
+    #[error("the name does not exist")]
+    NotFound,
+    /// The resolver did not answer in time.
+    #[error("the resolver did not answer in time")]
+    Timeout,
+    /// Any other failure of the resolver.
+    #[error("the resolver failed")]
+    Failed,
+}
+
+/// Turns an allowed name into addresses, once per connection.
+pub trait Resolve: Send + Sync {
+    /// All addresses of `name`, IPv4 and IPv6.
+    fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>>;
+}
+
+/// Knows no name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResolveNothing;
+
+impl Resolve for ResolveNothing {
+    fn resolve<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        Box::pin(std::future::ready(Err(ResolveError::NotFound)))
+    }
+}
+
+/// Fixed answers for some names, another resolver for the rest (`--resolve HOST:ADDR`).
+pub struct StaticResolve {
+    fixed: BTreeMap<HostName, Vec<IpAddr>>,
+    rest: Arc<dyn Resolve>,
+}
+
+impl StaticResolve {
+    /// Without fixed answers yet; `rest` is asked for every other name.
+    #[must_use]
+    pub fn over(rest: Arc<dyn Resolve>) -> Self {
+        Self { fixed: BTreeMap::new(), rest }
+    }
+
+    /// Adds one address of `name`.
+    #[must_use]
+    pub fn with(mut self, name: HostName, address: IpAddr) -> Self {
+        self.fixed.entry(name).or_default().push(address);
+        self
+    }
+}
+
+impl Resolve for StaticResolve {
+    fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        match self.fixed.get(name) {
+            Some(addresses) => Box::pin(std::future::ready(Ok(addresses.clone()))),
+            None => self.rest.resolve(name),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Every count, size and time this crate bounds, in one place, unit last. Constants are limits of the
+//! protocols and of the parsers; [`Limits`] are the ones an embedder may change. Nothing here is larger
+//! or smaller under test than in a release.
+
+use std::time::Duration;
+
+/// Longest host name without its trailing dot, in bytes (RFC 1035 §2.3.4).
+pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// Longest label of a host name, in bytes (RFC 1035 §2.3.4).
+pub const HOST_LABEL_BYTES_MAX: usize = 63;
+/// Longest `host:port` text that is looked at at all, in bytes: U-labels are longer than what they map to.
+pub const AUTHORITY_TEXT_BYTES_MAX: usize = 1024;
+/// Most header fields in one request head.
+pub const HEADER_FIELDS_MAX: usize = 100;
+/// Longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+/// Longest method, in bytes. The longest registered one has 18.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Longest line that opens a chunk, extensions included, in bytes.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Largest single chunk, in bytes (1 TiB): far above use, far below an overflow.
+pub const CHUNK_BYTES_MAX: u64 = 1 << 40;
+/// Longest trailer section, in bytes.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Largest TLS `ClientHello`, in bytes, over all its records.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+/// Largest DNS query, in bytes.
+pub const DNS_QUERY_BYTES_MAX: usize = 1232;
+/// Most addresses taken over from one answer of the resolver.
+pub const ADDRESSES_MAX: usize = 16;
+/// Longest text from a hook (reason, hint, rule) that reaches an answer, in bytes.
+pub const HOOK_TEXT_BYTES_MAX: usize = 512;
+/// Leaf certificates kept; the oldest go first.
+pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
+/// Upstream connections kept open for one client connection.
+pub const UPSTREAMS_PER_CLIENT_MAX: usize = 8;
+/// Bytes read from a client after its last answer, so that the answer is not lost to a reset.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// What an embedder may tune. Each field has a default that suits one coding agent.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB.
+    pub header_bytes_max: usize,
+    /// Longest wait for a whole request head, for a `ClientHello`, or between two requests. Default 60 s.
+    pub header_timeout: Duration,
+    /// Longest wait for one upstream to accept a connection and finish its TLS handshake. Default 15 s.
+    pub connect_timeout: Duration,
+    /// Longest wait for one address of an upstream, when there is another one to try. Default 3 s.
+    pub connect_attempt_timeout: Duration,
+    /// Longest wait for a name to resolve. Default 5 s.
+    pub resolve_timeout: Duration,
+    /// Longest wait for the head of a response, after the request was sent. Default 10 min: models think.
+    pub response_timeout: Duration,
+    /// Longest silence inside a body or a tunnel. Default 10 min.
+    pub idle_timeout: Duration,
+    /// Longest lingering on a connection after the last answer. Default 1 s.
+    pub linger_timeout: Duration,
+    /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
+    pub dns_ttl_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 64 * 1024,
+            header_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(15),
+            connect_attempt_timeout: Duration::from_secs(3),
+            resolve_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(600),
+            linger_timeout: Duration::from_secs(1),
+            dns_ttl_s: 30,
+        }
+    }
+}
+
+const _: () = assert!(HOST_LABEL_BYTES_MAX < HOST_NAME_BYTES_MAX);
+const _: () = assert!(HOST_NAME_BYTES_MAX < AUTHORITY_TEXT_BYTES_MAX);

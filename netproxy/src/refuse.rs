@@ -1,0 +1,409 @@
+//! One refusal, rendered for whoever asked: HTTP 403 and its relatives with RFC 9457 JSON and an RFC 9209
+//! `Proxy-Status`, or NXDOMAIN with RFC 8914 EDE 15. A refusal of ours can be told from any answer of an
+//! upstream: only ours has a `Proxy-Status` member of our name, since forged ones are removed.
+//!
+//! It never echoes a header value, a query or a body, and never text that was not escaped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::audit::Layer;
+use crate::hooks::{Deny, InjectError, Scheme};
+use crate::id::DecisionId;
+use crate::limits::HOOK_TEXT_BYTES_MAX;
+
+/// The name of our member in `Proxy-Status`.
+pub const PROXY_NAME: &str = "agent-sandbox";
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// Read by the OpenAI and Anthropic SDKs: stops their retries.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// What kind of answer a refusal is. Each has its own `error` code, so that nobody has to guess whether the
+/// policy, the request or the upstream is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The policy does not allow it.
+    Policy,
+    /// The name or literal leads to a loopback, private or otherwise special address.
+    SpecialAddress,
+    /// Not a request we forward: bad syntax, ambiguous framing, unknown form.
+    Malformed,
+    /// The head is too large.
+    HeadTooLarge,
+    /// CONNECT target, SNI and Host do not agree.
+    AuthorityMismatch,
+    /// Something other than TLS inside a CONNECT.
+    NotTls,
+    /// The credential of the rule does not exist.
+    CredentialMissing,
+    /// The credential store is locked.
+    CredentialLocked,
+    /// A credential or placeholder where it may not be.
+    CredentialRefused,
+    /// The audit log cannot be written.
+    AuditUnavailable,
+    /// The upstream's name does not resolve.
+    NameNotFound,
+    /// The resolver did not answer.
+    NameTimeout,
+    /// The upstream refuses or drops the connection.
+    Unreachable,
+    /// The upstream does not answer in time.
+    UpstreamTimeout,
+    /// The upstream's certificate is not valid for its name.
+    UpstreamCertificate,
+    /// The upstream's TLS is broken in another way.
+    UpstreamTls,
+    /// The upstream's answer is not HTTP, or ends early.
+    UpstreamProtocol,
+    /// The answer must be searched for secrets and is encoded in a way that cannot be.
+    NotRedactable,
+}
+
+struct Row {
+    status: StatusCode,
+    /// RFC 9209 §2.3 error type.
+    proxy_error: &'static str,
+    code: &'static str,
+    title: &'static str,
+    hint: &'static str,
+    retryable: bool,
+}
+
+impl Kind {
+    #[rustfmt::skip]
+    fn row(self) -> Row {
+        use StatusCode as S;
+        let row = |status, proxy_error, code, title, hint, retryable| Row { status, proxy_error, code, title, hint, retryable };
+        match self {
+            Self::Policy => row(S::FORBIDDEN, "http_request_denied", "blocked_by_policy", "Blocked by the sandbox's network policy",
+                "Do not retry and do not look for another route: every route has the same policy. If this access is needed, ask the user to allow it in the sandbox policy.", false),
+            Self::SpecialAddress => row(S::FORBIDDEN, "destination_ip_prohibited", "address_prohibited", "The address is not a public one",
+                "Do not retry. Loopback, private and link-local addresses are closed unless the sandbox policy allows them by cidr; ask the user.", false),
+            Self::Malformed => row(S::BAD_REQUEST, "http_request_error", "malformed_request", "The request is malformed",
+                "Do not retry the same request. Send well-formed HTTP/1.1: an absolute http:// URL, or CONNECT host:port for TLS.", false),
+            Self::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", "request_head_too_large", "The request head is too large",
+                "Send fewer or shorter headers, or a shorter URL.", false),
+            Self::AuthorityMismatch => row(S::MISDIRECTED_REQUEST, "http_request_error", "authority_mismatch", "The request names two different hosts",
+                "CONNECT target, TLS server name and Host header must be the same. Open a connection of its own for each host.", false),
+            Self::NotTls => row(S::FORBIDDEN, "http_request_denied", "not_tls", "Only TLS is allowed inside CONNECT",
+                "Use https with CONNECT; for plain http send the absolute URL to the proxy. Other protocols are not allowed.", false),
+            Self::CredentialMissing => row(S::FORBIDDEN, "http_request_denied", "credential_missing", "The credential for this request does not exist",
+                "Do not retry. Ask the user to store the credential on the host.", false),
+            Self::CredentialLocked => row(S::FORBIDDEN, "http_request_denied", "credential_locked", "The credential store is locked",
+                "Ask the user to unlock the keyring on the host, then try again.", false),
+            Self::CredentialRefused => row(S::FORBIDDEN, "http_request_denied", "credential_refused", "The credential may not be used here",
+                "Do not retry. Each placeholder works only with the host it was made for; ask the user.", false),
+            Self::AuditUnavailable => row(S::SERVICE_UNAVAILABLE, "proxy_internal_error", "audit_unavailable", "The audit log cannot be written",
+                "Nothing is forwarded unrecorded. Ask the user to make room for the audit log on the host.", false),
+            Self::NameNotFound => row(S::BAD_GATEWAY, "dns_error", "name_not_found", "The upstream's name does not resolve",
+                "The policy allows this host, but it has no address. Check the spelling.", false),
+            Self::NameTimeout => row(S::GATEWAY_TIMEOUT, "dns_timeout", "name_timeout", "The resolver did not answer",
+                "The policy allows this host; the network of the host machine may be down. A later try may work.", true),
+            Self::Unreachable => row(S::BAD_GATEWAY, "destination_unavailable", "upstream_unreachable", "The upstream cannot be reached",
+                "The policy allows this host, but it does not accept connections. A later try may work.", true),
+            Self::UpstreamTimeout => row(S::GATEWAY_TIMEOUT, "connection_timeout", "upstream_timeout", "The upstream did not answer in time",
+                "The policy allows this host, but it does not answer. A later try may work.", true),
+            Self::UpstreamCertificate => row(S::BAD_GATEWAY, "tls_certificate_error", "upstream_certificate", "The upstream's certificate is not valid",
+                "Do not retry. The host machine does not trust this certificate; the user can add a root with --upstream-ca.", false),
+            Self::UpstreamTls => row(S::BAD_GATEWAY, "tls_protocol_error", "upstream_tls", "The upstream's TLS handshake failed",
+                "The policy allows this host, but no TLS version or cipher is shared with it, or it does not speak TLS.", false),
+            Self::UpstreamProtocol => row(S::BAD_GATEWAY, "http_protocol_error", "upstream_protocol", "The upstream's answer is not valid HTTP",
+                "The policy allows this host, but its answer broke off or is not HTTP/1.1.", true),
+            Self::NotRedactable => row(S::BAD_GATEWAY, "http_response_transform_error", "response_not_redactable", "The upstream's answer cannot be searched for secrets",
+                "The upstream ignored 'Accept-Encoding: identity'. Ask the user whether this rule needs redaction.", false),
+        }
+    }
+
+    /// The `error` code in JSON answers and audit records.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// Whether we refused (and not the network or the upstream).
+    #[must_use]
+    pub fn is_denial(self) -> bool {
+        !self.status().is_server_error()
+    }
+}
+
+/// What was asked for, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Scheme.
+    pub scheme: Option<Scheme>,
+    /// Canonical host.
+    pub host: Option<String>,
+    /// Port.
+    pub port: Option<u16>,
+    /// Method.
+    pub method: Option<String>,
+    /// Path without its query.
+    pub path: Option<String>,
+}
+
+/// One refusal, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind.
+    pub kind: Kind,
+    /// Where it was decided.
+    pub layer: Layer,
+    /// By which rule.
+    pub rule: Option<Arc<str>>,
+    /// One sentence.
+    pub detail: String,
+    /// What to do; `None` for the general hint of the kind.
+    pub hint: Option<String>,
+    /// What was asked for.
+    pub subject: Subject,
+}
+
+impl Refusal {
+    /// A refusal of ours that no rule took part in.
+    #[must_use]
+    pub fn new(kind: Kind, layer: Layer, detail: impl Into<String>) -> Self {
+        Self { kind, layer, rule: None, detail: detail.into(), hint: None, subject: Subject::default() }
+    }
+
+    /// A verdict of the policy.
+    #[must_use]
+    pub fn policy(layer: Layer, deny: Deny) -> Self {
+        Self { rule: deny.rule, hint: deny.hint, ..Self::new(Kind::Policy, layer, deny.reason) }
+    }
+
+    /// A credential that cannot be put in.
+    #[must_use]
+    pub fn inject(error: &InjectError) -> Self {
+        let kind = match error {
+            InjectError::Missing { .. } => Kind::CredentialMissing,
+            InjectError::Locked { .. } => Kind::CredentialLocked,
+            InjectError::Refused { .. } => Kind::CredentialRefused,
+        };
+        Self::new(kind, Layer::Http, error.to_string())
+    }
+
+    /// With what was asked for.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        self.subject = subject;
+        self
+    }
+
+    /// With the rule that took part.
+    #[must_use]
+    pub fn under(mut self, rule: Option<Arc<str>>) -> Self {
+        self.rule = rule;
+        self
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    error: &'a str,
+    retryable: bool,
+    rule: Option<&'a str>,
+    host: Option<&'a str>,
+    port: Option<u16>,
+    method: Option<&'a str>,
+    path: Option<&'a str>,
+    layer: &'a str,
+    decision_id: &'a str,
+    how_to_fix: String,
+}
+
+/// The refusal as an HTTP response that ends its connection.
+#[must_use]
+pub fn http_response(refusal: &Refusal, id: &DecisionId) -> Response<Bytes> {
+    let row = refusal.kind.row();
+    let detail = printable(&refusal.detail);
+    let problem = Problem {
+        r#type: format!("urn:{PROXY_NAME}:{}", row.code),
+        title: row.title,
+        status: row.status.as_u16(),
+        detail: detail.clone(),
+        error: row.code,
+        retryable: row.retryable,
+        rule: refusal.rule.as_deref(),
+        host: refusal.subject.host.as_deref(),
+        port: refusal.subject.port,
+        method: refusal.subject.method.as_deref(),
+        path: refusal.subject.path.as_deref(),
+        layer: refusal.layer.as_str(),
+        decision_id: id.as_str(),
+        how_to_fix: refusal.hint.as_deref().map_or_else(|| row.hint.to_owned(), printable),
+    };
+    let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+    body.push(b'\n');
+
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = row.status;
+    let length = response.body().len();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(PROXY_STATUS, proxy_status(row.proxy_error, &detail, id));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !row.retryable {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// The same as bytes of HTTP/1.1, for places without an HTTP server; a `HEAD` gets no body.
+#[must_use]
+pub fn http1_bytes(refusal: &Refusal, id: &DecisionId) -> Vec<u8> {
+    let response = http_response(refusal, id);
+    let status = response.status();
+    let mut out =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("Refused"))
+            .into_bytes();
+    for (name, value) in response.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if refusal.subject.method.as_deref() != Some("HEAD") {
+        out.extend_from_slice(response.body());
+    }
+    out
+}
+
+/// The EXTRA-TEXT of EDE 15 (Blocked): short, as it travels in a DNS answer.
+#[must_use]
+pub fn dns_extra_text(refusal: &Refusal, id: &DecisionId) -> String {
+    let rule = refusal.rule.as_deref().unwrap_or("none");
+    printable(&format!("{}; rule={rule}; decision_id={id}", refusal.kind.code()))
+}
+
+fn proxy_status(error: &str, detail: &str, id: &DecisionId) -> HeaderValue {
+    // RFC 8941 §3.3.3: printable ASCII, with backslash and quote escaped.
+    let quoted = detail.replace('\\', "\\\\").replace('"', "\\\"");
+    let text = format!("{PROXY_NAME}; error={error}; details=\"{quoted} (decision {id})\"");
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(PROXY_NAME))
+}
+
+/// Printable ASCII only, bounded: what reaches headers, JSON and terminals of the guest.
+fn printable(text: &str) -> String {
+    text.chars().take(HOOK_TEXT_BYTES_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+}
+
+/// Removes `Proxy-Status` members that carry our name from an upstream's headers (or trailers).
+pub fn strip_forged_proxy_status(headers: &mut HeaderMap) {
+    if !headers.contains_key(&PROXY_STATUS) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers
+        .get_all(&PROXY_STATUS)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .filter_map(|value| {
+            let members = split_members(value);
+            let honest: Vec<&str> = members.into_iter().filter(|member| !has_our_name(member)).collect();
+            if honest.is_empty() { None } else { HeaderValue::from_str(&honest.join(", ")).ok() }
+        })
+        .collect();
+    headers.remove(&PROXY_STATUS);
+    for value in kept {
+        headers.append(&PROXY_STATUS, value);
+    }
+}
+
+/// Splits an RFC 8941 list at commas outside quoted strings.
+fn split_members(value: &str) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    value
+        .split(move |c| {
+            let splits = c == ',' && !quoted;
+            match c {
+                '\\' if quoted && !escaped => escaped = true,
+                '"' if !escaped => quoted = !quoted,
+                _ => escaped = false,
+            }
+            splits
+        })
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+        .collect()
+}
+
+/// The name is a token or a quoted string; case is ignored to be stricter than the RFC.
+fn has_our_name(member: &str) -> bool {
+    let name = member.split(';').next().unwrap_or(member).trim().trim_matches('"');
+    name.to_ascii_lowercase().replace('\\', "").contains(PROXY_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal() -> (Refusal, DecisionId) {
+        let deny = Deny::by("no-delete", "a \"quoted\" reason\r\nInjected: yes \u{e9}");
+        (Refusal::policy(Layer::Http, deny), DecisionId::new(7, [1; 10]))
+    }
+
+    #[test]
+    fn a_denial_is_403_with_problem_json_and_no_retry() {
+        let (mut refusal, id) = refusal();
+        refusal.subject.host = Some("api.example".to_owned());
+        let response = http_response(&refusal, &id);
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert_eq!(response.headers()["connection"], "close");
+        let json: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(json["error"], "blocked_by_policy");
+        assert_eq!(json["retryable"], false);
+        assert_eq!(json["rule"], "no-delete");
+        assert_eq!(json["host"], "api.example");
+        assert_eq!(json["port"], serde_json::Value::Null);
+        assert_eq!(json["decision_id"], id.as_str());
+    }
+
+    #[test]
+    fn text_of_a_hook_cannot_break_out_of_a_header() {
+        let (refusal, id) = refusal();
+        let response = http_response(&refusal, &id);
+        let status = response.headers()["proxy-status"].to_str().unwrap();
+        assert!(
+            status
+                .starts_with("agent-sandbox; error=http_request_denied; details=\"a \\\"quoted\\\" reason??")
+        );
+        assert_eq!(http1_bytes(&refusal, &id).windows(10).filter(|w| w == b"\r\nInjected").count(), 0);
+    }
+
+    #[test]
+    fn forged_members_of_our_name_are_removed_and_others_stay() {
+        for (given, kept) in [
+            ("agent-sandbox; error=x", None),
+            ("\"agent-sandbox\"; error=x", None),
+            ("Agent-Sandbox", None),
+            ("cdn; details=\"a, agent-sandbox\"", Some("cdn; details=\"a, agent-sandbox\"")),
+            ("cdn, agent-sandbox; error=x, edge", Some("cdn, edge")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(PROXY_STATUS, HeaderValue::from_static(given));
+            strip_forged_proxy_status(&mut headers);
+            assert_eq!(headers.get(&PROXY_STATUS).map(|v| v.to_str().unwrap()), kept, "{given}");
+        }
+    }
+}

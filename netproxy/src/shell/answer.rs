@@ -1,0 +1,49 @@
+//! Refusals outside of an HTTP server, and the end of a connection.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::shared::{Decision, Shared};
+use crate::limits::LINGER_BYTES_MAX;
+use crate::refuse::{Refusal, http1_bytes};
+
+/// Writes the refusal, records it and ends the connection.
+pub async fn refuse<S>(shared: &Shared, io: &mut S, refusal: &Refusal, decision: &Decision)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let bytes = http1_bytes(refusal, &decision.id);
+    let written = timeout(shared.limits.header_timeout, async {
+        io.write_all(&bytes).await?;
+        io.flush().await
+    });
+    let answered = matches!(written.await, Ok(Ok(())));
+    shared.record_refusal(decision, refusal, answered);
+    if answered {
+        linger(shared, io).await;
+    }
+}
+
+/// Ends our side, then reads what the client is still sending: closing over unread bytes would reset the
+/// connection, and the client would lose the answer.
+pub async fn linger<S>(shared: &Shared, io: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let drain = async {
+        io.shutdown().await?;
+        let mut scratch = [0u8; 4096];
+        let mut seen = 0usize;
+        while seen < LINGER_BYTES_MAX {
+            match io.read(&mut scratch).await? {
+                0 => break,
+                count => seen = seen.saturating_add(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever happens now, the answer is out.
+    let _ = timeout(shared.limits.linger_timeout, drain).await;
+}

@@ -1,0 +1,214 @@
+//! Bodies passing by: counted, bounded in silence, searched for secrets, and never collected.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::ledger::Ledger;
+use crate::hooks::ResponseFilter;
+
+/// A limit on silence. The timer is moved only when it fires: no work per chunk.
+struct Silence {
+    limit: Duration,
+    last: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    fn new(limit: Duration) -> Self {
+        Self { limit, last: Instant::now(), timer: None }
+    }
+
+    fn heard(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// Ready when nothing was heard for the limit.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(end) = self.last.checked_add(self.limit) else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(end);
+        }
+    }
+}
+
+/// The body of a request on its way up. Trailers are dropped.
+pub struct RequestBody {
+    incoming: Incoming,
+    silence: Silence,
+    bytes: Arc<AtomicU64>,
+}
+
+impl RequestBody {
+    pub fn new(incoming: Incoming, idle: Duration, bytes: Arc<AtomicU64>) -> Self {
+        Self { incoming, silence: Silence::new(idle), bytes }
+    }
+}
+
+fn too_quiet() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no byte of the body came in time")
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    ready!(self.silence.poll_over(cx));
+                    return Poll::Ready(Some(Err(too_quiet())));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.silence.heard();
+                    if let Ok(data) = frame.into_data() {
+                        count(&self.bytes, data.len());
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn count(counter: &AtomicU64, bytes: usize) {
+    counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// The body of an answer: one of ours, or a response passing by.
+pub enum Reply {
+    /// Of ours.
+    Whole(Option<Bytes>),
+    /// From an upstream.
+    Passing(Box<Passing>),
+}
+
+/// A response passing by. Its audit record is written when it is dropped: at its end, or when either side
+/// has broken off.
+pub struct Passing {
+    incoming: Incoming,
+    filter: Option<Box<dyn ResponseFilter>>,
+    silence: Silence,
+    ledger: Ledger,
+    ended: bool,
+}
+
+impl Passing {
+    pub fn new(
+        incoming: Incoming,
+        filter: Option<Box<dyn ResponseFilter>>,
+        idle: Duration,
+        ledger: Ledger,
+    ) -> Self {
+        Self { incoming, filter, silence: Silence::new(idle), ledger, ended: false }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let data = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    ready!(self.silence.poll_over(cx));
+                    self.ledger.fail("response_too_quiet");
+                    return Poll::Ready(Some(Err(too_quiet())));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.ledger.fail("upstream_broke_off");
+                    return Poll::Ready(Some(Err(io::Error::other(error))));
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    self.filter.as_mut().map(|filter| filter.finish()).unwrap_or_default()
+                }
+                // Trailers are dropped: no client here asks for them, and they could carry secrets.
+                Poll::Ready(Some(Ok(frame))) => match (frame.into_data(), &mut self.filter) {
+                    (Err(_), _) => continue,
+                    (Ok(data), None) => data,
+                    (Ok(data), Some(filter)) => filter.body(data),
+                },
+            };
+            self.silence.heard();
+            if let Some(filter) = &self.filter {
+                self.ledger.redactions(filter.redactions());
+            }
+            // A filter may hold a chunk back whole.
+            if !data.is_empty() {
+                self.ledger.down(data.len());
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let whole = self.ended || (self.filter.is_none() && self.incoming.is_end_stream());
+        if !whole {
+            self.ledger.fail("client_went_away");
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Passing(passing) => {
+                Poll::Ready(ready!(passing.poll_data(cx)).map(|data| data.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Passing(passing) if passing.filter.is_some() => passing.ended,
+            Self::Passing(passing) => passing.ended || passing.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| u64::try_from(b.len()).unwrap_or(u64::MAX)))
+            }
+            Self::Passing(passing) if passing.filter.is_some() => SizeHint::default(),
+            Self::Passing(passing) => passing.incoming.size_hint(),
+        }
+    }
+}

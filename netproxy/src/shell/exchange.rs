@@ -1,0 +1,210 @@
+//! One request: understand, ask, inject, send, redact, record. Every front door ends here.
+
+use std::sync::Arc;
+
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+
+use super::body::{Passing, Reply, RequestBody};
+use super::http1::Client;
+use super::ledger::Ledger;
+use super::shared::Decision;
+use crate::audit::{Layer, milliseconds};
+use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
+use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
+use crate::refuse::{Kind, Refusal, http_response, strip_forged_proxy_status};
+
+/// Answers one request, whatever it is.
+pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Reply> {
+    client.count_request(ends_connection(&request));
+    let decision = client.shared.begin();
+    match exchange(client, request, &decision).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            client.close_after();
+            client.shared.record_refusal(&decision, &refusal, true);
+            http_response(&refusal, &decision.id).map(|body| Reply::Whole(Some(body)))
+        }
+    }
+}
+
+/// Whether the client says that this is its last request (RFC 9112 §9.3).
+fn ends_connection(request: &Request<Incoming>) -> bool {
+    let says = |option: &str| {
+        request
+            .headers()
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|given| given.trim().eq_ignore_ascii_case(option))
+    };
+    says("close") || (request.version() == Version::HTTP_10 && !says("keep-alive"))
+}
+
+async fn exchange(
+    client: &Client,
+    request: Request<Incoming>,
+    decision: &Decision,
+) -> Result<Response<Reply>, Box<Refusal>> {
+    let (parts, body) = request.into_parts();
+    let request = understand(client, &parts)?;
+    let shared = &client.shared;
+    let allow = match shared.authorize.request(&request.facts()) {
+        Verdict::Allow(allow) => allow,
+        Verdict::Deny(deny) => {
+            return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));
+        }
+    };
+    let mut ledger = Ledger::open(shared, decision, Layer::Http, (&allow, request.subject()));
+    match forward(client, Asked { parts, body, request: &request, allow: &allow, decision }, &mut ledger)
+        .await
+    {
+        Ok((response, filter)) => Ok(pass_back(client, response, filter, ledger)),
+        Err(refusal) => {
+            ledger.discard();
+            let layer_rule = Some(Arc::clone(&allow.rule));
+            Err(Box::new(refusal.about(request.subject()).under(layer_rule)))
+        }
+    }
+}
+
+fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<Refusal>> {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    // Origin form has only a path: no copy needed.
+    let whole;
+    let target = match (parts.uri.authority(), parts.uri.path_and_query()) {
+        (None, Some(path)) => path.as_str(),
+        _ => {
+            whole = parts.uri.to_string();
+            &whole
+        }
+    };
+    flow::understand(client.door(), parts.method.as_str(), target, host)
+}
+
+/// An allowed request, on its way.
+struct Asked<'a> {
+    parts: Parts,
+    body: Incoming,
+    request: &'a flow::Request,
+    allow: &'a Allow,
+    decision: &'a Decision,
+}
+
+type Filter = Option<Box<dyn ResponseFilter>>;
+
+async fn forward(
+    client: &Client,
+    asked: Asked<'_>,
+    ledger: &mut Ledger,
+) -> Result<(Response<Incoming>, Filter), Box<Refusal>> {
+    let shared = &client.shared;
+    shared
+        .audit
+        .ready()
+        .map_err(|error| Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Http, error.to_string())))?;
+    let facts = asked.request.facts();
+    let decided = Decided { request: facts, allow: asked.allow, decision_id: &asked.decision.id };
+    let mut head =
+        RequestHead { headers: end_to_end(asked.parts.headers), query: asked.request.target.query.clone() };
+    let length = head.headers.get(CONTENT_LENGTH).cloned();
+    let injected = shared.inject.inject(&decided, &mut head).await;
+    let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
+    ledger.note(|record| record.credential = injected.credential);
+    let filter = shared.redact.filter(&decided);
+    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.up_counter());
+    let request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
+
+    let place = (asked.request.scheme, &asked.request.authority);
+    let arrived = client.upstreams.lock().await.send(shared, place, request).await?;
+    ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
+    let response = arrived.response;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let detail = "the upstream switches protocols without being asked to";
+        return Err(Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail)));
+    }
+    if filter.is_some() && !response.body().is_end_stream() && !is_redactable(response.headers()) {
+        let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
+        return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
+    }
+    Ok((response, filter))
+}
+
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    strip_hop_by_hop(&mut headers);
+    // hyper answers `100-continue` itself, as soon as the body is wanted: after the decision.
+    headers.remove(EXPECT);
+    headers
+}
+
+/// The request as it is sent: framing and authority are ours, whatever a hook did to the headers.
+fn write_anew(
+    judged: &flow::Request,
+    method: Method,
+    head: RequestHead,
+    (length, redact): (Option<HeaderValue>, bool),
+    body: RequestBody,
+) -> Result<Request<RequestBody>, Box<Refusal>> {
+    let malformed = |what: &str| {
+        Box::new(Refusal::new(Kind::Malformed, Layer::Http, format!("the {what} cannot be sent")))
+    };
+    let mut headers = end_to_end(head.headers);
+    let host = judged.authority.host_header(judged.scheme.default_port());
+    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| malformed("host"))?);
+    headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+    if redact {
+        make_redactable(&mut headers);
+    }
+    let path = judged.target.path.as_str();
+    let target = match &head.query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let target: PathAndQuery = target.parse().map_err(|_| malformed("query"))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(target);
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The response as the client gets it.
+fn pass_back(
+    client: &Client,
+    response: Response<Incoming>,
+    mut filter: Filter,
+    mut ledger: Ledger,
+) -> Response<Reply> {
+    let (parts, incoming) = response.into_parts();
+    ledger.first_byte(parts.status.as_u16());
+    let mut headers = parts.headers;
+    strip_hop_by_hop(&mut headers);
+    strip_forged_proxy_status(&mut headers);
+    // They lead clients to another place or protocol, where the same request would be refused.
+    headers.remove(ALT_SVC);
+    headers.remove(UPGRADE);
+    if let Some(filter) = &mut filter {
+        for (name, value) in &mut headers {
+            if let Some(clean) = filter.header(name, value) {
+                *value = clean;
+            }
+        }
+        ledger.redactions(filter.redactions());
+        if !incoming.is_end_stream() {
+            headers.remove(CONTENT_LENGTH);
+        }
+    }
+    let passing = Passing::new(incoming, filter, client.shared.limits.idle_timeout, ledger);
+    // Extensions of the response are left behind: they hold the reason phrase, which nobody has searched.
+    let mut back = Response::new(Reply::Passing(Box::new(passing)));
+    *back.status_mut() = parts.status;
+    *back.headers_mut() = headers;
+    back
+}

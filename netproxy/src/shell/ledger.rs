@@ -1,0 +1,94 @@
+//! The audit record of an allowed exchange while it is under way. It is written when the ledger is dropped,
+//! whatever way the exchange ended: no path can forget it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::shared::{Decision, Shared};
+use crate::audit::{Layer, Outcome, Record, milliseconds};
+use crate::hooks::Allow;
+use crate::refuse::Subject;
+
+pub struct Ledger {
+    shared: Arc<Shared>,
+    record: Option<Record>,
+    started: Instant,
+    up: Arc<AtomicU64>,
+}
+
+impl Ledger {
+    pub fn open(
+        shared: &Arc<Shared>,
+        decision: &Decision,
+        layer: Layer,
+        (allow, subject): (&Allow, Subject),
+    ) -> Self {
+        let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Allow);
+        record.rule = Some(Arc::clone(&allow.rule));
+        record.scheme = subject.scheme;
+        record.host = subject.host;
+        record.port = subject.port;
+        record.method = subject.method;
+        record.path = subject.path;
+        Self {
+            shared: Arc::clone(shared),
+            record: Some(record),
+            started: decision.started,
+            up: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// The counter of bytes towards the upstream.
+    pub fn up_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.up)
+    }
+
+    /// Changes the record.
+    pub fn note(&mut self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    /// The head of the response is here.
+    pub fn first_byte(&mut self, status: u16) {
+        let elapsed = self.started.elapsed();
+        self.note(|record| {
+            record.status = Some(status);
+            record.ms_first_byte = Some(milliseconds(elapsed));
+        });
+    }
+
+    pub fn down(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.note(|record| record.bytes_down = record.bytes_down.saturating_add(bytes));
+    }
+
+    pub fn redactions(&mut self, count: u64) {
+        self.note(|record| record.redactions = count);
+    }
+
+    /// The exchange was cut short; the first cause stays.
+    pub fn fail(&mut self, error: &'static str) {
+        self.note(|record| {
+            record.verdict = Outcome::Error;
+            record.error.get_or_insert(error);
+        });
+    }
+
+    /// The exchange ends in a refusal, which has a record of its own.
+    pub fn discard(mut self) {
+        self.record = None;
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.bytes_up = record.bytes_up.saturating_add(self.up.load(Ordering::Relaxed));
+            record.ms_total = milliseconds(self.started.elapsed());
+            self.shared.audit.record(record);
+        }
+    }
+}

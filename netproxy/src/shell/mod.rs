@@ -1,0 +1,23 @@
+//! The async half: streams, timers and libraries around the pure core. It obeys; it decides nothing.
+
+mod answer;
+mod body;
+mod connect;
+mod dial;
+mod dns;
+mod exchange;
+mod front;
+mod http1;
+mod ledger;
+mod proxy;
+#[cfg(feature = "hickory")]
+mod resolve;
+mod rewind;
+mod shared;
+mod strict_io;
+mod tunnel;
+mod upstream;
+
+pub use proxy::{BuildError, Builder, Proxy};
+#[cfg(feature = "hickory")]
+pub use resolve::{SystemResolve, SystemResolveError};

@@ -1,0 +1,208 @@
+//! The public face of the shell: build a [`Proxy`], hand it streams.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::shared::{RandomIds, Shared};
+use super::{dns, front};
+use crate::guard::Guard;
+use crate::hooks::{
+    Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
+    ResolveNothing,
+};
+use crate::id::IdSource;
+use crate::limits::Limits;
+use crate::tls::{CaError, LeafCache, SandboxCa, UpstreamTlsError, client_config};
+
+/// A proxy for one sandbox: its authority, its hooks, its limits. Cheap to clone.
+#[derive(Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+/// A proxy cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The sandbox's certificate authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The trust roots for upstreams.
+    #[error(transparent)]
+    UpstreamTls(#[from] UpstreamTlsError),
+}
+
+/// Collects hooks; whatever is not given does nothing, and allows nothing.
+pub struct Builder {
+    name: String,
+    authorize: Arc<dyn Authorize>,
+    inject: Arc<dyn Inject>,
+    redact: Arc<dyn Redact>,
+    audit: Arc<dyn Audit>,
+    resolve: Arc<dyn Resolve>,
+    ids: Arc<dyn IdSource>,
+    limits: Limits,
+    own_listeners: Vec<SocketAddr>,
+    extra_roots_pem: Vec<String>,
+    upstream_tls: Option<Arc<ClientConfig>>,
+}
+
+impl Proxy {
+    /// Starts a builder with [`DenyAll`] and friends.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            name: String::new(),
+            authorize: Arc::new(DenyAll),
+            inject: Arc::new(InjectNothing),
+            redact: Arc::new(RedactNothing),
+            audit: Arc::new(AuditNothing),
+            resolve: Arc::new(ResolveNothing),
+            ids: Arc::new(RandomIds),
+            limits: Limits::default(),
+            own_listeners: Vec::new(),
+            extra_roots_pem: Vec::new(),
+            upstream_tls: None,
+        }
+    }
+
+    /// The certificate that programs in the sandbox must trust.
+    #[must_use]
+    pub fn ca_certificate_pem(&self) -> &str {
+        self.shared.leaves.ca().certificate_pem()
+    }
+
+    /// Serves one client connection until it ends: absolute-form HTTP and `CONNECT`. Never fails: what goes
+    /// wrong is answered and recorded. A TCP stream should have `TCP_NODELAY` set. Needs a tokio runtime
+    /// with I/O and time enabled.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        front::serve(Arc::clone(&self.shared), stream).await;
+    }
+
+    /// Serves DNS queries, each with two bytes of length before it (RFC 1035 §4.2.2), until the stream ends.
+    pub async fn serve_dns<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        dns::serve(&self.shared, stream).await;
+    }
+
+    /// Answers one DNS query, for callers with a framing of their own (UDP). `None`: not worth an answer.
+    pub async fn answer_dns(&self, query: &[u8]) -> Option<Vec<u8>> {
+        dns::answer(&self.shared, query).await
+    }
+}
+
+impl Builder {
+    /// The sandbox's name, shown in its authority's certificate.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Who decides. Default: nothing is allowed.
+    #[must_use]
+    pub fn authorize(mut self, hook: impl Authorize + 'static) -> Self {
+        self.authorize = Arc::new(hook);
+        self
+    }
+
+    /// Who puts credentials in. Default: nobody.
+    #[must_use]
+    pub fn inject(mut self, hook: impl Inject + 'static) -> Self {
+        self.inject = Arc::new(hook);
+        self
+    }
+
+    /// Who takes secrets out. Default: nobody.
+    #[must_use]
+    pub fn redact(mut self, hook: impl Redact + 'static) -> Self {
+        self.redact = Arc::new(hook);
+        self
+    }
+
+    /// Who keeps records. Default: nobody.
+    #[must_use]
+    pub fn audit(mut self, hook: impl Audit + 'static) -> Self {
+        self.audit = Arc::new(hook);
+        self
+    }
+
+    /// Who knows addresses. Default: nobody; see `SystemResolve` and [`crate::hooks::StaticResolve`].
+    #[must_use]
+    pub fn resolve(mut self, hook: impl Resolve + 'static) -> Self {
+        self.resolve = Arc::new(hook);
+        self
+    }
+
+    /// Where decision ids come from. Default: time and randomness.
+    #[must_use]
+    pub fn ids(mut self, hook: impl IdSource + 'static) -> Self {
+        self.ids = Arc::new(hook);
+        self
+    }
+
+    /// Other limits than the defaults.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// An address that this process listens on (proxy, control, metrics): refused as an upstream.
+    #[must_use]
+    pub fn own_listener(mut self, address: SocketAddr) -> Self {
+        self.own_listeners.push(address);
+        self
+    }
+
+    /// More trust roots for upstreams, as PEM, on top of this machine's.
+    #[must_use]
+    pub fn extra_roots_pem(mut self, pem: impl Into<String>) -> Self {
+        self.extra_roots_pem.push(pem.into());
+        self
+    }
+
+    /// Another TLS configuration for upstreams, whole; must offer HTTP/1.1 only.
+    #[must_use]
+    pub fn upstream_tls(mut self, config: Arc<ClientConfig>) -> Self {
+        self.upstream_tls = Some(config);
+        self
+    }
+
+    /// Makes the sandbox's certificate authority and loads the trust roots.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self) -> Result<Proxy, BuildError> {
+        let ca = SandboxCa::generate(&self.name, SystemTime::now())?;
+        let upstream_tls = match self.upstream_tls {
+            Some(config) => config,
+            None => {
+                let roots: Vec<&str> = self.extra_roots_pem.iter().map(String::as_str).collect();
+                Arc::new(client_config(&roots)?)
+            }
+        };
+        let shared = Shared {
+            authorize: self.authorize,
+            inject: self.inject,
+            redact: self.redact,
+            audit: self.audit,
+            resolve: self.resolve,
+            ids: self.ids,
+            limits: self.limits,
+            guard: Guard::new(self.own_listeners),
+            leaves: LeafCache::new(ca),
+            upstream_tls,
+        };
+        Ok(Proxy { shared: Arc::new(shared) })
+    }
+}

@@ -1,0 +1,73 @@
+//! What all connections of one sandbox share, and the moment of a decision.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rustls::ClientConfig;
+
+use crate::audit::{Outcome, Record, milliseconds};
+use crate::guard::Guard;
+use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
+use crate::id::{DecisionId, IdSource};
+use crate::limits::Limits;
+use crate::refuse::Refusal;
+use crate::tls::LeafCache;
+
+pub struct Shared {
+    pub authorize: Arc<dyn Authorize>,
+    pub inject: Arc<dyn Inject>,
+    pub redact: Arc<dyn Redact>,
+    pub audit: Arc<dyn Audit>,
+    pub resolve: Arc<dyn Resolve>,
+    pub ids: Arc<dyn IdSource>,
+    pub limits: Limits,
+    pub guard: Guard,
+    pub leaves: LeafCache,
+    pub upstream_tls: Arc<ClientConfig>,
+}
+
+/// One decision: its id and when it was taken.
+#[derive(Clone)]
+pub struct Decision {
+    pub id: DecisionId,
+    pub time: SystemTime,
+    pub started: Instant,
+}
+
+impl Shared {
+    pub fn begin(&self) -> Decision {
+        let time = SystemTime::now();
+        let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = self.ids.mint(u64::try_from(unix.as_millis()).unwrap_or(0));
+        Decision { id, time, started: Instant::now() }
+    }
+
+    /// Records a refusal; `answered` says whether the client got it.
+    pub fn record_refusal(&self, decision: &Decision, refusal: &Refusal, answered: bool) {
+        let outcome = if refusal.kind.is_denial() { Outcome::Deny } else { Outcome::Error };
+        let mut record = Record::new(decision.time, decision.id.clone(), refusal.layer, outcome);
+        record.rule = refusal.rule.clone();
+        record.error = Some(refusal.kind.code());
+        record.reason = Some(refusal.detail.clone());
+        record.scheme = refusal.subject.scheme;
+        record.host = refusal.subject.host.clone();
+        record.port = refusal.subject.port;
+        record.method = refusal.subject.method.clone();
+        record.path = refusal.subject.path.clone();
+        record.status = answered.then(|| refusal.kind.status().as_u16());
+        record.ms_total = milliseconds(decision.started.elapsed());
+        self.audit.record(record);
+    }
+}
+
+/// The shipped id source: the operating system's randomness.
+pub struct RandomIds;
+
+impl IdSource for RandomIds {
+    fn mint(&self, unix_ms: u64) -> DecisionId {
+        let mut random = [0u8; 10];
+        // Ids only have to differ; without randomness the time alone still names the decision.
+        let _ = getrandom::fill(&mut random);
+        DecisionId::new(unix_ms, random)
+    }
+}

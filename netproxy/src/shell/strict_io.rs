@@ -1,0 +1,230 @@
+//! A stream that lets only well-formed HTTP/1.x through to whoever reads it. Each head is held back until
+//! it is whole and judged; a bad head, or a `CONNECT`, looks like the end of the stream to the reader, and
+//! is then found here by the front door.
+//!
+//! It never changes a byte and never gives out a byte of a message after a bad one.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::wire::framing::{Framer, Step};
+use crate::wire::head::{Framing, HeadError};
+
+/// Most bytes that one read of a body of known length asks for.
+const DIRECT_READ_BYTES_MAX: usize = 64 * 1024;
+/// Room made for bytes that have to be looked at.
+const FILL_BYTES: usize = 8 * 1024;
+
+/// A head at the front of the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadAhead {
+    length: usize,
+    framing: Framing,
+    /// Whether it is a `CONNECT`.
+    pub connect: bool,
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub enum NoHead {
+    /// The stream ended between two messages.
+    End,
+    /// The stream broke, or ended inside a head.
+    Broken,
+    /// The head or the body before it is not acceptable.
+    Bad(HeadError),
+}
+
+pub struct StrictIo<S> {
+    io: S,
+    buffer: BytesMut,
+    /// Bytes at the front of `buffer` that may be read.
+    passed: usize,
+    framer: Framer,
+    ahead: Option<HeadAhead>,
+    bad: Option<HeadError>,
+    /// Nothing more is given to the reader.
+    stopped: bool,
+    ended: bool,
+}
+
+impl<S: AsyncRead + Unpin> StrictIo<S> {
+    pub fn new(io: S, header_bytes_max: usize) -> Self {
+        Self {
+            io,
+            buffer: BytesMut::new(),
+            passed: 0,
+            framer: Framer::new(header_bytes_max),
+            ahead: None,
+            bad: None,
+            stopped: false,
+            ended: false,
+        }
+    }
+
+    /// Waits for a head, without taking it off the stream. Only between two messages.
+    pub async fn head(&mut self) -> Result<HeadAhead, NoHead> {
+        self.stopped = false;
+        std::future::poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Whether the reader was stopped by something for the front door: a `CONNECT` or a bad message.
+    pub fn has_news(&self) -> bool {
+        self.stopped
+    }
+
+    /// Takes the head that [`StrictIo::head`] found off the stream.
+    pub fn take_head(&mut self) -> Bytes {
+        let length = self.ahead.take().map_or(0, |ahead| ahead.length).min(self.buffer.len());
+        self.buffer.split_to(length).freeze()
+    }
+
+    /// The stream, and what was read of it and not taken.
+    pub fn into_parts(self) -> (S, BytesMut) {
+        (self.io, self.buffer)
+    }
+
+    pub fn io_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadAhead, NoHead>> {
+        if let Some(bad) = self.bad {
+            return Poll::Ready(Err(NoHead::Bad(bad)));
+        }
+        loop {
+            if let Some(ahead) = self.ahead {
+                return Poll::Ready(Ok(ahead));
+            }
+            if !self.buffer.is_empty() {
+                match self.framer.step(&self.buffer) {
+                    Ok(Step::Head { length, framing, connect }) => {
+                        self.ahead = Some(HeadAhead { length, framing, connect });
+                        continue;
+                    }
+                    Ok(Step::Need) => {}
+                    // Not at a boundary: the reader left part of a body behind.
+                    Ok(Step::Pass(_)) => return Poll::Ready(Err(NoHead::Broken)),
+                    Err(error) => {
+                        self.bad = Some(error);
+                        return Poll::Ready(Err(NoHead::Bad(error)));
+                    }
+                }
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.buffer.is_empty() => return Poll::Ready(Err(NoHead::End)),
+                Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::Broken)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        self.buffer.reserve(FILL_BYTES);
+        let count = ready!(pin!(self.io.read_buf(&mut self.buffer)).poll(cx))?;
+        self.ended = count == 0;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Body bytes that need no looking at go straight to the reader.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let opaque = usize::try_from(self.framer.opaque_bytes()).unwrap_or(usize::MAX);
+        let count = opaque.min(out.remaining()).min(DIRECT_READ_BYTES_MAX);
+        let mut part = ReadBuf::new(out.initialize_unfilled_to(count));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        let count = part.filled().len();
+        out.advance(count);
+        self.ended = count == 0;
+        self.framer.passed(u64::try_from(count).unwrap_or(u64::MAX));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Finds out how many bytes may be read next; `false` if none will ever be.
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.framer.at_boundary() {
+            let go_on = match ready!(self.poll_head(cx)) {
+                Ok(ahead) if !ahead.connect => {
+                    self.framer.accept_head(ahead.framing);
+                    self.passed = ahead.length;
+                    self.ahead = None;
+                    true
+                }
+                Ok(_) | Err(NoHead::Bad(_)) => {
+                    self.stopped = true;
+                    false
+                }
+                Err(_) => false,
+            };
+            return Poll::Ready(Ok(go_on));
+        }
+        match self.framer.step(&self.buffer) {
+            Ok(Step::Pass(count)) => self.passed = count,
+            Ok(Step::Need | Step::Head { .. }) => {
+                return Poll::Ready(Ok(ready!(self.poll_fill(cx))? > 0));
+            }
+            Err(error) => {
+                self.bad = Some(error);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.passed > 0 {
+                let count = this.passed.min(out.remaining());
+                out.put_slice(this.buffer.get(..count).unwrap_or_default());
+                this.buffer.advance(count);
+                this.passed = this.passed.saturating_sub(count);
+                return Poll::Ready(Ok(()));
+            }
+            if this.stopped {
+                return Poll::Ready(Ok(()));
+            }
+            if this.buffer.is_empty() && this.framer.opaque_bytes() > 0 {
+                return this.poll_direct(cx, out);
+            }
+            if !ready!(this.poll_pass(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,11 @@
+//! TLS on both sides: the sandbox's own certificate authority towards the guest, strict verification
+//! towards the upstream. The authority lives in memory only and dies with its sandbox.
+
+mod ca;
+mod leaf;
+mod provider;
+mod upstream;
+
+pub use ca::{CaError, SandboxCa};
+pub(crate) use leaf::LeafCache;
+pub use upstream::{UpstreamTlsError, client_config};
