@@ -35,7 +35,6 @@ mod event_loop;
 mod handler;
 mod rings;
 
-
 /// Why a device stopped being served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

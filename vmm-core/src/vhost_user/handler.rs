@@ -8,9 +8,8 @@ use std::io;
 
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
-    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig,
-    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags,
-    VhostUserVringState,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -229,9 +228,8 @@ impl VhostUserBackendReqHandlerMut for State {
         queue.try_set_avail_ring_address(available).map_err(|_| Error::InvalidParam)?;
         queue.try_set_used_ring_address(used).map_err(|_| Error::InvalidParam)?;
         // SET_VRING_BASE carries only the available position; the used one is where the ring says.
-        let next_used = queue
-            .used_idx(&memory, std::sync::atomic::Ordering::Acquire)
-            .map_err(|_| Error::InvalidParam)?;
+        let next_used =
+            queue.used_idx(&memory, std::sync::atomic::Ordering::Acquire).map_err(|_| Error::InvalidParam)?;
         queue.set_next_used(next_used.0);
         Ok(())
     }

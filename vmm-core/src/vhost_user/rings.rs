@@ -9,6 +9,10 @@ use virtio_queue::{Queue, QueueT};
 
 use crate::devices::Vring;
 
+/// Largest ring a VMM may set up, in descriptors (`VIRTQUEUE_MAX_SIZE` of QEMU). QEMU's virtio-mmio lets
+/// the guest choose up to this for every queue, whatever size the device would like.
+const RING_SIZE_MAX: u16 = 1024;
+
 /// One virtqueue as the VMM configures it.
 pub(super) struct Ring {
     pub(super) queue: Queue,
@@ -26,7 +30,7 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(size: u16) -> Result<Self, virtio_queue::Error> {
-        let queue = Queue::new(size)?;
+        let queue = Queue::new(size.max(RING_SIZE_MAX))?;
         Ok(Self { queue, kick: None, call: None, enabled: false, watched: false, stopped_at: None })
     }
 

@@ -8,8 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 use virtio_queue::{Queue, QueueT};
 
 use super::limits::{QUEUE_SIZE, TURN_PACKETS_MAX};

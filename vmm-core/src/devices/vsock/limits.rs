@@ -15,10 +15,10 @@ pub const CONNECTION_BUFFER_BYTES: u32 = 256 * 1024;
 /// Payload of one packet, as in Linux (`VIRTIO_VSOCK_MAX_PKT_BUF_SIZE`).
 pub const PACKET_BYTES_MAX: u32 = 64 * 1024;
 
-/// Descriptors of one packet: the whole largest queue.
-pub const SEGMENTS_MAX: usize = QUEUE_SIZE as usize;
+/// Descriptors of one packet. More than the driver of any guest uses; as many as one system call takes.
+pub const SEGMENTS_MAX: usize = 1024;
 
-/// Size of each virtqueue, in descriptors.
+/// Size of each virtqueue, in descriptors, where the device has a say in it.
 pub const QUEUE_SIZE: u16 = 256;
 
 /// Resets owed to ports that have no connection. At the limit the guest's packets stay in its own queue
