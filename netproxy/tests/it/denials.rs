@@ -1,0 +1,202 @@
+//! Refusals: given once, inside TLS where there is TLS, each kind with its own code.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::client::*;
+use crate::world::World;
+
+async fn inside(world: &World, target: &str, request: &str) -> Answer {
+    let mut tls = https(world, target).await;
+    let answer = ask(&mut tls, request).await;
+    assert!(is_at_end(&mut tls).await, "more than one answer");
+    answer
+}
+
+#[tokio::test]
+async fn each_denial_is_answered_once_inside_tls() {
+    let world = World::start().await;
+    let ok = world.at("ok.example");
+    let other_port = "ok.example:8443".to_owned();
+    for (target, method, path, rule, layer) in [
+        (world.at("unknown.example"), "GET", "/a", None, "connect"),
+        (world.at("denied.example"), "POST", "/b", Some("no-denied"), "connect"),
+        (other_port, "GET", "/c", None, "connect"),
+        (ok.clone(), "DELETE", "/d", Some("no-delete"), "http"),
+        (ok.clone(), "GET", "/private/e", None, "http"),
+    ] {
+        let before = world.records.0.lock().unwrap().len();
+        let request = format!("{method} {path}?q=1 HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        let answer = inside(&world, &target, &request).await;
+        assert_eq!(answer.status, 403, "{target} {answer:?}");
+        assert_eq!(answer.header("content-type").as_deref(), Some("application/problem+json"));
+        assert_eq!(answer.header("x-should-retry").as_deref(), Some("false"));
+        assert_eq!(answer.header("connection").as_deref(), Some("close"));
+        assert!(
+            answer.header("proxy-status").unwrap().starts_with("agent-sandbox; error=http_request_denied;")
+        );
+        let json = answer.json();
+        let (host, port) = target.split_once(':').unwrap();
+        assert_eq!(json["error"], "blocked_by_policy");
+        assert_eq!(json["retryable"], false);
+        assert_eq!(json["rule"].as_str(), rule);
+        assert_eq!(json["layer"], layer);
+        assert_eq!(json["host"], host);
+        assert_eq!(json["port"], port.parse::<u16>().unwrap());
+        assert_eq!((&json["method"], &json["path"]), (&method.into(), &path.into()));
+        assert!(json["how_to_fix"].as_str().unwrap().len() > 5);
+        let records = world.records(before + 1).await;
+        assert_eq!(records.len(), before + 1);
+        let record = records.last().unwrap();
+        assert_eq!(record["decision_id"], json["decision_id"]);
+        assert_eq!((&record["verdict"], &record["status"]), (&"deny".into(), &403.into()));
+    }
+    assert!(world.tls.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_later_request_of_an_allowed_connection_is_decided_anew() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    // Pipelined: the denied one was on its way before the first was answered.
+    let allowed = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let denied = format!("DELETE / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let first = ask(&mut tls, &format!("{allowed}{denied}{allowed}")).await;
+    assert_eq!(first.status, 200);
+    assert_eq!(read_answer(&mut tls, "DELETE").await.status, 403);
+    assert!(is_at_end(&mut tls).await);
+    assert_eq!(world.tls.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn head_gets_a_refusal_without_a_body() {
+    let world = World::start().await;
+    let target = world.at("denied.example");
+    let answer = inside(&world, &target, &format!("HEAD / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn plain_requests_are_denied_the_same_way() {
+    let world = World::start().await;
+    let port = world.plain.address.port();
+    for (url, status, error) in [
+        (format!("http://denied.example:{port}/"), 403, "blocked_by_policy"),
+        (format!("http://plain.example:{port}/private"), 403, "blocked_by_policy"),
+        ("http://plain.example:81/".to_owned(), 403, "blocked_by_policy"),
+        (format!("https://ok.example:{port}/"), 400, "malformed_request"),
+        ("/".to_owned(), 400, "malformed_request"),
+        (format!("http://plain.example:{port}/locked"), 403, "credential_locked"),
+    ] {
+        let host = url.split('/').nth(2).unwrap_or("gateway.sandbox.internal").to_owned();
+        let mut stream = world.connect();
+        let answer = ask(&mut stream, &format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (status, &error.into()), "{url}");
+        assert!(is_at_end(&mut stream).await);
+    }
+    assert!(world.plain.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn connect_sni_and_host_must_agree() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    // SNI ≠ CONNECT.
+    for connect_to in ["ok.example", "opaque.example"] {
+        let stream = connect(&world, &world.at(connect_to)).await;
+        let mut tls = tls(&world, stream, "other.example").await;
+        let answer = ask(&mut tls, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n").await;
+        assert_eq!((answer.status, &answer.json()["error"]), (421, &"authority_mismatch".into()));
+    }
+    // Host ≠ CONNECT, in name or port.
+    for host in ["other.example", "ok.example:1", "ok.example"] {
+        let answer = inside(&world, &target, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(answer.status, 421, "{host}");
+    }
+    // Host of CONNECT ≠ target.
+    let mut stream = world.connect();
+    let answer = ask(&mut stream, &format!("CONNECT {target} HTTP/1.1\r\nHost: other.example\r\n\r\n")).await;
+    assert_eq!(answer.status, 421);
+    assert!(world.tls.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_tls_is_allowed_inside_connect() {
+    let world = World::start().await;
+    for (host, error) in
+        [("ok.example", "not_tls"), ("opaque.example", "not_tls"), ("denied.example", "blocked_by_policy")]
+    {
+        let mut stream = connect(&world, &world.at(host)).await;
+        let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost: ok.example\r\n\r\n").await;
+        assert_eq!((answer.status, &answer.json()["error"]), (403, &error.into()));
+        assert!(is_at_end(&mut stream).await);
+    }
+    assert_eq!(world.records(3).await.len(), 3);
+}
+
+#[tokio::test]
+async fn connect_inside_an_intercepted_connection_is_refused() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let answer =
+        inside(&world, &target, &format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!(answer.status, 400);
+}
+
+#[tokio::test]
+async fn upstream_failures_have_answers_of_their_own() {
+    let world = World::with(
+        |names| {
+            names
+                .with("down.example", &[&["127.0.0.1"]])
+                // Public at the first look, loopback at the second: dialled is what was judged.
+                .with("rebind.example", &[&["127.0.0.1"]])
+                .with("mixed.example", &[&["93.184.215.14", "10.0.0.1"]])
+        },
+        false,
+    )
+    .await;
+    let down = "down.example:1".to_owned();
+    for (target, path, status, error, proxy_error) in [
+        (down, "/", 502, "upstream_unreachable", "destination_unavailable"),
+        (world.at("badcert.example"), "/", 502, "upstream_certificate", "tls_certificate_error"),
+        (world.at("rebind.example"), "/", 403, "address_prohibited", "destination_ip_prohibited"),
+        (world.at("mixed.example"), "/", 403, "address_prohibited", "destination_ip_prohibited"),
+        (world.at("ok.example"), "/break", 502, "upstream_protocol", "http_protocol_error"),
+        (world.at("ok.example"), "/locked", 403, "credential_locked", "http_request_denied"),
+    ] {
+        let answer = inside(&world, &target, &format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (status, &error.into()), "{target}");
+        let proxy_status = answer.header("proxy-status").unwrap();
+        assert!(proxy_status.contains(&format!("error={proxy_error};")), "{proxy_status}");
+        assert_eq!(answer.json()["rule"], "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_trust_the_authority_is_recorded() {
+    let world = World::start().await;
+    for host in ["ok.example", "denied.example"] {
+        let stream = connect(&world, &world.at(host)).await;
+        assert!(tls_trusting(&world.tls.root_pem, stream, host).await.is_err());
+    }
+    let records = world.records(2).await;
+    assert_eq!((&records[0]["error"], &records[0]["layer"]), (&"client_tls_failed".into(), &"tls".into()));
+    assert_eq!(
+        (&records[1]["error"], &records[1]["status"]),
+        (&"blocked_by_policy".into(), &serde_json::Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_early_is_recorded_once() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    tls.write_all(format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    read_until(&mut tls, b"\r\n\r\n").await;
+    read_chunk(&mut tls).await;
+    drop(tls);
+    world.tls.next_event.notify_one();
+    assert_eq!(world.records(1).await[0]["error"], "client_went_away");
+}

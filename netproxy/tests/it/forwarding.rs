@@ -1,0 +1,169 @@
+//! What is allowed arrives, as it was judged, and comes back as it was sent.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::client::*;
+use crate::hooks::{PLACEHOLDER, SECRET};
+use crate::upstream::header;
+use crate::world::World;
+
+#[tokio::test]
+async fn an_intercepted_request_is_forwarded_and_recorded() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let request = format!(
+        "GET /v1/%7Ex?key=1 HTTP/1.1\r\nHost: {target}\r\nX-A: b\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"
+    );
+    let answer = ask(&mut tls, &request).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    let seen = world.tls.seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].starts_with("GET /v1/~x?key=1 HTTP/1.1\r\n"), "{}", seen[0]);
+    assert_eq!(header(&seen[0], "host"), Some(target.clone()));
+    assert_eq!(header(&seen[0], "x-a").as_deref(), Some("b"));
+    assert_eq!(header(&seen[0], "x-hop"), None);
+
+    let record = &world.records(1).await[0];
+    assert_eq!(record["layer"], "http");
+    assert_eq!(record["verdict"], "allow");
+    assert_eq!(record["rule"], "ok");
+    assert_eq!(record["path"], "/v1/~x");
+    assert_eq!(record["status"], 200);
+    assert_eq!(record["bytes_down"], 5);
+    assert!(record["ms_connect"].is_number() && record["ms_first_byte"].is_number());
+    assert_eq!(record["decision_id"].as_str().unwrap().len(), 26);
+}
+
+#[tokio::test]
+async fn a_credential_is_put_in_and_named_in_the_record() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {target}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n");
+    assert_eq!(ask(&mut tls, &request).await.status, 200);
+    let seen = world.tls.seen.lock().unwrap()[0].clone();
+    assert_eq!(header(&seen, "authorization"), Some(format!("Bearer {SECRET}")));
+    let record = &world.records(1).await[0];
+    assert_eq!(record["credential"], "api-key");
+    assert!(!record.to_string().contains(SECRET));
+}
+
+#[tokio::test]
+async fn requests_of_one_connection_share_one_upstream_connection_until_it_closes() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    for path in ["/", "/close", "/", "/"] {
+        let answer = ask(&mut tls, &format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        assert_eq!(answer.status, 200);
+    }
+    let records = world.records(4).await;
+    let fresh: Vec<bool> = records.iter().map(|record| record["ms_connect"].is_number()).collect();
+    assert_eq!(fresh, [true, false, true, false]);
+}
+
+#[tokio::test]
+async fn a_plain_request_is_forwarded_in_origin_form() {
+    let world = World::start().await;
+    let place = format!("plain.example:{}", world.plain.address.port());
+    let mut stream = world.connect();
+    let request =
+        format!("GET http://{place}/a?b HTTP/1.1\r\nHost: {place}\r\nProxy-Connection: keep-alive\r\n\r\n");
+    for _ in 0..2 {
+        assert_eq!(ask(&mut stream, &request).await.text(), "hello");
+    }
+    let seen = world.plain.seen.lock().unwrap()[1].clone();
+    assert!(seen.starts_with("GET /a?b HTTP/1.1\r\n"), "{seen}");
+    assert_eq!(header(&seen, "proxy-connection"), None);
+    assert_eq!(world.records(2).await[0]["scheme"], "http");
+}
+
+#[tokio::test]
+async fn events_arrive_one_by_one() {
+    for world in [World::start().await, World::redacting().await] {
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        tls.write_all(format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+        let head = String::from_utf8(read_until(&mut tls, b"\r\n\r\n").await).unwrap();
+        assert_eq!(header(&head, "content-type").as_deref(), Some("text/event-stream"));
+        for n in 0..3 {
+            // The upstream sends event n+1 only when event n has come through.
+            assert_eq!(read_chunk(&mut tls).await.unwrap(), format!("data: {n}\n\n").as_bytes());
+            world.tls.next_event.notify_one();
+        }
+        assert_eq!(read_chunk(&mut tls).await, None);
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_streamed_up_in_both_framings() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let body = "x".repeat(300_000);
+    let sized = format!("POST /upload HTTP/1.1\r\nHost: {target}\r\nContent-Length: 300000\r\n\r\n{body}");
+    assert_eq!(ask(&mut tls, &sized).await.text(), "300000 bytes");
+    let chunked = format!(
+        "POST /upload HTTP/1.1\r\nHost: {target}\r\nTransfer-Encoding: chunked\r\n\r\n3;e=1\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"
+    );
+    assert_eq!(ask(&mut tls, &chunked).await.status, 200);
+    let records = world.records(2).await;
+    assert_eq!((&records[0]["bytes_up"], &records[1]["bytes_up"]), (&300_000.into(), &5.into()));
+}
+
+#[tokio::test]
+async fn expect_continue_is_answered_after_the_decision() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nHost: {target}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    );
+    tls.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_until(&mut tls, b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100 "));
+    assert_eq!(ask(&mut tls, "ab").await.text(), "2 bytes");
+}
+
+#[tokio::test]
+async fn an_opaque_tunnel_ends_at_the_upstream_itself() {
+    let world = World::start().await;
+    let target = world.at("opaque.example");
+    let stream = connect(&world, &target).await;
+    let mut tls = tls_trusting(&world.tls.root_pem, stream, "opaque.example").await.unwrap();
+    let answer =
+        ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n")).await;
+    assert_eq!(answer.text(), "hello");
+    drop(tls);
+    let record = &world.records(1).await[0];
+    assert_eq!((&record["layer"], &record["rule"]), (&"connect".into(), &"opaque".into()));
+    assert!(record["bytes_up"].as_u64().unwrap() > 100 && record["bytes_down"].as_u64().unwrap() > 100);
+}
+
+#[tokio::test]
+async fn an_address_literal_has_its_own_certificate() {
+    let world = World::start().await;
+    let target = world.at("127.0.0.1");
+    let mut tls = https(&world, &target).await;
+    let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!(answer.text(), "hello");
+}
+
+#[tokio::test]
+async fn connect_may_follow_plain_requests_on_one_connection() {
+    let world = World::start().await;
+    let place = format!("plain.example:{}", world.plain.address.port());
+    let mut stream = world.connect();
+    assert_eq!(
+        ask(&mut stream, &format!("GET http://{place}/ HTTP/1.1\r\nHost: {place}\r\n\r\n")).await.status,
+        200
+    );
+    let target = world.at("ok.example");
+    stream
+        .write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(read_answer(&mut stream, "CONNECT").await.status, 200);
+    let mut tls = tls(&world, stream, "ok.example").await;
+    assert_eq!(ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await.text(), "hello");
+}

@@ -1,0 +1,164 @@
+//! Hooks for tests: a small policy, a fake vault, a resolver that panics on names it must not see.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use netproxy::HostName;
+use netproxy::hooks::*;
+
+pub const SECRET: &str = "sk-real-0123456789";
+pub const PLACEHOLDER: &str = "placeholder-xyz";
+
+/// Allows `ok.example` (and `plain.example`) on the given ports, `GET` anywhere and `POST` on /upload and
+/// /v1; `opaque.example` without looking inside; loopback for names that end in `.example`.
+pub struct Rules {
+    pub ports: Vec<u16>,
+}
+
+impl Authorize for Rules {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        let host = facts.authority.host().to_string();
+        if !self.ports.contains(&facts.authority.port()) {
+            return Deny::unmatched(format!("no rule allows {}", facts.authority)).into();
+        }
+        match host.as_str() {
+            "ok.example" | "rebind.example" | "mixed.example" | "badcert.example" | "127.0.0.1" => {
+                Allow::by("ok").into()
+            }
+            "down.example" => Allow::by("ok").into(),
+            "opaque.example" => Allow::by("opaque").with_tls(TlsMode::Opaque).into(),
+            "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
+            _ => Deny::unmatched(format!("no rule allows {}", facts.authority)).into(),
+        }
+    }
+
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        if !self.ports.contains(&facts.authority.port()) || facts.path.starts_with("/private") {
+            return Deny::unmatched("no rule allows this path or port").into();
+        }
+        if facts.method == "DELETE" {
+            return Deny::by("no-delete", "DELETE is blocked").with_hint("ask first").into();
+        }
+        match facts.authority.host().to_string().as_str() {
+            "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
+            "unknown.example" => Deny::unmatched("no rule allows it").into(),
+            _ => Allow::by("ok").with_credential("api-key").into(),
+        }
+    }
+
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        match name.as_str() {
+            "ok.example" | "mixed.example" | "gone.example" | "private.example" => Allow::by("ok").into(),
+            _ => Deny::unmatched("no rule allows this name").into(),
+        }
+    }
+
+    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
+        facts.address.is_loopback() && facts.host.to_string() != "rebind.example"
+    }
+}
+
+/// Replaces the placeholder by the secret, as a vault would.
+pub struct Vault;
+
+impl Inject for Vault {
+    fn inject<'a>(
+        &'a self,
+        decided: &'a Decided<'a>,
+        head: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        Box::pin(async move {
+            if decided.request.path == "/locked" {
+                return Err(InjectError::Locked { name: "api-key".to_owned() });
+            }
+            if let Some(value) = head.headers.get_mut("authorization") {
+                let text = value.to_str().unwrap().replace(PLACEHOLDER, SECRET);
+                *value = HeaderValue::from_str(&text).unwrap();
+                return Ok(Injected::credential("api-key"));
+            }
+            Ok(Injected::default())
+        })
+    }
+}
+
+/// Replaces the secret by the placeholder; holds back what could be its start.
+pub struct Scrubber;
+
+struct Scrub {
+    held: Vec<u8>,
+    count: u64,
+}
+
+impl Redact for Scrubber {
+    fn filter(&self, _: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+        Some(Box::new(Scrub { held: Vec::new(), count: 0 }))
+    }
+}
+
+impl ResponseFilter for Scrub {
+    fn header(&mut self, _: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+        let text = value.to_str().ok()?;
+        text.contains(SECRET).then(|| {
+            self.count += 1;
+            HeaderValue::from_str(&text.replace(SECRET, PLACEHOLDER)).unwrap()
+        })
+    }
+
+    fn body(&mut self, chunk: Bytes) -> Bytes {
+        self.held.extend_from_slice(&chunk);
+        let text = String::from_utf8(std::mem::take(&mut self.held)).unwrap();
+        self.count += text.matches(SECRET).count() as u64;
+        let mut text = text.replace(SECRET, PLACEHOLDER);
+        let keep = (1..SECRET.len()).rev().find(|n| text.ends_with(&SECRET[..*n])).unwrap_or(0);
+        self.held = text.split_off(text.len() - keep).into_bytes();
+        Bytes::from(text)
+    }
+
+    fn finish(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.held))
+    }
+
+    fn redactions(&self) -> u64 {
+        self.count
+    }
+}
+
+/// Keeps the records.
+#[derive(Clone, Default)]
+pub struct Records(pub Arc<Mutex<Vec<Record>>>);
+
+impl Audit for Records {
+    fn record(&self, record: Record) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+/// Knows some names; each answer after the first may differ. Panics on any other name, which proves that
+/// a denied name is never resolved.
+#[derive(Default)]
+pub struct Names {
+    answers: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
+}
+
+impl Names {
+    pub fn with(self, name: &str, answers: &[&[&str]]) -> Self {
+        let parsed = answers.iter().map(|a| a.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
+        self.answers.lock().unwrap().insert(name.to_owned(), parsed);
+        self
+    }
+}
+
+impl Resolve for Names {
+    fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        let mut answers = self.answers.lock().unwrap();
+        let Some(left) = answers.get_mut(name.as_str()) else {
+            panic!("{name} must not be resolved");
+        };
+        let answer = if left.len() > 1 { left.remove(0) } else { left[0].clone() };
+        let answer = if answer.is_empty() { Err(ResolveError::NotFound) } else { Ok(answer) };
+        Box::pin(std::future::ready(answer))
+    }
+}

@@ -1,0 +1,12 @@
+//! The proxy over real sockets: a TLS upstream on loopback, clients that write bytes, hooks that watch.
+
+#![allow(missing_docs)]
+mod client;
+mod denials;
+mod dns;
+mod forwarding;
+mod hooks;
+mod redaction;
+mod smuggling;
+mod upstream;
+mod world;

@@ -1,0 +1,44 @@
+//! What an upstream gives back is searched, or refused.
+
+use crate::client::*;
+use crate::hooks::{PLACEHOLDER, SECRET};
+use crate::upstream::header;
+use crate::world::World;
+
+async fn get(world: &World, path: &str) -> Answer {
+    let target = world.at("ok.example");
+    let mut tls = https(world, &target).await;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nAuthorization: {PLACEHOLDER}\r\nAccept-Encoding: gzip, br\r\nRange: bytes=0-1\r\n\r\n"
+    );
+    ask(&mut tls, &request).await
+}
+
+#[tokio::test]
+async fn an_echoed_secret_comes_back_as_its_placeholder() {
+    let world = World::redacting().await;
+    let answer = get(&world, "/echo").await;
+    let text = answer.text();
+    assert!(text.contains(&format!("authorization: {PLACEHOLDER}")), "{text}");
+    assert!(!text.contains(SECRET));
+    // Asked for in a way that can be searched.
+    assert_eq!(header(&text, "accept-encoding").as_deref(), Some("identity"));
+    assert_eq!(header(&text, "range"), None);
+    assert_eq!(world.records(1).await[0]["redactions"], 1);
+    let answer = get(&world, "/echo-header").await;
+    assert_eq!(answer.header("x-got").as_deref(), Some(PLACEHOLDER));
+}
+
+#[tokio::test]
+async fn an_encoded_answer_that_cannot_be_searched_is_refused() {
+    let world = World::redacting().await;
+    let answer = get(&world, "/gzip").await;
+    assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
+    assert!(answer.header("proxy-status").unwrap().contains("error=http_response_transform_error"));
+}
+
+#[tokio::test]
+async fn a_forged_proxy_status_is_removed() {
+    let world = World::start().await;
+    assert_eq!(get(&world, "/forged").await.header("proxy-status").as_deref(), Some("cdn"));
+}

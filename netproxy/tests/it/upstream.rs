@@ -1,0 +1,171 @@
+//! A TLS (and a plain) HTTP upstream on loopback that counts what it sees.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+/// Heads of all requests that arrived, in order.
+pub type Seen = Arc<Mutex<Vec<String>>>;
+
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub root_pem: String,
+    pub seen: Seen,
+    /// Lets the event stream send its next event.
+    pub next_event: Arc<Notify>,
+}
+
+/// A server for `names`, over TLS or in the clear.
+pub async fn start(names: &[&str], tls: bool) -> Upstream {
+    let (root_pem, config) = certificate(names);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (seen, next_event) = (Seen::default(), Arc::new(Notify::new()));
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (log, events) = (Arc::clone(&seen), Arc::clone(&next_event));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, log, events) = (acceptor.clone(), Arc::clone(&log), Arc::clone(&events));
+            tokio::spawn(async move {
+                if tls {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, log, events).await;
+                    }
+                } else {
+                    serve(stream, log, events).await;
+                }
+            });
+        }
+    });
+    Upstream { address, root_pem, seen, next_event }
+}
+
+fn certificate(names: &[&str]) -> (String, ServerConfig) {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let root_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .unwrap();
+    (root_pem, config)
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: Seen, events: Arc<Notify>) {
+    let mut buffer = Vec::new();
+    while let Some(end) = read_head(&mut stream, &mut buffer).await {
+        let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
+        seen.lock().unwrap().push(head.clone());
+        let body = read_body(&mut stream, &mut buffer, &head).await;
+        let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+        let keep = answer(&mut stream, &path, &head, &body, &events).await;
+        if keep.is_err() || head.to_lowercase().contains("connection: close") {
+            break;
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+async fn answer<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    path: &str,
+    head: &str,
+    body: &[u8],
+    events: &Notify,
+) -> std::io::Result<()> {
+    match path.split('?').next().unwrap_or(path) {
+        "/echo" => write_whole(stream, "X-Echo: yes\r\n", head.as_bytes()).await,
+        "/echo-header" => {
+            let value = header(head, "authorization").unwrap_or_default();
+            write_whole(stream, &format!("X-Got: {value}\r\n"), b"").await
+        }
+        "/upload" => write_whole(stream, "", format!("{} bytes", body.len()).as_bytes()).await,
+        "/forged" => {
+            write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
+        }
+        "/gzip" => write_whole(stream, "Content-Encoding: gzip\r\n", b"\x1f\x8bnot really").await,
+        "/break" => Err(std::io::ErrorKind::Other.into()),
+        "/close" => {
+            write_whole(stream, "Connection: close\r\n", b"bye").await?;
+            Err(std::io::ErrorKind::Other.into())
+        }
+        "/events" => {
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await?;
+            for n in 0..3 {
+                if n > 0 {
+                    events.notified().await;
+                }
+                let event = format!("data: {n}\n\n");
+                stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+                stream.flush().await?;
+            }
+            stream.write_all(b"0\r\n\r\n").await
+        }
+        _ => write_whole(stream, "", b"hello").await,
+    }?;
+    stream.flush().await
+}
+
+async fn write_whole<S: AsyncWrite + Unpin>(stream: &mut S, extra: &str, body: &[u8]) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\n{extra}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await
+}
+
+pub fn header(head: &str, name: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (field, value) = line.split_once(':')?;
+        field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
+}
+
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<usize> {
+    loop {
+        if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+            return Some(at + 4);
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
+    if let Some(length) = header(head, "content-length") {
+        let length: usize = length.parse().unwrap();
+        while buffer.len() < length {
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        return buffer.drain(..length.min(buffer.len())).collect();
+    }
+    if header(head, "transfer-encoding").is_some() {
+        // Good enough for tests: chunk data has no "0\r\n\r\n" in it.
+        while !buffer.windows(5).any(|w| w == b"0\r\n\r\n") {
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        return std::mem::take(buffer);
+    }
+    Vec::new()
+}

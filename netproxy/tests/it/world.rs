@@ -1,0 +1,81 @@
+//! One proxy with its upstreams, ready to be talked to.
+
+use std::sync::Arc;
+
+use netproxy::Proxy;
+use tokio::io::DuplexStream;
+
+use crate::hooks::{Names, Records, Rules, Scrubber, Vault};
+use crate::upstream::{self, Upstream};
+
+pub struct World {
+    pub proxy: Proxy,
+    pub tls: Upstream,
+    pub plain: Upstream,
+    pub records: Records,
+}
+
+impl World {
+    pub async fn start() -> Arc<Self> {
+        Self::with(|names| names, false).await
+    }
+
+    pub async fn redacting() -> Arc<Self> {
+        Self::with(|names| names, true).await
+    }
+
+    pub async fn with(more_names: impl FnOnce(Names) -> Names, redact: bool) -> Arc<Self> {
+        let tls = upstream::start(&["ok.example", "opaque.example", "127.0.0.1"], true).await;
+        let plain = upstream::start(&["plain.example"], false).await;
+        let records = Records::default();
+        let names = Names::default()
+            .with("ok.example", &[&["127.0.0.1"]])
+            .with("opaque.example", &[&["127.0.0.1"]])
+            .with("plain.example", &[&["127.0.0.1"]])
+            .with("badcert.example", &[&["127.0.0.1"]]);
+        let mut builder = Proxy::builder()
+            .name("test")
+            .authorize(Rules { ports: vec![tls.address.port(), plain.address.port(), 1] })
+            .inject(Vault)
+            .audit(records.clone())
+            .resolve(more_names(names))
+            .extra_roots_pem(&tls.root_pem);
+        if redact {
+            builder = builder.redact(Scrubber);
+        }
+        Arc::new(Self { proxy: builder.build().unwrap(), tls, plain, records })
+    }
+
+    /// A new client connection.
+    pub fn connect(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let proxy = self.proxy.clone();
+        tokio::spawn(async move { proxy.serve(far).await });
+        near
+    }
+
+    pub fn dns(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let proxy = self.proxy.clone();
+        tokio::spawn(async move { proxy.serve_dns(far).await });
+        near
+    }
+
+    /// `host:port` of the TLS upstream under a name.
+    pub fn at(&self, host: &str) -> String {
+        format!("{host}:{}", self.tls.address.port())
+    }
+
+    /// The records as JSON, once there are `count`.
+    pub async fn records(&self, count: usize) -> Vec<serde_json::Value> {
+        loop {
+            {
+                let records = self.records.0.lock().unwrap();
+                if records.len() >= count {
+                    return records.iter().map(|r| serde_json::to_value(r).unwrap()).collect();
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
