@@ -278,7 +278,13 @@ impl VhostUserBackendReqHandlerMut for State {
     }
 
     fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
-        self.ring(u32::from(index))?.call = file;
+        let ring = self.ring(u32::from(index))?;
+        ring.call = file;
+        if ring.is_active() {
+            // Whatever was signalled to the old descriptor may have been lost; one interrupt too many
+            // is legal.
+            ring.interrupt();
+        }
         Ok(())
     }
 

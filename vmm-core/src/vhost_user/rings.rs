@@ -47,6 +47,11 @@ impl Ring {
         }
     }
 
+    /// Interrupts the guest's driver.
+    pub(super) fn interrupt(&self) {
+        interrupt(self.call.as_ref());
+    }
+
     /// Back to the state before the VMM said anything.
     pub(super) fn reset(&mut self) {
         self.queue.reset();

@@ -286,3 +286,6 @@ impl Connection {
         header.fwd_cnt = self.forwarded.0;
     }
 }
+
+#[cfg(test)]
+mod tests;

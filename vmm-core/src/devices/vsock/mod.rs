@@ -84,3 +84,6 @@ pub fn new(config: VsockConfig) -> io::Result<(Vsock, VsockHost)> {
     let guest_cid = config.guest_cid;
     Ok((Vsock::new(guest_cid, mux::Mux::new(config, shared)?), host))
 }
+
+#[cfg(test)]
+mod tests;
