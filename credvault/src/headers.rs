@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 #[error("the header could not hold the credential: the value is not a legal header value")]
 pub struct BadHeader;
 
-/// Headers that can be read and edited. Names are compared without regard to ASCII case.
+/// Headers that can be read and edited.
 pub trait HeaderAccess {
     /// Calls `see` with every name and value, until it returns `false`.
     fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8]) -> bool);
@@ -22,8 +22,8 @@ pub trait HeaderAccess {
     /// [`BadHeader`] if a new value is refused.
     fn rewrite(&mut self, edit: &mut HeaderEdit<'_>) -> Result<(), BadHeader>;
 
-    /// Removes every header of this name.
-    fn remove(&mut self, name: &str);
+    /// Removes every header whose name is `doomed`; the test itself disregards case.
+    fn remove(&mut self, doomed: &mut dyn FnMut(&[u8]) -> bool);
 
     /// Adds a header. Mark it as sensitive where the type can: it must not enter HPACK's dynamic table
     /// (RFC 7541 §7.1.3) or a debug print.
@@ -54,8 +54,8 @@ impl HeaderAccess for Vec<(Vec<u8>, Vec<u8>)> {
         Ok(())
     }
 
-    fn remove(&mut self, name: &str) {
-        self.retain(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
+    fn remove(&mut self, doomed: &mut dyn FnMut(&[u8]) -> bool) {
+        self.retain(|(name, _)| !doomed(name));
     }
 
     fn append(&mut self, name: &str, value: &[u8]) -> Result<(), BadHeader> {
@@ -83,8 +83,12 @@ impl HeaderAccess for http::HeaderMap {
         Ok(())
     }
 
-    fn remove(&mut self, name: &str) {
-        self.remove(name);
+    fn remove(&mut self, doomed: &mut dyn FnMut(&[u8]) -> bool) {
+        // One pass over the names is cheaper than a look-up of each name that is seldom there.
+        let names: Vec<_> = self.keys().filter(|name| doomed(name.as_str().as_bytes())).cloned().collect();
+        for name in names {
+            self.remove(name);
+        }
     }
 
     fn append(&mut self, name: &str, value: &[u8]) -> Result<(), BadHeader> {
@@ -114,7 +118,7 @@ mod tests {
                 (name == b"x-keep" && value == b"two").then(|| Zeroizing::new(b"2".to_vec()))
             })
             .unwrap();
-        headers.remove("Authorization");
+        headers.remove(&mut |name| name.eq_ignore_ascii_case(b"Authorization"));
         let mut seen = Vec::new();
         headers.visit(&mut |name, value| {
             seen.push((String::from_utf8_lossy(name).into(), String::from_utf8_lossy(value).into()));

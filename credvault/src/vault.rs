@@ -406,6 +406,14 @@ impl Vault {
     }
 }
 
+fn is_auth_header(header: &[u8]) -> bool {
+    AUTH_HEADERS.iter().any(|name| same_name(name, header))
+}
+
+fn same_name(name: &str, header: &[u8]) -> bool {
+    name.as_bytes().eq_ignore_ascii_case(header)
+}
+
 type Bound<'v> = (&'v Entry, &'v Endpoint);
 
 fn only_one<'v>(mut fitting: impl Iterator<Item = Bound<'v>>) -> Result<Option<Bound<'v>>, InjectError> {
@@ -426,15 +434,14 @@ impl Entry {
     ) -> Result<InjectOutcome<'_>, InjectError> {
         let done = InjectOutcome { credential: Some(&self.binding.name) };
         if let Some((name, value)) = endpoint.injection.header(self.secret.expose()) {
-            AUTH_HEADERS.iter().for_each(|header| headers.remove(header));
-            headers.remove(name);
+            headers.remove(&mut |header| is_auth_header(header) || same_name(name, header));
             headers.append(name, &value)?;
             return Ok(done);
         }
         let Injection::Replace { headers: names } = &endpoint.injection else { return Ok(done) };
         let mut replaced = Vec::new();
         headers.rewrite(&mut |header, value| {
-            let name = names.iter().find(|name| name.as_bytes().eq_ignore_ascii_case(header))?;
+            let name = names.iter().find(|name| same_name(name, header))?;
             let new = Injection::replaced(value, self.placeholder.as_bytes(), self.secret.expose())?;
             replaced.push(name.as_str());
             Some(new)
@@ -443,7 +450,9 @@ impl Entry {
             return Ok(InjectOutcome { credential: None });
         }
         // Another key of the client's beside ours could be the one the server takes.
-        AUTH_HEADERS.iter().filter(|name| !replaced.contains(name)).for_each(|name| headers.remove(name));
+        headers.remove(&mut |header| {
+            is_auth_header(header) && !replaced.iter().any(|name| same_name(name, header))
+        });
         Ok(done)
     }
 }

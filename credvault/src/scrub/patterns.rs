@@ -3,8 +3,8 @@
 //!
 //! Why not a general matcher: those copy patterns into tables of their own, which are neither locked nor
 //! cleared. Here the strings lie in one [`LockedBuf`] and the tables derived from them are cleared.
-//! The window is as long as the shortest pattern; where its last two bytes occur in no pattern, the whole
-//! window is skipped, so text without hits costs a step per some tens of bytes.
+//! The window is as long as the shortest pattern; where its last three bytes occur in no pattern, the
+//! whole window is skipped, so text without hits costs a step per some tens of bytes.
 
 use zeroize::Zeroizing;
 
@@ -12,8 +12,14 @@ use crate::limits::HOLD_PREFIX_BYTES;
 use crate::lock::LockedBuf;
 use crate::scrub::forms::Form;
 
-/// Slots of the shift table: 13 bits of the last two bytes of a window. 8 KiB stay in the first-level cache.
-const SLOTS: usize = 1 << 13;
+/// Bits of the hash over the last bytes of a window. The table of one byte per slot stays in a
+/// first-level cache, and a few hundred patterns fill a small part of it.
+const SLOT_BITS: u32 = 15;
+
+/// How many bytes at the end of a window are looked at. With two, a dozen base64 forms would contain
+/// nearly every pair that text has.
+const BLOCK: usize = 3;
+const _: () = assert!(BLOCK <= HOLD_PREFIX_BYTES, "patterns are longer than a block");
 
 /// Found: where, how long, and whose pattern it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +33,7 @@ pub(crate) struct Hit {
 pub(crate) struct Patterns {
     bytes: LockedBuf,
     spans: Vec<Span>,
-    /// How far the window may move, by the slot of its last two bytes; 0 where a pattern may end it.
+    /// How far the window may move, by the slot of its last block; 0 where a pattern may end it.
     shift: Zeroizing<Vec<u8>>,
     /// Slot of the end of each pattern's first window and the pattern's index, sorted.
     by_slot: Zeroizing<Vec<(u16, u32)>>,
@@ -46,6 +52,8 @@ struct Span {
 /// What decides on holding back: how patterns begin, how long they get, which bytes they are made of.
 struct Holds {
     begins: Zeroizing<Vec<([u8; HOLD_PREFIX_BYTES], usize)>>,
+    /// One bit for each first two bytes of a pattern: most places are dismissed by it.
+    pairs: Zeroizing<Vec<u64>>,
     member: [bool; 256],
 }
 
@@ -78,21 +86,21 @@ impl Patterns {
     }
 
     fn fill_tables(&mut self) {
-        // A window of `m` bytes holds `m - 1` pairs; one that ends in an unknown pair moves past all of it.
-        let farthest = self.window.saturating_sub(1);
-        let mut shift = Zeroizing::new(vec![u8::try_from(farthest).unwrap_or(u8::MAX); SLOTS]);
+        // A window that ends in an unknown block moves until it no longer holds the whole of that block.
+        let farthest = (self.window + 1).saturating_sub(BLOCK);
+        let mut shift = Zeroizing::new(vec![u8::try_from(farthest).unwrap_or(u8::MAX); 1 << SLOT_BITS]);
         let mut by_slot = Zeroizing::new(Vec::with_capacity(self.spans.len()));
         for (index, span) in self.spans.iter().enumerate() {
             let first = self.text(span).get(..self.window).unwrap_or_default();
-            for (at, pair) in first.windows(2).enumerate() {
-                let [a, b] = pair else { continue };
-                let distance = self.window - 2 - at;
-                if let Some(entry) = shift.get_mut(usize::from(slot(*a, *b))) {
+            let blocks = first.windows(BLOCK).filter_map(<[u8]>::first_chunk::<BLOCK>);
+            for (at, block) in blocks.enumerate() {
+                let distance = (self.window - BLOCK).saturating_sub(at);
+                if let Some(entry) = shift.get_mut(usize::from(slot(*block))) {
                     *entry = (*entry).min(u8::try_from(distance).unwrap_or(u8::MAX));
                 }
             }
-            if let ([.., a, b], Ok(index)) = (first, u32::try_from(index)) {
-                by_slot.push((slot(*a, *b), index));
+            if let (Some(block), Ok(index)) = (first.last_chunk::<BLOCK>(), u32::try_from(index)) {
+                by_slot.push((slot(*block), index));
             }
         }
         by_slot.sort_unstable();
@@ -113,8 +121,8 @@ impl Patterns {
             return;
         }
         let mut end = self.window;
-        while let Some(&[a, b]) = text.get(end.wrapping_sub(2)..end) {
-            let slot = slot(a, b);
+        while let Some(&[a, b, c]) = text.get(end.wrapping_sub(BLOCK)..end) {
+            let slot = slot([a, b, c]);
             match self.shift.get(usize::from(slot)) {
                 Some(0) | None => {
                     let start = end - self.window;
@@ -183,6 +191,7 @@ impl Holds {
     fn new<'a>(forms: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut member = [false; 256];
         let mut begins: Zeroizing<Vec<([u8; HOLD_PREFIX_BYTES], usize)>> = Zeroizing::new(Vec::new());
+        let mut pairs = Zeroizing::new(vec![0; (1 << 16) / 64]);
         // Every byte of ordinary tokens, whether or not this secret has it: the set must not tell.
         for (byte, member) in (0u8..=255).zip(member.iter_mut()) {
             *member = byte.is_ascii_alphanumeric() || b"-._~+/=%\\".contains(&byte);
@@ -194,12 +203,16 @@ impl Holds {
                 }
             }
             let Some((&begin, _)) = form.split_first_chunk() else { continue };
+            let (word, bit) = pair_bit(begin[0], begin[1]);
+            if let Some(word) = pairs.get_mut(word) {
+                *word |= bit;
+            }
             match begins.iter_mut().find(|(other, _)| *other == begin) {
                 Some((_, longest)) => *longest = form.len().max(*longest),
                 None => begins.push((begin, form.len())),
             }
         }
-        Self { begins, member }
+        Self { begins, pairs, member }
     }
 
     fn is_member(&self, byte: u8) -> bool {
@@ -208,13 +221,27 @@ impl Holds {
 
     /// Whether an unfinished pattern may begin with `tail`, judged by its first bytes and its length.
     fn may_begin(&self, tail: &[u8]) -> bool {
+        if let [a, b, ..] = *tail {
+            let (word, bit) = pair_bit(a, b);
+            if self.pairs.get(word).is_none_or(|word| word & bit == 0) {
+                return false;
+            }
+        }
         let known = tail.get(..HOLD_PREFIX_BYTES).unwrap_or(tail);
         self.begins.iter().any(|(begin, longest)| begin.starts_with(known) && *longest > tail.len())
     }
 }
 
-fn slot(a: u8, b: u8) -> u16 {
-    u16::from(a) | (u16::from(b & 0x1f) << 8)
+/// Word and bit of a pair in the table of pairs.
+fn pair_bit(a: u8, b: u8) -> (usize, u64) {
+    let index = u16::from_le_bytes([a, b]);
+    (usize::from(index >> 6), 1 << (index & 63))
+}
+
+/// Multiplicative hash (Knuth, volume 3, §6.4): the high bits of a product with an odd constant.
+fn slot([a, b, c]: [u8; BLOCK]) -> u16 {
+    let product = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9E37_79B1);
+    u16::try_from(product >> (u32::BITS - SLOT_BITS)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -90,8 +90,8 @@ impl HeaderAccess for ClearedHeaders {
         }
         Ok(())
     }
-    fn remove(&mut self, name: &str) {
-        self.0.retain(|_| name != "authorization");
+    fn remove(&mut self, doomed: &mut dyn FnMut(&[u8]) -> bool) {
+        self.0.retain(|_| !doomed(b"authorization"));
     }
     fn append(&mut self, _: &str, value: &[u8]) -> Result<(), BadHeader> {
         self.0.push(Zeroizing::new(value.to_vec()));
