@@ -13,6 +13,8 @@ mod exit;
 pub mod host_tsc;
 #[cfg(feature = "kvm")]
 pub mod kvm;
+#[cfg(feature = "fs")]
+pub mod host_path;
 pub mod limits;
 pub mod memory;
 #[cfg(feature = "kvm")]

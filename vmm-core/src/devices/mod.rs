@@ -5,6 +5,8 @@
 //! `vhost_user.rs` are the only two callers. Every device runs on one thread that owns it, so a device
 //! needs no locks of its own.
 
+#[cfg(feature = "fs")]
+pub mod fs;
 pub mod vsock;
 
 use std::os::fd::BorrowedFd;
