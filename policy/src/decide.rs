@@ -117,23 +117,27 @@ struct Tally<'r, 'f> {
     /// With whether all of its conditions are known to hold.
     allow: Option<(Claim, &'r Compiled, bool)>,
     miss: Option<(Field, std::cmp::Reverse<u32>, &'r Compiled)>,
+    /// A deny rule that may or may not hold, by what is known.
+    unsure_deny: Option<(Claim, &'r Compiled)>,
     must_inspect: bool,
 }
 
 impl<'r, 'f> Tally<'r, 'f> {
     fn new(rules: &'r Ruleset, facts: &'f Facts<'f>) -> Self {
-        Self { rules, facts, deny: None, allow: None, miss: None, must_inspect: false }
+        Self { rules, facts, deny: None, allow: None, miss: None, unsure_deny: None, must_inspect: false }
     }
 
     fn count(&mut self, position: u32, rule: &'r Compiled, fit: Fit) {
         match (rule.effect, fit) {
             (Effect::Deny, Fit::Yes) => {
                 let claim = self.claim(position, rule);
-                if self.deny.is_none_or(|(best, _)| claim > best) {
-                    self.deny = Some((claim, rule));
-                }
+                keep_best(&mut self.deny, claim, rule);
             }
-            (Effect::Deny, Fit::Perhaps) => self.must_inspect = true,
+            (Effect::Deny, Fit::Perhaps) => {
+                self.must_inspect = true;
+                let claim = self.claim(position, rule);
+                keep_best(&mut self.unsure_deny, claim, rule);
+            }
             (Effect::Deny, Fit::No(_)) => {}
             (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
                 self.must_inspect |= rule.tls == TlsMode::Inspect;
@@ -162,7 +166,11 @@ impl<'r, 'f> Tally<'r, 'f> {
 
     fn verdict(&self) -> Verdict<'r> {
         let refusal = |cause| Verdict::refuse(cause, self.rules.generation);
-        if let Some((_, rule)) = self.deny {
+        // Of raw bytes nothing more will be known: what might be denied is. Where no rule allows them
+        // anyway, that is the better answer.
+        let unsure_deny =
+            self.unsure_deny.filter(|_| self.facts.layer() == Layer::Tcp && self.allow.is_some());
+        if let Some((_, rule)) = self.deny.or(unsure_deny) {
             return Verdict { rule: Some(rule.reference()), ..refusal(Cause::Rule) };
         }
         let Some((_, rule, complete)) = self.allow else {
@@ -177,5 +185,11 @@ impl<'r, 'f> Tally<'r, 'f> {
             tls: if self.must_inspect { TlsMode::Inspect } else { TlsMode::Opaque },
             ..refusal(Cause::Rule)
         }
+    }
+}
+
+fn keep_best<'r>(best: &mut Option<(Claim, &'r Compiled)>, claim: Claim, rule: &'r Compiled) {
+    if best.is_none_or(|(known, _)| claim > known) {
+        *best = Some((claim, rule));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::canonical::PathReading;
-use crate::facts::{Facts, Host, Layer, Scheme};
+use crate::facts::{Facts, Host, Scheme};
 use crate::pattern::{Cidr, HostPattern, PathPattern, PortSet};
 use crate::verdict::{Effect, Field, RuleRef, TlsMode};
 
@@ -264,11 +264,7 @@ impl Compiled {
                 None => fit = Fit::Perhaps,
             }
         }
-        // Nothing more will ever be known of raw bytes: a condition that cannot be checked must not let them by.
-        match (fit, facts.layer(), self.effect) {
-            (Fit::Perhaps, Layer::Tcp, Effect::Deny) => Fit::Yes,
-            _ => fit,
-        }
+        fit
     }
 
     /// Where servers differ on what a path means, it is the worst: not allowed, and denied.

@@ -1,0 +1,9 @@
+//! The public API, driven by case files and by rules and facts that nobody thought of.
+
+mod allocations;
+mod builder;
+mod cases;
+mod json;
+mod load_errors;
+mod naive;
+mod properties;

@@ -1,0 +1,216 @@
+//! Rules and facts from small alphabets, so that they meet often, against the second opinion.
+
+use std::net::IpAddr;
+
+use policy::{Effect, Facts, Host, Rule, Ruleset, RulesetBuilder, Scheme, decide, decide_address};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::naive::{self, PlainFacts, PlainRule};
+
+const HOSTS: [&str; 10] = ["a.x", "b.x", "x", "c.a.x", "a.y", "**", "*.x", "**.x", "*.a.x", "**.a.x"];
+const NAMES: [&str; 8] = ["a.x", "b.x", "x", "c.a.x", "d.c.a.x", "a.y", "ax", "y"];
+const CIDRS: [&str; 8] =
+    ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "127.0.0.0/8", "0.0.0.0/0", "fd00::/8", "::1/128", "::/0"];
+const ADDRESSES: [&str; 7] =
+    ["10.1.2.3", "10.9.9.9", "127.0.0.1", "8.8.8.8", "::1", "fd00::1", "2001:db8::1"];
+const PORTS: [u16; 4] = [80, 443, 22, 8443];
+const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
+const PATHS: [&str; 14] = [
+    "/", "/a", "/A", "/a/", "/a/b", "/ab", "/a/b/c", "/b/a", "/a//b", "/a;x", "/a%2Fb", "/a%252F",
+    "/a/b/a/b", "/aab",
+];
+const GLOBS: [&str; 12] =
+    ["/", "/a", "/a/", "/a/*", "/a/**", "/**", "/*", "/*/b", "/**/b", "/a*b", "/**/a/**/b", "/a/**/*"];
+
+fn some(words: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
+    subsequence(words, 0..=most).prop_map(|words| words.into_iter().map(str::to_owned).collect())
+}
+
+prop_compose! {
+    fn rule()(
+        deny in any::<bool>(),
+        hosts in some(&HOSTS, 3),
+        cidrs in some(&CIDRS, 2),
+        ports in subsequence(PORTS.to_vec(), 0..=3),
+        any_port in prop::bool::weighted(0.2),
+        schemes in some(&["https", "http"], 2),
+        methods in some(&METHODS, 2),
+        paths in some(&GLOBS, 2),
+        tcp in prop::bool::weighted(0.3),
+        websocket in prop::bool::weighted(0.3),
+    ) -> PlainRule {
+        repair(PlainRule { deny, hosts, cidrs, ports, any_port, schemes, methods, paths, tcp, websocket })
+    }
+}
+
+/// Into a rule that loads.
+fn repair(mut rule: PlainRule) -> PlainRule {
+    if rule.hosts.is_empty() && rule.cidrs.is_empty() {
+        rule.hosts.push("**.x".to_owned());
+    }
+    if rule.any_port {
+        rule.ports.clear();
+    }
+    if rule.tcp && !rule.deny {
+        rule.any_port = false;
+        if rule.ports.is_empty() {
+            rule.ports.push(22);
+        }
+        rule.methods.clear();
+        rule.paths.clear();
+        rule.websocket &= !rule.schemes.is_empty();
+    }
+    if rule.websocket && !rule.methods.is_empty() && !rule.methods.iter().any(|method| method == "GET") {
+        rule.methods.push("GET".to_owned());
+    }
+    rule
+}
+
+fn facts() -> impl Strategy<Value = PlainFacts> {
+    let host = prop_oneof![3 => select(&NAMES[..]), 1 => select(&ADDRESSES[..])];
+    let scheme = select(&["https", "http", "wss", "ws"][..]);
+    let parts = (host, select(&PORTS[..]), scheme, select(&METHODS[..]), select(&PATHS[..]));
+    (select(&["dns", "connect", "http", "http", "tcp"][..]), parts).prop_map(
+        |(layer, (host, port, scheme, method, path))| {
+            let layer = if layer == "dns" && host.parse::<IpAddr>().is_ok() { "connect" } else { layer };
+            let is_http = layer == "http";
+            PlainFacts {
+                layer,
+                host: host.to_owned(),
+                port: (layer != "dns").then_some(port),
+                scheme: if is_http { Some(scheme) } else { (layer == "tcp").then_some("tcp") },
+                method: is_http.then(|| method.to_owned()),
+                path: is_http.then(|| path.to_owned()),
+            }
+        },
+    )
+}
+
+fn to_rule(plain: &PlainRule) -> Rule {
+    let mut rule = if plain.deny { Rule::deny() } else { Rule::allow() };
+    rule = plain.hosts.iter().fold(rule, Rule::host);
+    rule = plain.cidrs.iter().fold(rule, Rule::cidr);
+    rule = plain.ports.iter().fold(rule, |rule, port| rule.port(*port));
+    rule = plain.schemes.iter().fold(rule, Rule::scheme);
+    rule = plain.methods.iter().fold(rule, Rule::method);
+    rule = plain.paths.iter().fold(rule, Rule::path);
+    rule = if plain.any_port { rule.any_port() } else { rule };
+    rule = if plain.tcp { rule.tcp() } else { rule };
+    if plain.websocket { rule.websocket() } else { rule }
+}
+
+fn to_ruleset(plain: &[PlainRule]) -> Ruleset {
+    let add = |builder: RulesetBuilder, rule: &PlainRule| builder.rule(to_rule(rule));
+    plain.iter().try_fold(RulesetBuilder::new(), add).unwrap().build()
+}
+
+fn to_facts(plain: &PlainFacts) -> Facts<'_> {
+    let host = plain.host.parse().map_or(Host::Name(&plain.host), Host::Ip);
+    let port = plain.port.unwrap_or(0);
+    match plain.layer {
+        "dns" => Facts::dns(&plain.host),
+        "connect" => Facts::connect(host, port),
+        "tcp" => Facts::tcp(host, port),
+        _ => {
+            let scheme = Scheme::ALL.into_iter().find(|s| Some(s.as_str()) == plain.scheme).unwrap();
+            Facts::http(scheme, host, port, plain.method.as_ref().unwrap(), plain.path.as_ref().unwrap())
+        }
+    }
+}
+
+fn effect(rules: &[PlainRule], facts: &PlainFacts) -> Effect {
+    decide(&to_ruleset(rules), &to_facts(facts)).effect
+}
+
+fn effect_at(rules: &[PlainRule], facts: &PlainFacts, ip: IpAddr) -> Effect {
+    decide_address(&to_ruleset(rules), &to_facts(facts), ip).effect
+}
+
+fn as_effect(allow: bool) -> Effect {
+    if allow { Effect::Allow } else { Effect::Deny }
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    select(&ADDRESSES[..]).prop_map(|text| text.parse().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_second_opinion_agrees(rules in vec(rule(), 0..6), facts in facts()) {
+        prop_assert_eq!(effect(&rules, &facts), as_effect(naive::allows(&rules, &facts)));
+    }
+
+    #[test]
+    fn the_second_opinion_agrees_on_addresses(rules in vec(rule(), 0..6), facts in facts(), ip in address()) {
+        prop_assert_eq!(effect_at(&rules, &facts, ip), as_effect(naive::allows_address(&rules, &facts, ip)));
+    }
+
+    #[test]
+    fn order_never_changes_the_effect(
+        (rules, shuffled) in vec(rule(), 0..6).prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle())),
+        facts in facts(),
+        ip in address(),
+    ) {
+        prop_assert_eq!(effect(&rules, &facts), effect(&shuffled, &facts));
+        prop_assert_eq!(effect_at(&rules, &facts, ip), effect_at(&shuffled, &facts, ip));
+    }
+
+    #[test]
+    fn one_deny_more_never_allows(rules in vec(rule(), 0..6), more in rule(), facts in facts(), ip in address()) {
+        let mut stricter = rules.clone();
+        stricter.push(repair(PlainRule { deny: true, ..more }));
+        prop_assert!(effect(&rules, &facts) == Effect::Allow || effect(&stricter, &facts) == Effect::Deny);
+        prop_assert!(effect_at(&rules, &facts, ip) == Effect::Allow || effect_at(&stricter, &facts, ip) == Effect::Deny);
+    }
+
+    #[test]
+    fn one_allow_less_never_allows(rules in vec(rule(), 0..6), less in rule(), facts in facts(), ip in address()) {
+        let mut more = rules.clone();
+        more.push(repair(PlainRule { deny: false, ..less }));
+        prop_assert!(effect(&more, &facts) == Effect::Allow || effect(&rules, &facts) == Effect::Deny);
+        prop_assert!(effect_at(&more, &facts, ip) == Effect::Allow || effect_at(&rules, &facts, ip) == Effect::Deny);
+    }
+
+    #[test]
+    fn a_tunnel_and_a_name_are_never_stricter_than_the_request(rules in vec(rule(), 0..6), facts in facts()) {
+        // Else an allowed request could not be made: the earlier questions must let it come to the last.
+        let request = to_facts(&facts);
+        let ruleset = to_ruleset(&rules);
+        if facts.layer == "http" && decide(&ruleset, &request).is_allowed() {
+            let tunnel = Facts::connect(request.host(), facts.port.unwrap());
+            prop_assert!(decide(&ruleset, &tunnel).is_allowed());
+            if let Host::Name(name) = request.host() {
+                prop_assert!(decide(&ruleset, &Facts::dns(name)).is_allowed());
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered(line in "\\PC{0,60}", text in "(?s).{0,200}") {
+        let rules = Ruleset::parse("version = 1\n[[allow]]\nhost = \"**\"\npaths = [\"/a/**\"]", "p").unwrap();
+        if let Ok(facts) = Facts::parse(&line) {
+            let _ = decide(&rules, &facts).explain(&facts).to_string();
+        }
+        if let Err(error) = Ruleset::parse(&text, "p") {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn any_host_and_path_is_judged_or_refused(host in "[a-z0-9.*\\-_%A-Z\u{e9}]{0,30}", path in "[/a.%2eEfF;?#*\\\\]{0,30}") {
+        let rules = Ruleset::parse("version = 1\n[[allow]]\nhost = \"**\"\npaths = [\"/a/**\"]", "p").unwrap();
+        let facts = Facts::http(Scheme::Https, Host::Name(&host), 443, "GET", &path);
+        let verdict = decide(&rules, &facts);
+        if verdict.is_allowed() {
+            // What is allowed is under /a/ for every reading that servers are known to have.
+            let lower = path.to_ascii_lowercase();
+            prop_assert!(path.starts_with("/a/") && !lower.contains("%2") && !lower.contains("..;") && !path.contains('\\'));
+            prop_assert!(!path.split('/').any(|segment| segment == ".." || segment == "."));
+            prop_assert!(!host.ends_with('.') && host == host.to_ascii_lowercase() && host.is_ascii());
+        }
+    }
+}
