@@ -213,8 +213,8 @@ static V4_RANGES: [Range<u32>; 20] = [
     v4([198, 51, 100, 0], 24, "documentation"),
     v4([203, 0, 113, 0], 24, "documentation"),
     v4([224, 0, 0, 0], 4, "multicast"),
-    v4([240, 0, 0, 0], 4, "reserved"),
     v4([255, 255, 255, 255], 32, "limited broadcast"),
+    v4([240, 0, 0, 0], 4, "reserved"),
     // Not IANA's: a public-looking address that Azure answers on the host's own link.
     v4([168, 63, 129, 16], 32, "cloud host service"),
 ];

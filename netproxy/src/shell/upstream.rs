@@ -153,7 +153,7 @@ async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Re
         Host::Name(name) => timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
             .await
             .unwrap_or(Err(ResolveError::Timeout))
-            .map_err(|error| resolve_failure(error))?,
+            .map_err(resolve_failure)?,
     };
     let allow = |address| {
         shared.authorize.special_address(&AddressFacts {

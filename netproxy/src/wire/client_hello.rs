@@ -162,3 +162,70 @@ fn offers_http11(data: &mut Reader<'_>) -> Option<bool> {
     }
     Some(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
+        [&kind.to_be_bytes()[..], &u16::try_from(data.len()).unwrap().to_be_bytes(), data].concat()
+    }
+
+    fn server_name(name: &str) -> Vec<u8> {
+        let length = u16::try_from(name.len()).unwrap();
+        let entry = [&[0][..], &length.to_be_bytes(), name.as_bytes()].concat();
+        extension(0, &[&u16::try_from(entry.len()).unwrap().to_be_bytes()[..], &entry].concat())
+    }
+
+    fn message(extensions: &[u8]) -> Vec<u8> {
+        let mut body = [3, 3].to_vec();
+        body.extend([7; 32]);
+        body.extend([0, 0, 2, 0x13, 0x01, 1, 0]);
+        body.extend(u16::try_from(extensions.len()).unwrap().to_be_bytes());
+        body.extend(extensions);
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [&[1][..], &length[1..], &body].concat()
+    }
+
+    fn records(message: &[u8], size: usize) -> Vec<u8> {
+        let record =
+            |part: &[u8]| [&[22, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat();
+        message.chunks(size).flat_map(record).collect()
+    }
+
+    #[test]
+    fn a_hello_is_read_however_it_is_cut() {
+        let alpn = extension(16, b"\0\x0c\x02h2\x08http/1.1"); // list of two
+        let message = message(&[server_name("a.example"), alpn].concat());
+        for size in 1..=message.len() {
+            let bytes = records(&message, size);
+            for have in 0..bytes.len() {
+                assert_eq!(peek(&bytes[..have]), Peek::Need, "records of {size}, {have} bytes");
+            }
+            let Peek::Hello(hello) = peek(&bytes) else { panic!("records of {size}") };
+            assert_eq!(hello.server_name.as_deref(), Some("a.example"));
+            assert!(hello.speaks_http11);
+        }
+    }
+
+    #[test]
+    fn what_is_no_good_hello_is_told_apart() {
+        let two_names = [server_name("a.example"), server_name("b.example")].concat();
+        let mut too_long = records(&message(&server_name("a.example")), 1 << 14);
+        too_long[6..9].copy_from_slice(&[0xff; 3]);
+        for (bytes, expected) in [
+            (b"GET / HTTP/1.1\r\n".to_vec(), Peek::NotTls),
+            (b"SSH-2.0-x\r\n".to_vec(), Peek::NotTls),
+            (vec![22, 2, 0], Peek::NotTls),
+            (vec![22, 3, 1, 0, 0], Peek::Malformed),
+            (vec![22, 3, 1, 0xff, 0xff, 1], Peek::Malformed),
+            (vec![22, 3, 1, 0, 4, 2, 0, 0, 0], Peek::Malformed),
+            (records(&message(&two_names), 1 << 14), Peek::Malformed),
+            (records(&message(&extension(0, b"\0\0")), 1 << 14), Peek::Malformed),
+            (records(&message(&[0, 0, 0, 9]), 1 << 14), Peek::Malformed),
+            (too_long, Peek::Malformed),
+        ] {
+            assert_eq!(peek(&bytes), expected, "{bytes:?}");
+        }
+    }
+}

@@ -67,12 +67,7 @@ async fn only_allowed_names_and_address_types_are_answered() {
         assert_eq!(answer.metadata.response_code, code, "{name} {kind}");
         assert_eq!(answer.answers.len(), answers, "{name} {kind}");
         let record = world.records(before + 1).await.pop().unwrap();
-        assert_eq!(
-            record["layer"].as_str().unwrap() == "dns"
-                || record["layer"] == "address"
-                || record["layer"] == "upstream",
-            true
-        );
+        assert!(["dns", "address", "upstream"].contains(&record["layer"].as_str().unwrap()));
         let error = extended_error(&answer);
         assert_eq!(error.is_some(), blocked, "{name} {kind}");
         if let Some((code, text)) = error {

@@ -8,5 +8,6 @@ mod forwarding;
 mod hooks;
 mod redaction;
 mod smuggling;
+mod tables;
 mod upstream;
 mod world;
