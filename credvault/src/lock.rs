@@ -24,6 +24,16 @@ pub struct Protection {
 
 impl Protection {
     const NONE: Self = Self { locked: false, kept_out_of_dumps: false, wiped_on_fork: false };
+    pub(crate) const FULL: Self = Self { locked: true, kept_out_of_dumps: true, wiped_on_fork: true };
+
+    /// What holds for both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            locked: self.locked && other.locked,
+            kept_out_of_dumps: self.kept_out_of_dumps && other.kept_out_of_dumps,
+            wiped_on_fork: self.wiped_on_fork && other.wiped_on_fork,
+        }
+    }
 
     /// Whether all of it was granted.
     #[must_use]
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn missing_lock_has_a_remedy_and_full_protection_has_none() {
         assert!(Protection::NONE.remedy().is_some_and(|text| text.contains("ulimit -l")));
-        let full = Protection { locked: true, kept_out_of_dumps: true, wiped_on_fork: true };
-        assert!(full.is_full() && full.remedy().is_none());
+        assert!(Protection::FULL.is_full() && Protection::FULL.remedy().is_none());
+        assert_eq!(Protection::FULL.and(Protection::NONE), Protection::NONE);
     }
 }

@@ -7,8 +7,9 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
+use crate::limits::SECRET_BYTES_MAX;
 use crate::lock::{LockedBuf, Protection};
 
 /// A secret value in memory of its own: locked into RAM, left out of core dumps, cleared on drop.
@@ -51,6 +52,33 @@ impl Secret {
         let secret = Self(LockedBuf::copy_of(&value));
         value.zeroize();
         secret
+    }
+
+    /// Reads a value to its end, without one line end that a file or a pipe has there, and without leaving
+    /// a copy behind.
+    ///
+    /// # Errors
+    /// The reader's error, or `InvalidData` for more than [`SECRET_BYTES_MAX`] bytes.
+    pub fn read(mut from: impl io::Read) -> io::Result<Self> {
+        // One line end more than the longest value, and one byte to see that there is too much. The whole
+        // length is there from the start, as a vector that grows leaves its old bytes on the heap.
+        let mut buf = Zeroizing::new(vec![0; SECRET_BYTES_MAX + 3]);
+        let mut filled = 0;
+        while let Some(free) = buf.get_mut(filled..).filter(|free| !free.is_empty()) {
+            match from.read(free) {
+                Ok(0) => break,
+                Ok(count) => filled = filled.saturating_add(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let value = buf.get(..filled).unwrap_or_default();
+        let value = value.strip_suffix(b"\n").map_or(value, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        if value.len() > SECRET_BYTES_MAX {
+            let text = format!("the secret is longer than {SECRET_BYTES_MAX} bytes: give the token alone");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(Self(LockedBuf::copy_of(value)))
     }
 
     /// A second `Secret` of the same value, on purpose and by name, as `Clone` does not exist.
@@ -149,6 +177,21 @@ mod tests {
         assert!(secret != Secret::new(b"correct horsf".to_vec()));
         assert_eq!(secret.len(), 13);
         assert!(!secret.is_empty());
+    }
+
+    #[test]
+    fn reads_up_to_the_limit_and_drops_one_line_end() {
+        for (text, value) in
+            [("key\n", "key"), ("key\r\n", "key"), ("key", "key"), ("key\n\n", "key\n"), ("", "")]
+        {
+            assert_eq!(Secret::read(text.as_bytes()).unwrap().expose(), value.as_bytes());
+        }
+        let longest = [vec![b'k'; SECRET_BYTES_MAX], b"\r\n".to_vec()].concat();
+        assert_eq!(Secret::read(&longest[..]).unwrap().len(), SECRET_BYTES_MAX);
+        let longer = vec![b'k'; SECRET_BYTES_MAX + 1];
+        let refused = Secret::read(&longer[..]).map(|_| ()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert!(Secret::read(std::io::repeat(b'k')).is_err());
     }
 
     #[test]

@@ -10,17 +10,20 @@
 //! Must never put a credential into a request that its binding does not cover, and never let one of its
 //! placeholders through to another target.
 
+mod build;
+
 use std::io;
 use std::sync::Arc;
 
-use crate::binding::{Binding, Endpoint, is_credential_name, is_env_name};
+use crate::binding::{Binding, Endpoint};
 use crate::headers::{BadHeader, HeaderAccess};
 use crate::injection::{AUTH_HEADERS, Injection};
-use crate::limits::{BINDINGS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::lock::Protection;
 use crate::placeholder::Placeholder;
-use crate::scrub::{Patterns, ScrubSet, Scrubber, patterns_of};
+use crate::scrub::{Patterns, ScrubSet, Scrubber};
 use crate::secret::Secret;
 use crate::target::Target;
+pub use build::{BindError, VaultBuilder};
 
 /// Source of randomness: fills the buffer. [`crate::os_random`] outside tests.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
@@ -36,89 +39,6 @@ struct Entry {
     binding: Binding,
     secret: Secret,
     placeholder: Placeholder,
-}
-
-/// Collects what goes into a [`Vault`].
-#[derive(Default)]
-pub struct VaultBuilder {
-    entries: Vec<Entry>,
-}
-
-/// Why a credential cannot be bound. No variant holds a byte of the secret.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// The name is not one.
-    #[error("credential name is not usable: use 1 to 64 characters of `A-Z a-z 0-9 - _ .`")]
-    Name,
-    /// The name is bound already.
-    #[error("credential `{name}` is bound twice: give one of them another name")]
-    Twice {
-        /// The credential.
-        name: String,
-    },
-    /// A variable cannot be given to the guest.
-    #[error("credential `{name}`: `{variable}` cannot be a variable of the guest: choose another")]
-    Variable {
-        /// The credential.
-        name: String,
-        /// The variable, escaped.
-        variable: String,
-    },
-    /// Two credentials want the same variable.
-    #[error(
-        "credentials `{name}` and `{other}` both want the variable `{variable}`: bind only one, or rename it"
-    )]
-    VariableTwice {
-        /// The credential.
-        name: String,
-        /// The one that has the variable.
-        other: String,
-        /// The variable.
-        variable: String,
-    },
-    /// Too short to be told from ordinary text.
-    #[error(
-        "the value of `{name}` is shorter than {SECRET_BYTES_MIN} bytes: it could not be kept out of answers; check that the whole value was stored"
-    )]
-    TooShort {
-        /// The credential.
-        name: String,
-    },
-    /// Too long for a header.
-    #[error(
-        "the value of `{name}` is longer than {SECRET_BYTES_MAX} bytes: no server takes such a header; check that it is the token and not a file around it"
-    )]
-    TooLong {
-        /// The credential.
-        name: String,
-    },
-    /// CR, LF, NUL or another control character: it could end the header and begin another.
-    #[error(
-        "the value of `{name}` has a line end or another control character: store it again without (often a newline at the end of a file)"
-    )]
-    ControlCharacter {
-        /// The credential.
-        name: String,
-    },
-    /// A space at either end, which servers cut off.
-    #[error("the value of `{name}` begins or ends with a space: store it again without")]
-    Space {
-        /// The credential.
-        name: String,
-    },
-    /// The value is a piece of its own placeholder, such as the public prefix of a key.
-    #[error("the value of `{name}` is only the fixed part of such keys: store the whole key")]
-    Prefix {
-        /// The credential.
-        name: String,
-    },
-    /// The vault is full.
-    #[error("more than {BINDINGS_MAX} credentials for one sandbox: bind fewer")]
-    TooMany,
-    /// No randomness, so no placeholder.
-    #[error("no placeholder could be made, as the system gave no randomness")]
-    Random(#[from] io::Error),
 }
 
 /// What [`Vault::inject`] did.
@@ -188,84 +108,6 @@ pub enum InjectError {
     Header(#[from] BadHeader),
 }
 
-impl VaultBuilder {
-    /// Binds a secret and mints its placeholder.
-    ///
-    /// # Errors
-    /// [`BindError`]; the builder is unchanged then.
-    pub fn bind(
-        &mut self,
-        binding: Binding,
-        secret: Secret,
-        random: Random<'_>,
-    ) -> Result<&mut Self, BindError> {
-        self.check_binding(&binding)?;
-        check_secret(&binding.name, secret.expose())?;
-        let placeholder = binding.placeholder.mint(random)?;
-        let is_piece = placeholder.as_bytes().windows(secret.len()).any(|piece| piece == secret.expose());
-        if is_piece {
-            return Err(BindError::Prefix { name: binding.name });
-        }
-        self.entries.push(Entry { binding, secret, placeholder });
-        Ok(self)
-    }
-
-    /// The vault.
-    #[must_use]
-    pub fn build(self) -> Vault {
-        let entries = self.entries;
-        let placeholders = patterns_of(entries.iter().map(|entry| entry.placeholder.as_bytes()));
-        let scrub = ScrubSet::new(entries.iter().map(|entry| (&entry.secret, entry.placeholder.as_bytes())));
-        Vault { entries, placeholders, scrub }
-    }
-
-    fn check_binding(&self, binding: &Binding) -> Result<(), BindError> {
-        let name = || binding.name.clone();
-        if !is_credential_name(&binding.name) {
-            return Err(BindError::Name);
-        }
-        if self.entries.len() >= BINDINGS_MAX {
-            return Err(BindError::TooMany);
-        }
-        for variable in &binding.env {
-            if !is_env_name(variable) {
-                return Err(BindError::Variable {
-                    name: name(),
-                    variable: variable.escape_debug().to_string(),
-                });
-            }
-        }
-        for Entry { binding: other, .. } in &self.entries {
-            if other.name == binding.name {
-                return Err(BindError::Twice { name: name() });
-            }
-            if let Some(variable) = binding.env.iter().find(|variable| other.env.contains(variable)) {
-                let (other, variable) = (other.name.clone(), variable.clone());
-                return Err(BindError::VariableTwice { name: name(), other, variable });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// RFC 9110 §5.5: a field value has no CR, LF or NUL, and spaces at its ends are not part of it.
-fn check_secret(name: &str, value: &[u8]) -> Result<(), BindError> {
-    let name = || name.to_owned();
-    if value.iter().any(u8::is_ascii_control) {
-        return Err(BindError::ControlCharacter { name: name() });
-    }
-    if value.len() < SECRET_BYTES_MIN {
-        return Err(BindError::TooShort { name: name() });
-    }
-    if value.len() > SECRET_BYTES_MAX {
-        return Err(BindError::TooLong { name: name() });
-    }
-    if value.trim_ascii().len() != value.len() {
-        return Err(BindError::Space { name: name() });
-    }
-    Ok(())
-}
-
 impl Vault {
     /// Begins a vault.
     #[must_use]
@@ -278,6 +120,23 @@ impl Vault {
         self.entries.iter().flat_map(|entry| {
             entry.binding.env.iter().map(|variable| (variable.as_str(), entry.placeholder.as_str()))
         })
+    }
+
+    /// Whether there is nothing to inject and nothing to scrub, so that bodies may pass untouched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bindings, to show them.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.entries.iter().map(|entry| &entry.binding)
+    }
+
+    /// What the system granted for the memory of all secrets: a part is true if it is for each.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        self.entries.iter().map(|entry| entry.secret.protection()).fold(Protection::FULL, Protection::and)
     }
 
     /// Names of the credentials.

@@ -52,3 +52,28 @@ impl Store for MemoryStore {
         Ok(self.map().keys().cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_replaces_lists_and_deletes() {
+        let store = MemoryStore::new();
+        let secret = |value: &str| Secret::new(value.as_bytes().to_vec());
+        store.probe().unwrap();
+        assert!(matches!(store.get("a").map(|_| ()), Err(StoreError::Missing { .. })));
+        store.put("b", &secret("first")).unwrap();
+        store.put("b", &secret("second")).unwrap();
+        store.put("a", &secret("third")).unwrap();
+        assert!(store.get("b").unwrap() == secret("second"));
+        assert_eq!(store.list().unwrap(), ["a", "b"]);
+        store.delete("b").unwrap();
+        let error = store.delete("b").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "memory of this process has no credential `b`; store it first, or check the name in the list of stored names"
+        );
+        assert!(matches!(store.put("a b", &secret("x")), Err(StoreError::Name)));
+    }
+}

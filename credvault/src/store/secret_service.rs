@@ -187,3 +187,44 @@ impl Store for SecretServiceStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_of_a_keyring_is_its_own_error() {
+        use zbus::fdo::Error as Fdo;
+        let store = SecretServiceStore::new("app").unwrap();
+        let says = |error| match store.failed(error) {
+            StoreError::Locked { .. } => "locked",
+            StoreError::Denied { .. } => "denied",
+            StoreError::NoStore { .. } => "no store",
+            StoreError::Failed { .. } => "failed",
+            _ => "another",
+        };
+        let fdo = |error| Error::Zbus(zbus::Error::FDO(Box::new(error)));
+        for (error, expected) in [
+            (Error::Locked, "locked"),
+            (Error::Prompt, "denied"),
+            (Error::Unavailable, "no store"),
+            (Error::Crypto("bad padding"), "failed"),
+            (Error::ZbusFdo(Fdo::AccessDenied(String::new())), "denied"),
+            (fdo(Fdo::AccessDenied(String::new())), "denied"),
+            (fdo(Fdo::ServiceUnknown(String::new())), "no store"),
+            (fdo(Fdo::TimedOut(String::new())), "failed"),
+            (Error::Zbus(zbus::Error::InvalidReply), "failed"),
+        ] {
+            let shown = error.to_string();
+            assert_eq!(says(error), expected, "{shown}");
+        }
+        let named = |name| store.named_failed(store.describe(), name, None).to_string();
+        assert!(named("org.freedesktop.Secret.Error.IsLocked").contains("is locked"));
+        assert!(named("org.freedesktop.DBus.Error.Other").contains("DBus.Error.Other"));
+    }
+
+    #[test]
+    fn an_application_is_a_name() {
+        assert!(matches!(SecretServiceStore::new("my app").map(|_| ()), Err(StoreError::Name)));
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::encode::base64_padded;
+use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::services::Services;
 use crate::target::Scheme;
 
@@ -184,6 +185,9 @@ fn the_guest_gets_placeholders_only() {
     );
     assert!(env.iter().all(|(_, value)| *value != KEY && *value != GIT));
     assert_eq!(env[1].1, env[2].1);
+    assert!(!vault.is_empty() && Vault::builder().build().is_empty());
+    assert_eq!(vault.bindings().count(), 2);
+    assert!(vault.protection().kept_out_of_dumps);
     assert_eq!(vault.names().collect::<Vec<_>>(), ["anthropic", "github"]);
 }
 

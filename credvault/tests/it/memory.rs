@@ -150,3 +150,24 @@ fn a_hardened_process_cannot_be_dumped() {
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
     assert_eq!(rustix::process::dumpable_behavior().unwrap(), rustix::process::DumpableBehavior::NotDumpable);
 }
+
+#[test]
+fn without_leave_to_lock_a_secret_still_works_and_says_so() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    if std::env::var_os(CHILD).is_none() {
+        return in_a_child("memory::without_leave_to_lock_a_secret_still_works_and_says_so");
+    }
+    // Root may lock beyond the limit; this thread gives that up.
+    let mut caps = capabilities(None).unwrap();
+    caps.effective.remove(CapabilitySet::IPC_LOCK);
+    caps.permitted.remove(CapabilitySet::IPC_LOCK);
+    set_capabilities(None, caps).unwrap();
+    setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..getrlimit(Resource::Memlock) }).unwrap();
+    let secret = Secret::new(value().to_vec());
+    let protection = secret.protection();
+    assert!(!protection.locked && !protection.is_full());
+    assert!(protection.kept_out_of_dumps && protection.wiped_on_fork);
+    assert!(protection.remedy().unwrap().contains("ulimit -l"));
+    assert_eq!(secret.len(), VALUE.len());
+}
