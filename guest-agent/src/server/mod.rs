@@ -16,8 +16,8 @@ pub mod dns_end;
 pub mod exec;
 pub mod proxy_end;
 mod reaper;
-pub mod relay;
-pub mod slots;
+mod relay;
+mod slots;
 mod sys;
 
 use std::io;
