@@ -113,6 +113,23 @@ impl Scrubber {
         Self { set, held: Zeroizing::new(Vec::new()), covered: 0, spent: 0, redactions: 0 }
     }
 
+    /// Whether this chunk may be passed on as it is, in place of a `push`: nothing is held, nothing is
+    /// found in it, and nothing at its end could begin a secret. Saves copying nearly every chunk:
+    ///
+    /// ```
+    /// # use credvault::Vault;
+    /// # let (vault, chunk, mut out) = (Vault::builder().build(), b"data: hi\n\n", Vec::new());
+    /// # let mut scrubber = vault.scrubber();
+    /// if !scrubber.is_clean(chunk) {
+    ///     scrubber.push(chunk, &mut out); // send `out`
+    /// } // else send `chunk`
+    /// ```
+    #[must_use]
+    pub fn is_clean(&self, chunk: &[u8]) -> bool {
+        let patterns = &self.set.patterns;
+        self.held.is_empty() && patterns.hold_from(chunk) == chunk.len() && patterns.find(chunk).is_none()
+    }
+
     /// Takes the next chunk and appends to `out` all that is decided.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         if self.held.is_empty() {

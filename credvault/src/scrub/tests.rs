@@ -20,7 +20,9 @@ fn stream(set: &Arc<ScrubSet>, chunks: &[&[u8]]) -> (Vec<u8>, u64) {
     let mut scrubber = Scrubber::new(Arc::clone(set));
     let mut out = Vec::new();
     for chunk in chunks {
+        let (clean, before) = (scrubber.is_clean(chunk), out.len());
         scrubber.push(chunk, &mut out);
+        assert!(!clean || (&out[before..] == *chunk && scrubber.held_bytes() == 0), "not clean: {chunk:?}");
         assert!(scrubber.held.len() < longest.max(1), "held {} of {longest}", scrubber.held.len());
     }
     scrubber.finish(&mut out);
@@ -147,6 +149,7 @@ fn complete_events_pass_at_once() {
         ["data: {\"t\":\"s\"}\n\n", ": ping\r\n\r\n", "event: sk-ant-\ndata: \"sk-ant-api03-0123\"}\n\n"]
     {
         let mut out = Vec::new();
+        assert!(scrubber.is_clean(event.as_bytes()));
         scrubber.push(event.as_bytes(), &mut out);
         assert_eq!(out, event.as_bytes());
         assert_eq!(scrubber.held_bytes(), 0);

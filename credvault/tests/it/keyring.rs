@@ -67,6 +67,14 @@ impl Session {
         Some(Self { bus, address: address.trim().to_owned(), home: home.to_owned() })
     }
 
+    /// Ends our own daemon, by the number that it wrote before it became the daemon.
+    fn kill_daemon(&self, signal: &str) {
+        if let Ok(pid) = std::fs::read_to_string(self.home.join("daemon.pid")) {
+            let _ = std::fs::remove_file(self.home.join("daemon.pid"));
+            let _ = Command::new("kill").args([signal, pid.trim()]).stderr(Stdio::null()).status();
+        }
+    }
+
     fn store(&self, application: &str) -> SecretServiceStore {
         SecretServiceStore::new(application).unwrap().on_bus(&self.address)
     }
@@ -74,11 +82,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Ok(pid) = std::fs::read_to_string(self.home.join("daemon.pid")) {
-            // Our own daemon, by its number, which it wrote before it became the daemon.
-            let _ = Command::new("kill").arg(pid.trim()).stderr(Stdio::null()).status();
-            let _ = std::fs::remove_file(self.home.join("daemon.pid"));
-        }
+        self.kill_daemon("-TERM");
         let _ = self.bus.kill();
         let _ = self.bus.wait();
     }
@@ -169,6 +173,24 @@ fn a_locked_keyring_says_locked_for_every_call_and_never_missing() {
     }
     drop(session);
     // And nothing was lost by asking.
+    let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
+    assert!(session.store("agent-sandbox").get("anthropic").unwrap() == secret("the value"));
+}
+
+#[test]
+fn a_daemon_killed_between_two_calls_never_makes_a_secret_missing() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
+    let store = session.store("agent-sandbox");
+    store.put("anthropic", &secret("the value")).unwrap();
+    // The bus starts another daemon for the next call; that one gets no password.
+    install_service(home.path(), &home.path().join("services"), false);
+    session.kill_daemon("-KILL");
+    for error in each_call(&store) {
+        // Failed: the call was on its way when the daemon died.
+        assert!(matches!(error, StoreError::Locked { .. } | StoreError::Failed { .. }), "{error}");
+    }
+    drop(session);
     let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
     assert!(session.store("agent-sandbox").get("anthropic").unwrap() == secret("the value"));
 }
