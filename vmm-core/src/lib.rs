@@ -20,6 +20,8 @@ pub mod memory;
 #[cfg(feature = "kvm")]
 mod mmio;
 #[cfg(feature = "kvm")]
+pub mod probe;
+#[cfg(feature = "kvm")]
 mod vcpu;
 #[cfg(feature = "vhost-user")]
 pub mod vhost_user;

@@ -5,8 +5,12 @@
 //! `vhost_user.rs` are the only two callers. Every device runs on one thread that owns it, so a device
 //! needs no locks of its own.
 
+pub mod blk;
+pub mod console;
 #[cfg(feature = "fs")]
 pub mod fs;
+pub mod rng;
+mod turn;
 pub mod vsock;
 
 use std::os::fd::BorrowedFd;
