@@ -126,8 +126,12 @@ pub fn shown(command: &Command) -> String {
     };
     let set = command.get_envs().filter_map(|(k, v)| Some(format!("{}={}", k.to_string_lossy(), plain(v?))));
     let program = Path::new(command.get_program());
-    let program = program.file_name().filter(|n| *n == "cargo").unwrap_or(program.as_os_str());
-    set.chain([plain(program)]).chain(command.get_args().map(plain)).collect::<Vec<_>>().join(" ")
+    let program = match program.file_name().and_then(OsStr::to_str) {
+        Some("cargo") => "cargo".to_owned(),
+        Some("xtask") => "cargo xtask".to_owned(),
+        _ => plain(program.as_os_str()),
+    };
+    set.chain([program]).chain(command.get_args().map(plain)).collect::<Vec<_>>().join(" ")
 }
 
 /// The program's path, if it is on `PATH` or in the system's folders.

@@ -1,8 +1,11 @@
 //! `cargo xtask VERB`: everything that CI and developers run. Each verb has a module; run one with `--help`.
 
+mod ci;
 mod context;
+mod fuzz;
 mod kernel;
 mod lab;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -25,6 +28,9 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let context = Context::new();
     let outcome = match verb.as_str() {
+        "ci" => ci::main(&context, &rest),
+        "fuzz-smoke" => fuzz::main(&context, &rest),
+        "tidy" => tidy::main(&context, &rest),
         "kvm-lab" => lab::main(&context, &rest),
         "kernel" => kernel::main(&context, &rest),
         "" | "help" | "-h" | "--help" => {

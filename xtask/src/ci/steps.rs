@@ -1,0 +1,243 @@
+//! The steps of CI, as data: a name, what it is for, and the commands.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::packages;
+use crate::context::{Context, Failure, Outcome, at, find_program, shown};
+
+/// How much of a quiet step's output is shown when it fails, in lines.
+const LOG_LINES_SHOWN: usize = 200;
+
+/// Version of cargo-deny that is installed when there is none.
+const DENY_VERSION: &str = "0.20";
+
+/// One step.
+pub struct Step {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Tests show their output as it comes; others only when they fail.
+    loud: bool,
+    pub commands: fn(&Context) -> Outcome<Vec<Command>>,
+}
+
+/// All steps, in order.
+pub fn all(_: &Context) -> Vec<Step> {
+    let quiet = |name, what, commands| Step { name, what, loud: false, commands };
+    let loud = |name, what, commands| Step { name, what, loud: true, commands };
+    vec![
+        quiet("packages", "system packages that tests need", |_| {
+            Ok(packages::install()?.into_iter().collect())
+        }),
+        quiet("fmt", "formatting", |c| Ok(vec![c.cargo(&["fmt", "--all", "--check"])])),
+        quiet("tidy", "crate edges, file sizes, unsafe, texts", |c| Ok(vec![xtask(c, &["tidy"])?])),
+        quiet("clippy", "lints of all targets with all features", |c| Ok(vec![clippy(c)])),
+        quiet("alone", "each library without its default features", alone),
+        loud("test", "unit, property, integration and doc tests", |c| {
+            let arguments = ["test", "--locked", "--workspace", "--exclude", "tests", "--all-features"];
+            Ok(vec![c.cargo(&arguments)])
+        }),
+        quiet("doc", "documentation without broken links", |c| {
+            let mut doc = c.cargo(&["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
+            doc.env("RUSTDOCFLAGS", "-D warnings");
+            Ok(vec![doc])
+        }),
+        quiet("deny", "licences, banned and doubled crates, sources", deny),
+        loud("kvm-lab", "the VMM on a standard /dev/kvm", |c| Ok(vec![xtask(c, &["kvm-lab"])?])),
+        quiet("release", "the program as users build it", |c| {
+            Ok(vec![c.cargo(&["build", "--locked", "--release", "-p", "examples", "--examples"])])
+        }),
+        loud("e2e", "whole sandboxes with a real guest", |c| {
+            let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests"]);
+            test.env("AGENT_SANDBOX_BIN", c.target.join("release/examples/agent-sandbox"));
+            Ok(vec![test])
+        }),
+        loud("fuzz-smoke", "every fuzz target for ten seconds, where the tools are", |c| {
+            Ok(vec![xtask(c, &["fuzz-smoke"])?])
+        }),
+    ]
+}
+
+impl Step {
+    /// Runs the commands one after the other.
+    pub fn run(&self, context: &Context) -> Outcome<Counts> {
+        let mut counts = Counts::default();
+        for mut command in (self.commands)(context)? {
+            counts.add(if self.loud {
+                loud(&mut command)?
+            } else {
+                quiet(context, self.name, &mut command)?
+            });
+        }
+        Ok(counts)
+    }
+}
+
+fn clippy(context: &Context) -> Command {
+    context.cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn alone(context: &Context) -> Outcome<Vec<Command>> {
+    let crates = ["policy", "credvault", "netproxy", "vmm-core", "guest-agent", "guest-image"];
+    let commands = crates.iter().map(|name| {
+        let mut command = context.cargo(&["clippy", "--locked", "--no-default-features", "-p", name]);
+        command.args(["--", "-D", "warnings"]);
+        command
+    });
+    Ok(commands.collect())
+}
+
+/// cargo-deny from the machine, or a build of our own in the cache: unoptimised, it is run once.
+fn deny(context: &Context) -> Outcome<Vec<Command>> {
+    let tools = context.cache.join("tools");
+    let own = tools.join("bin/cargo-deny");
+    let mut commands = Vec::new();
+    let program = match find_program("cargo-deny") {
+        Some(program) => program,
+        None => {
+            if !own.is_file() {
+                let mut install = context.cargo(&["install", "--locked", "--debug", "--quiet", "--root"]);
+                install.arg(&tools).args(["cargo-deny", "--version", DENY_VERSION]);
+                install.env("CARGO_PROFILE_DEV_DEBUG", "0");
+                commands.push(install);
+            }
+            own
+        }
+    };
+    let mut check = Command::new(program);
+    check.current_dir(&context.root).args([
+        "--workspace",
+        "--locked",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]);
+    commands.push(check);
+    Ok(commands)
+}
+
+/// Another verb of ours, as a command of its own, so that its output and failure are like any other's.
+fn xtask(context: &Context, arguments: &[&str]) -> Outcome<Command> {
+    let this = std::env::current_exe().map_err(|e| Failure::new(format!("cannot find xtask itself: {e}")))?;
+    let mut command = Command::new(this);
+    command.args(arguments).current_dir(&context.root);
+    Ok(command)
+}
+
+/// Output into a log, shown when the command fails.
+fn quiet(context: &Context, name: &str, command: &mut Command) -> Outcome<Counts> {
+    let path = context.target.join(format!("ci-{name}.log"));
+    at(&context.target, std::fs::create_dir_all(&context.target))?;
+    let log = at(&path, File::create(&path))?;
+    command.stdin(Stdio::null()).stdout(at(&path, log.try_clone())?).stderr(log);
+    let status =
+        command.status().map_err(|e| Failure::usage(format!("cannot run `{}`: {e}", shown(command))))?;
+    if status.success() {
+        return Ok(Counts::default());
+    }
+    let text = String::from_utf8_lossy(&at(&path, std::fs::read(&path))?).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let skip = lines.len().saturating_sub(LOG_LINES_SHOWN);
+    lines.iter().skip(skip).for_each(|line| println!("{line}"));
+    Err(Failure::new(format!(
+        "`{}` failed ({status}); all of its output is in {}",
+        shown(command),
+        path.display()
+    )))
+}
+
+/// Output as it comes, counting test results.
+fn loud(command: &mut Command) -> Outcome<Counts> {
+    let failed =
+        |command: &Command, why: String| Failure::new(format!("`{}` failed ({why})", shown(command)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| failed(command, e.to_string()))?;
+    let mut counts = Counts::default();
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|out| out.split(b'\n')) {
+        let line = line.map_err(|e| failed(command, e.to_string()))?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.read(&line);
+    }
+    let status = child.wait().map_err(|e| failed(command, e.to_string()))?;
+    if status.success() { Ok(counts) } else { Err(failed(command, status.to_string())) }
+}
+
+/// Sums of libtest's closing lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Counts {
+    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines count nothing.
+    fn read(&mut self, line: &str) {
+        let Some(rest) = line.trim().strip_prefix("test result: ") else { return };
+        for part in rest.split(['.', ';']) {
+            match part.trim().split_once(' ') {
+                Some((n, "passed")) => self.passed += n.parse().unwrap_or(0),
+                Some((n, "failed")) => self.failed += n.parse().unwrap_or(0),
+                Some((n, "ignored")) => self.ignored += n.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds another step's.
+    pub fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+
+    /// Whether any test was seen.
+    pub fn any(self) -> bool {
+        self != Counts::default()
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { passed, failed, ignored } = self;
+        write!(f, "{passed} passed; {failed} failed; {ignored} ignored; all steps together")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let mut counts = Counts::default();
+        counts.read(
+            "test result: ok. 27 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.15s",
+        );
+        counts.read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        counts.read("running 5 tests");
+        assert_eq!(counts, Counts { passed: 28, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn a_failing_loud_command_fails_the_step_and_keeps_no_count() {
+        let outcome =
+            loud(Command::new("sh").args(["-c", "echo 'test result: ok. 3 passed; 0 failed'; exit 3"]));
+        assert!(outcome.is_err_and(|e| e.to_string().contains("exit status: 3")));
+        let outcome = loud(Command::new("echo").arg("test result: ok. 3 passed; 0 failed"));
+        assert!(outcome.is_ok_and(|c| c.passed == 3));
+    }
+}
