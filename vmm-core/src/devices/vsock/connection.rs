@@ -251,12 +251,14 @@ impl Connection {
             Phase::Requested => return None,
             Phase::Open => {}
         }
-        if self.host_ended != self.host_ended_told {
-            return Some(Step::Control(Op::Shutdown, self.host_ended));
-        }
         let wants_to_send = host_readable && self.guest_receives() && self.host_ended & SHUTDOWN_SEND == 0;
         if wants_to_send && self.credit() > 0 {
             return Some(Step::Data { bytes_max: self.credit() });
+        }
+        // After the data: trying to read it also finds the end of stream, so that a host program that
+        // closed is told of in one packet.
+        if self.host_ended != self.host_ended_told {
+            return Some(Step::Control(Op::Shutdown, self.host_ended));
         }
         if self.owes_credit {
             return Some(Step::Control(Op::CreditUpdate, 0));

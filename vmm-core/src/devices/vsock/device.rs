@@ -46,6 +46,12 @@ impl Vsock {
         Self { guest_cid, mux }
     }
 
+    /// [`Device::host_event`] at a given time.
+    pub(super) fn host_event_at(&mut self, memory: &GuestMemory, vrings: &mut [Vring<'_>], now: Instant) {
+        self.mux.poll(now);
+        self.turn(memory, vrings, now);
+    }
+
     /// One turn over both queues.
     fn turn(&mut self, memory: &GuestMemory, vrings: &mut [Vring<'_>], now: Instant) {
         let [receive, transmit, ..] = vrings else { return };
@@ -194,9 +200,7 @@ impl Device for Vsock {
     }
 
     fn host_event(&mut self, memory: &GuestMemory, vrings: &mut [Vring<'_>]) {
-        let now = Instant::now();
-        self.mux.poll(now);
-        self.turn(memory, vrings, now);
+        self.host_event_at(memory, vrings, Instant::now());
     }
 
     fn reset(&mut self) {

@@ -47,6 +47,8 @@ pub(super) struct Endpoint {
     backlog: VecDeque<u8>,
     readable: bool,
     writable: bool,
+    /// The host program has been told that the guest will send no more.
+    end_passed_on: bool,
     /// Whether it stands in the multiplexer's ready queue, where each connection stands at most once.
     pub(super) queued: bool,
     /// When to give up.
@@ -67,6 +69,7 @@ impl Endpoint {
             // The host may have written before the socket was watched.
             readable: true,
             writable: true,
+            end_passed_on: false,
             queued: false,
             deadline: None,
             outcome: None,
@@ -124,7 +127,9 @@ impl Endpoint {
         if self.backlog.is_empty() {
             // A connection that was slow once does not keep the memory for ever.
             self.backlog = VecDeque::new();
-            if !self.connection.guest_sends() {
+            if !self.connection.guest_sends() && !self.end_passed_on {
+                // Once: every shutdown(2) is an event of its own, which would come back here.
+                self.end_passed_on = true;
                 let _ = self.stream.shutdown(Shutdown::Write);
             }
         }
@@ -212,6 +217,8 @@ impl Endpoint {
     /// The host reads no more: what waits for it is gone, and its credit is the guest's again.
     fn host_deaf(&mut self) {
         self.connection.host_deaf();
+        // Most likely it has closed: reading finds out, and the guest hears of both in one packet.
+        self.readable = true;
         let dropped = self.backlog.len();
         self.backlog = VecDeque::new();
         self.delivered(dropped);
