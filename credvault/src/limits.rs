@@ -38,5 +38,9 @@ pub const SERVICES_BYTES_MAX: usize = 1024 * 1024;
 /// nobody sees must not hang the program.
 pub const KEYRING_CALL_MS_MAX: u64 = 10_000;
 
+/// How much of the stack is overwritten after the keyring's client has handled a value, in bytes: deeper
+/// than its cipher reaches, small beside any thread's stack.
+pub const STACK_CLEARED_BYTES: usize = 64 * 1024;
+
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);

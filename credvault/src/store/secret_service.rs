@@ -10,9 +10,10 @@ use std::time::Duration;
 use secret_service::blocking::{Collection, Item, SecretService};
 use secret_service::{EncryptionType, Error};
 use zbus::blocking::connection::Builder;
+use zeroize::Zeroize;
 
 use super::{NoStoreReason, Store, StoreError, checked_name};
-use crate::limits::KEYRING_CALL_MS_MAX;
+use crate::limits::{KEYRING_CALL_MS_MAX, STACK_CLEARED_BYTES};
 use crate::secret::Secret;
 
 /// The default collection of the user's keyring. Each call connects anew: calls are rare, and a keyring
@@ -151,8 +152,10 @@ impl Store for SecretServiceStore {
     fn get(&self, name: &str) -> Result<Secret, StoreError> {
         let name = checked_name(name)?;
         self.open(|collection| {
-            let value = self.item(collection, name)?.get_secret().map_err(|error| self.failed(error))?;
-            Ok(Secret::new(value))
+            let value = self.item(collection, name)?.get_secret().map_err(|error| self.failed(error));
+            let secret = value.map(Secret::new);
+            clear_stack();
+            secret
         })
     }
 
@@ -162,10 +165,11 @@ impl Store for SecretServiceStore {
             let (label, replace) = (format!("{name} ({})", self.application), true);
             // Reason to expose: the keyring's client encrypts it for the bus.
             let secret = value.expose();
-            collection
+            let stored = collection
                 .create_item(&label, self.attributes(Some(name)), secret, replace, "application/octet-stream")
-                .map_err(|error| self.failed(error))?;
-            Ok(())
+                .map(|_| ());
+            clear_stack();
+            stored.map_err(|error| self.failed(error))
         })
     }
 
@@ -186,6 +190,13 @@ impl Store for SecretServiceStore {
             Ok(names)
         })
     }
+}
+
+/// Overwrites the stack below the caller: the cipher leaves the last, padded block of the value there.
+#[inline(never)]
+fn clear_stack() {
+    let mut below = [0u8; STACK_CLEARED_BYTES];
+    below.zeroize();
 }
 
 #[cfg(test)]

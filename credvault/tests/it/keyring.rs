@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use credvault::{NoStoreReason, Secret, SecretServiceStore, Store, StoreError};
 
 /// A message bus and, once something calls it, a keyring daemon; both end with the value.
-struct Session {
+pub(crate) struct Session {
     bus: Child,
     address: String,
     home: PathBuf,
@@ -19,7 +19,7 @@ struct Session {
 
 /// What answers for `org.freedesktop.secrets`.
 #[derive(Clone, Copy, PartialEq)]
-enum Keyring {
+pub(crate) enum Keyring {
     /// Nobody.
     Absent,
     /// A daemon that was given no password: what it has on disk stays locked.
@@ -30,7 +30,7 @@ enum Keyring {
 
 impl Session {
     /// `home` holds the keyring files and may be used by a later session.
-    fn start(home: &Path, keyring: Keyring) -> Option<Self> {
+    pub(crate) fn start(home: &Path, keyring: Keyring) -> Option<Self> {
         if let Some(missing) =
             ["dbus-daemon", "gnome-keyring-daemon"].into_iter().find(|name| !is_installed(name))
         {
@@ -75,7 +75,7 @@ impl Session {
         }
     }
 
-    fn store(&self, application: &str) -> SecretServiceStore {
+    pub(crate) fn store(&self, application: &str) -> SecretServiceStore {
         SecretServiceStore::new(application).unwrap().on_bus(&self.address)
     }
 }

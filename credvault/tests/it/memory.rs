@@ -26,6 +26,9 @@ const fn inverted<const N: usize>(plain: &[u8; N]) -> [u8; N] {
 }
 
 const VALUE: [u8; 31] = inverted(b"sk-leak-Qw7Zr4Tn9Xk2Vb6Lm1Pc8Hd");
+/// The end of the value: freeing a piece of heap overwrites the first 16 bytes of what was in it.
+const TAIL: &[u8] = VALUE.split_at(16).1;
+
 /// The value in base64 at the start of a text, after one byte and after two; in hexadecimal.
 const FORMS: [&[u8]; 4] = [
     &inverted(b"c2stbGVhay1RdzdacjRUbjlYazJWYjZMbTFQYzhIZ"),
@@ -130,13 +133,31 @@ fn nothing_of_a_secret_is_left_in_memory_after_use() {
     if std::env::var_os(CHILD).is_none() {
         return in_a_child("memory::nothing_of_a_secret_is_left_in_memory_after_use");
     }
-    let needles: Vec<&[u8]> = std::iter::once(&VALUE[..]).chain(FORMS).collect();
+    let needles: Vec<&[u8]> = std::iter::once(TAIL).chain(FORMS.map(|form| &form[16..])).collect();
     let (vault, store) = use_the_secret();
     let alive = count_in_memory(&needles);
     // The search is able to find: the store's copy, the vault's, and every form in the scrubber's patterns.
     assert!(alive[0] >= 3 && alive[1..].iter().all(|&count| count >= 1), "{alive:?}");
     drop((vault, store));
     assert_eq!(count_in_memory(&needles), [0; 5], "value, three base64 forms, hexadecimal");
+}
+
+#[cfg(feature = "secret-service")]
+#[test]
+fn the_keyrings_client_leaves_no_copy_behind() {
+    use crate::keyring::{Keyring, Session};
+    if std::env::var_os(CHILD).is_none() {
+        return in_a_child("memory::the_keyrings_client_leaves_no_copy_behind");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
+    let store = session.store("agent-sandbox");
+    let mut plain = value();
+    store.put("leak", &Secret::new(std::mem::take(&mut *plain))).unwrap();
+    let secret = store.get("leak").unwrap();
+    assert!(count_in_memory(&[TAIL])[0] >= 1);
+    drop(secret);
+    assert_eq!(count_in_memory(&[TAIL]), [0]);
 }
 
 #[test]
