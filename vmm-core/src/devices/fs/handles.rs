@@ -80,9 +80,4 @@ impl Handles {
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
-    }
 }

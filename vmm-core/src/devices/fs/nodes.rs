@@ -166,7 +166,7 @@ impl Nodes {
         for node in missing.into_iter().rev() {
             let known = self.known.get(&node).ok_or(Errno::STALE)?;
             let Place::Under { name, .. } = &known.place else { return Err(Errno::STALE) };
-            fd = Arc::new(host_path::child(&*fd, name)?);
+            fd = Arc::new(host_path::child(&*fd, name).map_err(stale)?);
             if Identity::of(&host_path::stat(&*fd)?) != known.identity {
                 return Err(Errno::STALE);
             }
@@ -183,7 +183,7 @@ impl Nodes {
         let (identity, place) = (known.identity, known.place.clone());
         let stat = match place {
             Place::Under { parent, name } if identity.kind != DIRECTORY => {
-                host_path::stat_child(&*self.path_fd(parent)?, &name)?
+                host_path::stat_child(&*self.path_fd(parent)?, &name).map_err(stale)?
             }
             _ => host_path::stat(&*self.path_fd(node)?)?,
         };
@@ -286,11 +286,23 @@ impl Nodes {
         self.known.len()
     }
 
+    /// Forgets the directory descriptors, as if others had been used since.
+    #[cfg(test)]
+    pub(super) fn clear_directory_fds(&mut self) {
+        self.directories.clear();
+    }
+
     /// Number of directory descriptors held, roots not included.
     #[cfg(test)]
     pub(super) fn directory_fds(&self) -> usize {
         self.directories.len()
     }
+}
+
+/// A remembered name that is gone says nothing about the file, which may have another name: the guest's
+/// kernel looks names up again after `ESTALE`, while it would believe `ENOENT`.
+fn stale(errno: Errno) -> Errno {
+    if matches!(errno, Errno::NOENT | Errno::NOTDIR) { Errno::STALE } else { errno }
 }
 
 fn as_number(index: usize) -> u64 {

@@ -64,10 +64,7 @@ impl Server {
             return host_path::stat(fd);
         }
         match self.nodes.stat(node) {
-            Err(errno @ (Errno::STALE | Errno::NOENT)) => match self.handles.any(node) {
-                Some(fd) => host_path::stat(fd),
-                None => Err(errno),
-            },
+            Err(Errno::STALE) => host_path::stat(self.handles.any(node).ok_or(Errno::STALE)?),
             result => result,
         }
     }
@@ -112,10 +109,10 @@ impl Server {
         }
         match self.nodes.path_fd(node) {
             Ok(fd) => Ok(Target::Path(fd)),
-            Err(errno @ (Errno::STALE | Errno::NOENT)) => match self.handles.any(node) {
-                Some(fd) => Ok(Target::Open(fd.try_clone_to_owned().map_err(|_| Errno::NFILE)?)),
-                None => Err(errno),
-            },
+            Err(Errno::STALE) => {
+                let fd = self.handles.any(node).ok_or(Errno::STALE)?;
+                Ok(Target::Open(fd.try_clone_to_owned().map_err(|_| Errno::NFILE)?))
+            }
             Err(errno) => Err(errno),
         }
     }

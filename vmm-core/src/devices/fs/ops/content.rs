@@ -1,5 +1,6 @@
 //! Opening files, and what is in them.
 
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
@@ -55,8 +56,8 @@ impl Server {
             self.nodes.writable(node)?;
         }
         let path = match self.nodes.path_fd(node) {
-            Err(errno @ (Errno::STALE | Errno::NOENT)) => {
-                let fd = self.handles.any(node).ok_or(errno)?;
+            Err(Errno::STALE) => {
+                let fd = self.handles.any(node).ok_or(Errno::STALE)?;
                 std::sync::Arc::new(fd.try_clone_to_owned().map_err(|_| Errno::NFILE)?)
             }
             result => result?,
@@ -93,23 +94,38 @@ impl Server {
         let wanted = Mode::from_raw_mode(allowed_mode(REGULAR, mode));
         let host_flags = (flags & PASSED).difference(OFlags::TRUNC) | OFlags::NONBLOCK;
         let fd = match host_path::create(&*parent, name, host_flags, wanted) {
+            // Somebody on the host was faster.
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
-                // Somebody on the host was faster.
-                let entry = self.entry(header.node, name)?;
-                let (handle, open_flags) = self.open_node(entry.node, flags)?;
-                entry.put(reply);
-                put_open(reply, handle, open_flags);
-                return Ok(());
+                return self.open_named(header, name, flags, reply);
             }
             result => result?,
         };
         self.settle_new(header, &*parent, fd.as_fd(), wanted)?;
+        let version = Version::of(&host_path::stat(&fd)?);
         let entry = self.entry(header.node, name)?;
-        self.keeps_cache(entry.node, &Version::of(&host_path::stat(&fd)?))?;
+        self.keeps_cache(entry.node, &version)?;
         let open = Open::File { fd, append: flags.contains(OFlags::APPEND) };
         let handle = self.handles.add(entry.node, open)?;
         entry.put(reply);
         put_open(reply, handle, 0);
+        Ok(())
+    }
+
+    /// Looks up and opens in one request.
+    fn open_named(
+        &mut self,
+        header: &Header,
+        name: &CStr,
+        flags: OFlags,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
+        let entry = self.entry(header.node, name)?;
+        let (handle, open_flags) = self.open_node(entry.node, flags).inspect_err(|_| {
+            // The guest is not told of the lookup.
+            self.nodes.forget(entry.node, 1);
+        })?;
+        entry.put(reply);
+        put_open(reply, handle, open_flags);
         Ok(())
     }
 
