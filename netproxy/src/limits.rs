@@ -34,8 +34,9 @@ pub const HOOK_TEXT_BYTES_MAX: usize = 512;
 pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
 /// Upstream connections kept open for one client connection.
 pub const UPSTREAMS_PER_CLIENT_MAX: usize = 8;
-/// Bytes read from a client after its last answer, so that the answer is not lost to a reset.
-pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some
+/// clients send their whole body before they read.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an embedder may tune. Each field has a default that suits one coding agent.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ pub struct Limits {
     pub response_timeout: Duration,
     /// Longest silence inside a body or a tunnel. Default 10 min.
     pub idle_timeout: Duration,
-    /// Longest lingering on a connection after the last answer. Default 1 s.
+    /// Longest lingering on a connection after the last answer. Default 5 s.
     pub linger_timeout: Duration,
     /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
     pub dns_ttl_s: u32,
@@ -71,7 +72,7 @@ impl Default for Limits {
             resolve_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(600),
-            linger_timeout: Duration::from_secs(1),
+            linger_timeout: Duration::from_secs(5),
             dns_ttl_s: 30,
         }
     }

@@ -34,7 +34,7 @@ where
 {
     let drain = async {
         io.shutdown().await?;
-        let mut scratch = [0u8; 4096];
+        let mut scratch = [0u8; 16 * 1024];
         let mut seen = 0usize;
         while seen < LINGER_BYTES_MAX {
             match io.read(&mut scratch).await? {

@@ -120,7 +120,7 @@ async fn forward(
     let request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
 
     let place = (asked.request.scheme, &asked.request.authority);
-    let arrived = client.upstreams.lock().await.send(shared, place, request).await?;
+    let arrived = client.upstreams.send(shared, place, request).await?;
     ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
     let response = arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

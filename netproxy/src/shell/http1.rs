@@ -8,7 +8,6 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
 
 use super::exchange;
 use super::shared::Shared;
@@ -22,7 +21,7 @@ pub struct Client {
     pub shared: Arc<Shared>,
     /// `Some` inside an intercepted connection.
     inside: Option<Authority>,
-    pub upstreams: Mutex<Upstreams>,
+    pub upstreams: Upstreams,
     last: AtomicBool,
     requests: AtomicU64,
 }
@@ -32,7 +31,7 @@ impl Client {
         Self {
             shared,
             inside: None,
-            upstreams: Mutex::default(),
+            upstreams: Upstreams::default(),
             last: AtomicBool::new(false),
             requests: AtomicU64::new(0),
         }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
 use hickory_resolver::net::NetError;
 
 use crate::authority::HostName;
@@ -24,7 +25,10 @@ impl SystemResolve {
     /// # Errors
     /// [`SystemResolveError`] if there is none that can be used.
     pub fn new() -> Result<Self, SystemResolveError> {
-        Ok(Self { resolver: TokioResolver::builder_tokio()?.build()? })
+        let mut builder = TokioResolver::builder_tokio()?;
+        // All addresses: the guard must see every one, and refuses a mixed answer.
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        Ok(Self { resolver: builder.build()? })
     }
 }
 

@@ -2,13 +2,14 @@
 //! of the same client connection to the same place.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -27,10 +28,10 @@ use crate::refuse::{Kind, Refusal};
 
 type Sender = SendRequest<RequestBody>;
 
-/// The open upstream connections of one client connection.
+/// The open upstream connections of one client connection. The lock is held for moments, never over I/O.
 #[derive(Default)]
 pub struct Upstreams {
-    open: Vec<(Scheme, Authority, Sender)>,
+    open: Mutex<Vec<(Scheme, Authority, Sender)>>,
 }
 
 /// A response with what it took to get it.
@@ -44,12 +45,14 @@ impl Upstreams {
     /// Sends `request`, over an open connection if there is one. A kept connection that the upstream has
     /// closed meanwhile is replaced once, if nothing of the request was sent.
     pub async fn send(
-        &mut self,
+        &self,
         shared: &Shared,
         (scheme, authority): (Scheme, &Authority),
         mut request: Request<RequestBody>,
     ) -> Result<Arrived, Box<Refusal>> {
-        if let Some(mut sender) = self.take(scheme, authority) {
+        if let Some(mut sender) = self.take(scheme, authority)
+            && becomes_ready(shared, &mut sender).await
+        {
             match wait_for_head(shared, sender.try_send_request(request)).await? {
                 Ok(response) => {
                     self.keep(scheme, authority, sender);
@@ -57,7 +60,7 @@ impl Upstreams {
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(broken()),
+                    None => return Err(broken(&error.into_error())),
                 },
             }
         }
@@ -69,23 +72,29 @@ impl Upstreams {
                 self.keep(scheme, authority, sender);
                 Ok(Arrived { response, connect: Some(connect) })
             }
-            Err(_) => Err(broken()),
+            Err(error) => Err(broken(&error.into_error())),
         }
     }
 
-    fn take(&mut self, scheme: Scheme, authority: &Authority) -> Option<Sender> {
-        let at = self.open.iter().position(|(s, a, _)| *s == scheme && a == authority)?;
-        let (_, _, sender) = self.open.swap_remove(at);
-        // Not ready means that the answer before was not read to its end; such a connection is given up.
-        sender.is_ready().then_some(sender)
+    fn take(&self, scheme: Scheme, authority: &Authority) -> Option<Sender> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = open.iter().position(|(s, a, _)| *s == scheme && a == authority)?;
+        Some(open.swap_remove(at).2)
     }
 
-    fn keep(&mut self, scheme: Scheme, authority: &Authority, sender: Sender) {
-        if self.open.len() >= UPSTREAMS_PER_CLIENT_MAX {
-            self.open.remove(0);
+    fn keep(&self, scheme: Scheme, authority: &Authority, sender: Sender) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= UPSTREAMS_PER_CLIENT_MAX {
+            open.remove(0);
         }
-        self.open.push((scheme, authority.clone(), sender));
+        open.push((scheme, authority.clone(), sender));
     }
+}
+
+/// The answer before was read to its end, so a live connection is ready at once, or as soon as its task has
+/// run; one that was broken off says so.
+async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
+    matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
 }
 
 async fn wait_for_head<T>(shared: &Shared, head: impl Future<Output = T>) -> Result<T, Box<Refusal>> {
@@ -94,7 +103,12 @@ async fn wait_for_head<T>(shared: &Shared, head: impl Future<Output = T>) -> Res
         .map_err(|_| failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time"))
 }
 
-fn broken() -> Box<Refusal> {
+fn broken(error: &hyper::Error) -> Box<Refusal> {
+    // "User" is whoever wrote the body: our client.
+    if error.is_user() {
+        let detail = "the body of the request is malformed, broke off, or stopped for too long";
+        return Box::new(Refusal::new(Kind::Malformed, Layer::Http, detail));
+    }
     failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP/1.1")
 }
 
@@ -123,7 +137,7 @@ async fn handshake<S>(io: S) -> Result<Sender, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|_| broken())?;
+    let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     // Ends when the sender is dropped, or when the upstream closes; its error reaches the request.
     tokio::spawn(async move {
         let _ = connection.await;
@@ -193,8 +207,28 @@ fn tls_failure(error: &io::Error) -> Box<Refusal> {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match cause {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            failure(Kind::UpstreamCertificate, &format!("the upstream's certificate is not valid: {why}"))
+            failure(Kind::UpstreamCertificate, certificate_fault(why))
         }
         _ => failure(Kind::UpstreamTls, "the TLS handshake with the upstream failed"),
+    }
+}
+
+/// In words that a user can act on; names in the certificate are not repeated.
+fn certificate_fault(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "the upstream's certificate is not signed by an authority that this machine trusts"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the upstream's certificate is for another name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the upstream's certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the upstream's certificate is not valid yet; check the clock of this machine"
+        }
+        CertificateError::Revoked => "the upstream's certificate is revoked",
+        _ => "the upstream's certificate is malformed or may not be used for a server",
     }
 }

@@ -1,6 +1,9 @@
 //! The server name of a TLS `ClientHello`, read before anything is answered. Understands a hello that is
 //! split over records and reads at any byte; believes none of its lengths.
 //!
+//! An encrypted hello (ECH) is not looked for: browsers send a random one always. The outer name is compared,
+//! so whoever can decrypt the inner one is the host that was allowed.
+//!
 //! It never terminates TLS and checks only what it needs: an inspected connection is parsed again, whole,
 //! by rustls; an opaque one is passed on as it came.
 
@@ -11,10 +14,6 @@ use crate::limits::CLIENT_HELLO_BYTES_MAX;
 pub struct ClientHello {
     /// The one `host_name` of RFC 6066 §3, as text.
     pub server_name: Option<String>,
-    /// Whether it offers `http/1.1`, or offers no protocol at all.
-    pub speaks_http11: bool,
-    /// Whether an encrypted hello (ECH) is there; browsers send a random one always.
-    pub encrypted_hello: bool,
 }
 
 /// What the bytes at hand are.
@@ -116,7 +115,7 @@ fn parse_hello(message: &[u8]) -> Option<ClientHello> {
     reader.vec8()?;
     reader.vec16()?;
     reader.vec8()?;
-    let mut hello = ClientHello { speaks_http11: true, ..ClientHello::default() };
+    let mut hello = ClientHello::default();
     if reader.0.is_empty() {
         return Some(hello);
     }
@@ -134,8 +133,6 @@ fn parse_hello(message: &[u8]) -> Option<ClientHello> {
                 seen_name = true;
                 hello.server_name = Some(parse_server_name(&mut data)?);
             }
-            16 => hello.speaks_http11 = offers_http11(&mut data)?,
-            0xfe0d => hello.encrypted_hello = true,
             _ => {}
         }
     }
@@ -151,16 +148,6 @@ fn parse_server_name(data: &mut Reader<'_>) -> Option<String> {
     let name = list.vec16()?.0;
     let whole = list.0.is_empty() && data.0.is_empty() && !name.is_empty() && name.is_ascii();
     if whole { String::from_utf8(name.to_vec()).ok() } else { None }
-}
-
-/// RFC 7301 §3.1.
-fn offers_http11(data: &mut Reader<'_>) -> Option<bool> {
-    let mut list = data.vec16()?;
-    let mut found = false;
-    while !list.0.is_empty() {
-        found |= list.vec8()?.0 == b"http/1.1";
-    }
-    Some(found)
 }
 
 #[cfg(test)]
@@ -204,7 +191,6 @@ mod tests {
             }
             let Peek::Hello(hello) = peek(&bytes) else { panic!("records of {size}") };
             assert_eq!(hello.server_name.as_deref(), Some("a.example"));
-            assert!(hello.speaks_http11);
         }
     }
 

@@ -149,7 +149,7 @@ async fn upstream_failures_have_answers_of_their_own() {
         |names| {
             names
                 .with("down.example", &[&["127.0.0.1"]])
-                // Public at the first look, loopback at the second: dialled is what was judged.
+                // Loopback, and no rule allows it for this name.
                 .with("rebind.example", &[&["127.0.0.1"]])
                 .with("mixed.example", &[&["93.184.215.14", "10.0.0.1"]])
         },
@@ -199,4 +199,60 @@ async fn a_client_that_leaves_early_is_recorded_once() {
     drop(tls);
     world.tls.next_event.notify_one();
     assert_eq!(world.records(1).await[0]["error"], "client_went_away");
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_answer_is_dialled_where_it_was_judged() {
+    // Loopback (allowed here) at the first look; a private address, then a metadata service afterwards.
+    let answers: &[&[&str]] = &[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1", "169.254.169.254"]];
+    let world = World::with(|names| names.with("turns.example", answers), false).await;
+    let target = world.at("turns.example");
+    let request = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    // The upstream's certificate is for other names: getting as far as that proves where was dialled.
+    assert_eq!(inside(&world, &target, &request).await.json()["error"], "upstream_certificate");
+    for _ in 0..2 {
+        let answer = inside(&world, &target, &request).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (403, &"address_prohibited".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_denied_upload_is_read_to_its_end_so_that_the_answer_is_not_lost() {
+    let world = World::start().await;
+    let target = world.at("denied.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 5000000\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..50 {
+        tls.write_all(&[b'x'; 100_000]).await.unwrap();
+    }
+    assert_eq!(read_answer(&mut tls, "POST").await.status, 403);
+}
+
+#[tokio::test]
+async fn nothing_is_forwarded_while_the_audit_log_cannot_be_written() {
+    let world = World::start().await;
+    world.records.1.store(true, std::sync::atomic::Ordering::SeqCst);
+    for host in ["ok.example", "opaque.example"] {
+        let target = world.at(host);
+        let answer = inside(&world, &target, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (503, &"audit_unavailable".into()));
+    }
+    assert!(world.tls.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_proxys_own_listener_is_no_upstream() {
+    let world = World::start().await;
+    let own = world.proxy_with_listener();
+    let target = world.at("ok.example");
+    let mut stream = world.connect_to(&own);
+    stream
+        .write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(read_answer(&mut stream, "CONNECT").await.status, 200);
+    let mut tls = tls_trusting(own.ca_certificate_pem(), stream, "ok.example").await.unwrap();
+    let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (403, &"address_prohibited".into()));
 }

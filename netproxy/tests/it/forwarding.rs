@@ -167,3 +167,29 @@ async fn connect_may_follow_plain_requests_on_one_connection() {
     let mut tls = tls(&world, stream, "ok.example").await;
     assert_eq!(ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await.text(), "hello");
 }
+
+#[tokio::test]
+async fn a_hook_can_break_neither_host_nor_framing() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let request = format!("POST /tampered HTTP/1.1\r\nHost: {target}\r\nContent-Length: 2\r\n\r\nab");
+    assert_eq!(ask(&mut tls, &request).await.status, 200);
+    let seen = world.tls.seen.lock().unwrap()[0].clone();
+    assert!(seen.starts_with("POST /tampered?added=1 HTTP/1.1\r\n"));
+    assert_eq!(header(&seen, "host"), Some(target));
+    assert_eq!(header(&seen, "content-length").as_deref(), Some("2"));
+    assert_eq!(header(&seen, "transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_not_made_whole() {
+    for world in [World::start().await, World::redacting().await] {
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        tls.write_all(format!("GET /half HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+        let all = read_until(&mut tls, b"\r\n0\r\n\r\n").await;
+        assert!(all.ends_with(b"abc\r\n"), "{}", String::from_utf8_lossy(&all));
+        assert_eq!(world.records(1).await[0]["error"], "upstream_broke_off");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -25,9 +26,8 @@ impl Authorize for Rules {
             return Deny::unmatched(format!("no rule allows {}", facts.authority)).into();
         }
         match host.as_str() {
-            "ok.example" | "rebind.example" | "mixed.example" | "badcert.example" | "127.0.0.1" => {
-                Allow::by("ok").into()
-            }
+            "ok.example" | "turns.example" | "rebind.example" | "mixed.example" | "badcert.example"
+            | "127.0.0.1" => Allow::by("ok").into(),
             "down.example" => Allow::by("ok").into(),
             "opaque.example" => Allow::by("opaque").with_tls(TlsMode::Opaque).into(),
             "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
@@ -73,6 +73,15 @@ impl Inject for Vault {
         Box::pin(async move {
             if decided.request.path == "/locked" {
                 return Err(InjectError::Locked { name: "api-key".to_owned() });
+            }
+            if decided.request.path == "/tampered" {
+                // A hook that is wrong must not be able to break the framing or the host.
+                for (name, value) in
+                    [("host", "evil.example"), ("transfer-encoding", "chunked"), ("content-length", "7")]
+                {
+                    head.headers.insert(name, HeaderValue::from_static(value));
+                }
+                head.query = Some("added=1".to_owned());
             }
             if let Some(value) = head.headers.get_mut("authorization") {
                 let text = value.to_str().unwrap().replace(PLACEHOLDER, SECRET);
@@ -126,11 +135,14 @@ impl ResponseFilter for Scrub {
     }
 }
 
-/// Keeps the records.
+/// Keeps the records, until it is full.
 #[derive(Clone, Default)]
-pub struct Records(pub Arc<Mutex<Vec<Record>>>);
+pub struct Records(pub Arc<Mutex<Vec<Record>>>, pub Arc<AtomicBool>);
 
 impl Audit for Records {
+    fn ready(&self) -> Result<(), AuditUnavailable> {
+        if self.1.load(Ordering::SeqCst) { Err(AuditUnavailable) } else { Ok(()) }
+    }
     fn record(&self, record: Record) {
         self.0.lock().unwrap().push(record);
     }

@@ -6,6 +6,7 @@ mod denials;
 mod dns;
 mod forwarding;
 mod hooks;
+mod limits;
 mod redaction;
 mod smuggling;
 mod tables;

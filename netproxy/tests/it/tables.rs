@@ -146,7 +146,7 @@ fn framings_are_judged_the_same_however_they_arrive() {
             assert_eq!(judge(&bytes, cut), whole, "{} cut {cut}", case.name);
         }
         if case.status == 200 {
-            assert_eq!(whole, Ok(1), "{}", case.name);
+            assert!(whole.is_ok(), "{}", case.name);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A TLS (and a plain) HTTP upstream on loopback that counts what it sees.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -18,6 +19,8 @@ pub struct Upstream {
     pub address: SocketAddr,
     pub root_pem: String,
     pub seen: Seen,
+    /// Requests that arrived whole, body and all.
+    pub whole: Arc<AtomicUsize>,
     /// Lets the event stream send its next event.
     pub next_event: Arc<Notify>,
 }
@@ -27,24 +30,31 @@ pub async fn start(names: &[&str], tls: bool) -> Upstream {
     let (root_pem, config) = certificate(names);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (seen, next_event) = (Seen::default(), Arc::new(Notify::new()));
+    let log = Log::default();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (log, events) = (Arc::clone(&seen), Arc::clone(&next_event));
+    let shared = log.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, log, events) = (acceptor.clone(), Arc::clone(&log), Arc::clone(&events));
+            let (acceptor, log) = (acceptor.clone(), shared.clone());
             tokio::spawn(async move {
                 if tls {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, log, events).await;
+                        serve(stream, log).await;
                     }
                 } else {
-                    serve(stream, log, events).await;
+                    serve(stream, log).await;
                 }
             });
         }
     });
-    Upstream { address, root_pem, seen, next_event }
+    Upstream { address, root_pem, seen: log.seen, whole: log.whole, next_event: log.next_event }
+}
+
+#[derive(Clone, Default)]
+struct Log {
+    seen: Seen,
+    whole: Arc<AtomicUsize>,
+    next_event: Arc<Notify>,
 }
 
 fn certificate(names: &[&str]) -> (String, ServerConfig) {
@@ -67,14 +77,15 @@ fn certificate(names: &[&str]) -> (String, ServerConfig) {
     (root_pem, config)
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: Seen, events: Arc<Notify>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Log) {
     let mut buffer = Vec::new();
     while let Some(end) = read_head(&mut stream, &mut buffer).await {
         let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
-        seen.lock().unwrap().push(head.clone());
-        let body = read_body(&mut stream, &mut buffer, &head).await;
+        log.seen.lock().unwrap().push(head.clone());
+        let Some(body) = read_body(&mut stream, &mut buffer, &head).await else { break };
+        log.whole.fetch_add(1, Ordering::SeqCst);
         let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
-        let keep = answer(&mut stream, &path, &head, &body, &events).await;
+        let keep = answer(&mut stream, &path, &head, &body, &log.next_event).await;
         if keep.is_err() || head.to_lowercase().contains("connection: close") {
             break;
         }
@@ -100,6 +111,16 @@ async fn answer<S: AsyncWrite + Unpin>(
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
         }
         "/gzip" => write_whole(stream, "Content-Encoding: gzip\r\n", b"\x1f\x8bnot really").await,
+        "/half" => {
+            let half = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+            stream.write_all(half.as_bytes()).await?;
+            Err(std::io::ErrorKind::Other.into())
+        }
+        "/silent" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await?;
+            stream.flush().await?;
+            std::future::pending().await
+        }
         "/break" => Err(std::io::ErrorKind::Other.into()),
         "/close" => {
             write_whole(stream, "Connection: close\r\n", b"bye").await?;
@@ -148,24 +169,29 @@ async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -
     }
 }
 
-async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
+/// `None` if the body is cut short.
+async fn read_body<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    head: &str,
+) -> Option<Vec<u8>> {
     if let Some(length) = header(head, "content-length") {
         let length: usize = length.parse().unwrap();
         while buffer.len() < length {
             if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
-                break;
+                return None;
             }
         }
-        return buffer.drain(..length.min(buffer.len())).collect();
+        return Some(buffer.drain(..length).collect());
     }
     if header(head, "transfer-encoding").is_some() {
         // Good enough for tests: chunk data has no "0\r\n\r\n" in it.
         while !buffer.windows(5).any(|w| w == b"0\r\n\r\n") {
             if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
-                break;
+                return None;
             }
         }
-        return std::mem::take(buffer);
+        return Some(std::mem::take(buffer));
     }
-    Vec::new()
+    Some(Vec::new())
 }

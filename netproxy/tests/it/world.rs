@@ -48,8 +48,19 @@ impl World {
 
     /// A new client connection.
     pub fn connect(&self) -> DuplexStream {
+        self.connect_to(&self.proxy)
+    }
+
+    /// Another proxy, which is told that it listens where the TLS upstream does.
+    pub fn proxy_with_listener(&self) -> Proxy {
+        let names = Names::default().with("ok.example", &[&["127.0.0.1"]]);
+        let rules = Rules { ports: vec![self.tls.address.port()] };
+        Proxy::builder().authorize(rules).resolve(names).own_listener(self.tls.address).build().unwrap()
+    }
+
+    pub fn connect_to(&self, proxy: &Proxy) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let proxy = self.proxy.clone();
+        let proxy = proxy.clone();
         tokio::spawn(async move { proxy.serve(far).await });
         near
     }
