@@ -48,10 +48,44 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A whole bzImage around `elf`, for tests of other modules.
+pub(crate) fn stored(elf: &[u8]) -> Vec<u8> {
+    image(&gzip(elf))
+}
+
 #[test]
 fn every_compression_gives_the_kernel_back() {
     for payload in [gzip(ELF), lz4(ELF), zstd(ELF)] {
         assert_eq!(vmlinux(&image(&payload)).as_deref(), Ok(ELF), "{:02x?}", &payload[..4]);
+    }
+}
+
+/// What `xz --check=crc32 --x86 --lzma2=dict=1MiB` makes of [`packed_elf`]: the kernel's build uses that filter.
+const XZ: &[u8] = &[
+    0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04, 0x00, 0x21,
+    0x01, 0x10, 0x00, 0x8b, 0x21, 0x6f, 0x49, 0xe0, 0x01, 0xe5, 0x00, 0x1b, 0x5d, 0x00, 0x3f, 0x91, 0x45,
+    0x84, 0x68, 0x3d, 0x87, 0x30, 0xb9, 0x08, 0xdb, 0x8f, 0x9c, 0xc3, 0xc4, 0x9f, 0x4d, 0x0f, 0x03, 0x82,
+    0x59, 0x10, 0x91, 0xd4, 0xe4, 0xf0, 0x00, 0x00, 0x00, 0xd5, 0x8e, 0xd2, 0xfc, 0x00, 0x01, 0x33, 0xe6,
+    0x03, 0x00, 0x00, 0x00, 0x4f, 0x3c, 0x9a, 0xf4, 0x3e, 0x30, 0x0d, 0x8b, 0x02, 0x00, 0x00, 0x00, 0x00,
+    0x01, 0x59, 0x5a,
+];
+
+/// What `zstd --ultra -19` makes of [`packed_elf`].
+const ZSTD: &[u8] = &[
+    0x28, 0xb5, 0x2f, 0xfd, 0x64, 0xe6, 0x00, 0xcd, 0x00, 0x00, 0x90, 0x7f, 0x45, 0x4c, 0x46, 0x02, 0x01,
+    0x6b, 0x65, 0x72, 0x6e, 0x65, 0x6c, 0x20, 0x74, 0x65, 0x78, 0x74, 0x20, 0x01, 0x00, 0xa2, 0xaf, 0x96,
+    0x30, 0x9a, 0x28, 0xa4, 0xc6,
+];
+
+fn packed_elf() -> Vec<u8> {
+    [&b"\x7fELF\x02\x01"[..], &b"kernel text ".repeat(40)].concat()
+}
+
+#[test]
+fn what_other_programs_pack_is_unpacked() {
+    for sample in [XZ, ZSTD] {
+        let payload = [sample, &u32::try_from(packed_elf().len()).unwrap().to_le_bytes()].concat();
+        assert_eq!(vmlinux(&image(&payload)), Ok(packed_elf()), "{:02x?}", &sample[..4]);
     }
 }
 
@@ -106,13 +140,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn any_payload_never_panics(
-        which in 0usize..4,
-        at in 4usize..64,
+        which in 0usize..5,
+        at in 4usize..100,
         damage in proptest::collection::vec(any::<u8>(), 0..16),
         tail in proptest::collection::vec(any::<u8>(), 0..64),
     ) {
-        let xz = [0xfd, b'7', b'z', b'X', b'Z', 0, 0, 4, 0xe6, 0xd6, 0xb4, 0x46, 2, 0, 0x21, 1, 0x16].to_vec();
-        let mut payload = [gzip(ELF), lz4(ELF), zstd(ELF), xz][which].clone();
+        let mut payload = [gzip(ELF), lz4(ELF), zstd(ELF), XZ.to_vec(), ZSTD.to_vec()][which].clone();
         payload.extend_from_slice(&tail);
         for (target, byte) in payload.iter_mut().skip(at).zip(&damage) {
             *target = *byte;

@@ -38,3 +38,33 @@ fn minimal_kernels_name_themselves_after_their_folder() {
     assert_eq!(release_from_path(Path::new("/c/kernels/minimal-6.12.117/vmlinux")), "minimal-6.12.117");
     assert_eq!(release_from_path(Path::new("/tmp/my-kernel")), "my-kernel");
 }
+
+#[test]
+fn without_apt_and_without_a_readable_host_kernel_the_error_names_the_option() {
+    let apt = Error::AptMissing;
+    let host = Error::io("read", Path::new("/boot/vmlinuz-1"), std::io::ErrorKind::PermissionDenied.into());
+    let text = Error::NoKernel { apt: Box::new(apt), host: Box::new(host) }.to_string();
+    for part in ["apt-get is not on this system", "/boot/vmlinuz-1", "permission denied", "--kernel PATH"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_kernel_outside_the_cache_is_extracted_once_and_again_when_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = dir.path().join("bzImage");
+    let cache = Cache::new(&dir.path().join("cache"));
+    let source = KernelSource::File { kernel: kernel.clone(), modules: None };
+    let mut seen = Vec::new();
+    for content in [b"\x7fELF\x02\x01 one".as_slice(), b"\x7fELF\x02\x01 three"] {
+        fs::write(&kernel, crate::bzimage::tests::stored(content)).unwrap();
+        for _ in 0..2 {
+            let mut steps = 0;
+            let mut count = |_: Step<'_>| steps += 1;
+            let vmlinux = resolve(&source, &cache, &mut count).unwrap().vmlinux;
+            assert_eq!(fs::read(vmlinux).unwrap(), content);
+            seen.push(steps);
+        }
+    }
+    assert_eq!(seen, [1, 0, 1, 0]);
+}

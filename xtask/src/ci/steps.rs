@@ -12,7 +12,7 @@ use crate::context::{Context, Failure, Outcome, at, find_program, shown};
 const LOG_LINES_SHOWN: usize = 200;
 
 /// Version of cargo-deny that is installed when there is none.
-const DENY_VERSION: &str = "0.20";
+const DENY_VERSION: &str = "0.20.2";
 
 /// One step.
 pub struct Step {
@@ -31,7 +31,9 @@ pub fn all(_: &Context) -> Vec<Step> {
         quiet("packages", "system packages that tests need", |_| {
             Ok(packages::install()?.into_iter().collect())
         }),
-        quiet("fmt", "formatting", |c| Ok(vec![c.cargo(&["fmt", "--all", "--check"])])),
+        quiet("fmt", "formatting", |c| {
+            Ok(vec![c.cargo(&["fmt", "--all", "--check", "--", "--color", "never"])])
+        }),
         quiet("tidy", "crate edges, file sizes, unsafe, texts", |c| Ok(vec![xtask(c, &["tidy"])?])),
         quiet("clippy", "lints of all targets with all features", |c| Ok(vec![clippy(c)])),
         quiet("alone", "each library without its default features", alone),
