@@ -35,4 +35,4 @@ pub use exit::{ExitReason, Failure};
 #[cfg(feature = "kvm")]
 pub use mmio::AttachError;
 #[cfg(feature = "kvm")]
-pub use vm::Vm;
+pub use vm::{Vm, VmError};

@@ -169,7 +169,7 @@ mod tests {
         let memory = crate::memory::map_ram(32).unwrap();
         write_tables(&memory, Protocol::Linux64).unwrap();
         let read = |address| -> u64 { memory.read_obj(GuestAddress(address)).unwrap() };
-        assert_eq!(read(layout::PAGE_TABLES), layout::PAGE_TABLES + PAGE_BYTES | 3);
+        assert_eq!(read(layout::PAGE_TABLES), (layout::PAGE_TABLES + PAGE_BYTES) | 3);
         let last = layout::PAGE_TABLES + 2 * PAGE_BYTES + 3 * PAGE_BYTES + 511 * 8;
         assert_eq!(read(last), 0xffe0_0000 | 0x83);
         assert_eq!(read(last + 8), 0);
