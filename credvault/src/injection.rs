@@ -44,12 +44,39 @@ pub enum Injection {
         /// User name, without colon.
         user: String,
     },
-    /// The secret takes the place of its placeholder, in these headers only; inside Basic too. A request
-    /// without the placeholder is left alone.
+    /// The secret takes the place of its placeholder, inside Basic too. A request without the placeholder
+    /// is left alone.
     Replace {
-        /// Lower-case names.
-        headers: Vec<String>,
+        /// Where; elsewhere the placeholder stays, so that a key never lands in a log of user agents.
+        headers: Replaceable,
     },
+}
+
+/// The headers in which a placeholder is replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaceable {
+    /// Those whose name says that they carry a credential: it contains `auth`, `key`, `token`, `secret`,
+    /// `password` or `credential` (`authorization`, `dd-api-key`, `x-figma-token`, …).
+    CredentialHeaders,
+    /// These; lower-case names.
+    Named(Vec<String>),
+}
+
+impl Replaceable {
+    /// Whether a placeholder in the header of this name is replaced.
+    #[must_use]
+    pub fn contains(&self, header: &[u8]) -> bool {
+        const WORDS: [&[u8]; 6] = [b"auth", b"key", b"token", b"secret", b"password", b"credential"];
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(header);
+        match self {
+            Self::Named(names) => names.iter().any(|name| is(name)),
+            Self::CredentialHeaders => {
+                let says =
+                    |word: &[u8]| header.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+                WORDS.iter().any(|word| says(word)) && !FORBIDDEN_HEADERS.iter().any(|name| is(name))
+            }
+        }
+    }
 }
 
 /// Why a text does not describe an injection.
@@ -84,10 +111,10 @@ impl Injection {
         Self::Header { name: "authorization".to_owned(), before: "Bearer ".to_owned(), after: String::new() }
     }
 
-    /// Replacement in every header of [`AUTH_HEADERS`].
+    /// Replacement in every header whose name says that it carries a credential.
     #[must_use]
     pub fn replace() -> Self {
-        Self::Replace { headers: AUTH_HEADERS.map(str::to_owned).to_vec() }
+        Self::Replace { headers: Replaceable::CredentialHeaders }
     }
 
     /// Name and value of the header to set; `None` for a replacement.
@@ -135,7 +162,7 @@ impl FromStr for Injection {
         if name == "replace" {
             let headers =
                 rest.split(',').map(|header| header_name(header.trim())).collect::<Result<_, _>>()?;
-            return Ok(Self::Replace { headers });
+            return Ok(Self::Replace { headers: Replaceable::Named(headers) });
         }
         let name = header_name(name)?;
         let (before, after) = rest.split_once("{}").ok_or(InjectionError::Place)?;
@@ -235,6 +262,26 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Injection>().unwrap_err(), error, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_headers_name_says_whether_it_carries_a_credential() {
+        let Injection::Replace { headers } = Injection::replace() else { panic!("a replacement") };
+        for name in AUTH_HEADERS.into_iter().chain(["DD-API-KEY", "X-Figma-Token", "x-shopify-access-token"])
+        {
+            assert!(headers.contains(name.as_bytes()), "{name}");
+        }
+        for name in ["user-agent", "referer", "cookie", "x-request-id", "host", "proxy-authorization", ""] {
+            assert!(!headers.contains(name.as_bytes()), "{name}");
+        }
+        let Ok(Injection::Replace { headers }) = "replace: X-Mine, x-other".parse() else {
+            panic!("a replacement")
+        };
+        assert!(
+            headers.contains(b"X-MINE")
+                && headers.contains(b"x-other")
+                && !headers.contains(b"authorization")
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ mod vault;
 
 pub use binding::{Binding, Endpoint, is_credential_name, is_env_name};
 pub use headers::{BadHeader, HeaderAccess, HeaderEdit};
-pub use injection::{AUTH_HEADERS, Injection, InjectionError};
+pub use injection::{AUTH_HEADERS, Injection, InjectionError, Replaceable};
 pub use lock::Protection;
 pub use matching::{Allowed, HostPattern, Method, PathPattern, PatternError};
 pub use placeholder::{FormatError, Placeholder, PlaceholderFormat};

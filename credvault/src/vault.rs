@@ -298,11 +298,13 @@ impl Entry {
             return Ok(done);
         }
         let Injection::Replace { headers: names } = &endpoint.injection else { return Ok(done) };
-        let mut replaced = Vec::new();
+        let mut replaced: Vec<Vec<u8>> = Vec::new();
         headers.rewrite(&mut |header, value| {
-            let name = names.iter().find(|name| same_name(name, header))?;
+            if !names.contains(header) {
+                return None;
+            }
             let new = Injection::replaced(value, self.placeholder.as_bytes(), self.secret.expose())?;
-            replaced.push(name.as_str());
+            replaced.push(header.to_ascii_lowercase());
             Some(new)
         })?;
         if replaced.is_empty() {
@@ -310,7 +312,7 @@ impl Entry {
         }
         // Another key of the client's beside ours could be the one the server takes.
         headers.remove(&mut |header| {
-            is_auth_header(header) && !replaced.iter().any(|name| same_name(name, header))
+            is_auth_header(header) && !replaced.iter().any(|name| name.eq_ignore_ascii_case(header))
         });
         Ok(done)
     }
