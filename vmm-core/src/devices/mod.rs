@@ -68,6 +68,7 @@ pub trait Device: Send {
 
     /// A descriptor that becomes readable when [`host_event`](Device::host_event) has work: typically an
     /// epoll descriptor that nests all host-side descriptors of the device.
+    /// Watched only while a queue is ready: before that the device could not make it unreadable again.
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

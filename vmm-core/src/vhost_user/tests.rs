@@ -186,12 +186,18 @@ fn a_paused_driver_goes_on_and_a_new_driver_resets() {
     vmm.frontend.set_vring_enable(0, true).unwrap();
     vmm.expect(queue(0, [true, false], 128));
     assert_eq!(vmm.frontend.get_vring_base(0).unwrap(), 5);
-    vmm.kicks[0].write(1).unwrap();
+    // Goes on where it stopped: nothing is forgotten, and the ring is looked at at once.
     vmm.start(0, 128, 5);
     vmm.expect(queue(0, [true, false], 128));
     vmm.frontend.get_vring_base(0).unwrap();
+    vmm.kicks[0].write(1).unwrap();
+    // Begins anew: another driver.
     vmm.start(0, 128, 0);
-    vmm.expect(Event::Queue { index: 0, ready: vec![true, false], size: 128, first_word: 0 });
+    vmm.expect(Event::Reset);
+    vmm.expect(Event::Acknowledged(FEATURES));
+    vmm.expect(queue(0, [true, false], 128));
+    // The kick that came while the ring was stopped is not lost.
+    vmm.expect(queue(0, [true, false], 128));
 }
 
 #[test]

@@ -45,8 +45,9 @@ impl<'m> Segments<'m> {
         writable: bool,
     ) -> Result<(), BadChain> {
         self.clear();
-        for descriptor in chain {
-            if descriptor.is_write_only() != writable {
+        for (index, descriptor) in chain.enumerate() {
+            // Empty descriptors count too: an indirect table holds 65,535 of them.
+            if index >= SEGMENTS_MAX || descriptor.is_write_only() != writable {
                 return Err(self.refuse());
             }
             let bytes = usize::try_from(descriptor.len()).map_err(|_| self.refuse())?;

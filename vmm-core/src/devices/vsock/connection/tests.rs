@@ -290,6 +290,8 @@ fn deliver_all(connection: &mut Connection, guest: &mut Model) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn credit_is_kept_and_never_starves(actions in actions(), guest_buffer in 1..300_000_u32, start: u32) {
         simulate(&actions, guest_buffer, start);

@@ -290,6 +290,19 @@ fn host_connect_outcomes() {
     let (src_port, dst_port) = (request.dst_port, request.src_port);
     guest.send(&Header { src_port, dst_port, ..packet(Op::Reset) }, &[]);
     assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    // The guest never answers: it is told that nobody waits any more.
+    let host = guest.host.clone();
+    let waiting = std::thread::spawn(move || host.connect(1024, PATIENCE));
+    let request = loop {
+        guest.poll();
+        if let Some((header, _)) = guest.receive() {
+            break header;
+        }
+    };
+    guest.let_time_pass(PATIENCE);
+    let reset = guest.expect(Op::Reset);
+    assert_eq!((reset.src_port, reset.dst_port), (request.src_port, request.dst_port));
+    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
     // The device goes away.
     let host = guest.host.clone();
     let waiting = std::thread::spawn(move || host.connect(1024, PATIENCE));
