@@ -179,9 +179,15 @@ fn signals_reach_the_whole_group() {
 
 #[test]
 fn a_timeout_ends_the_group_in_the_guest_even_if_it_ignores_the_polite_signal() {
-    let mut stubborn = sh("trap '' TERM; while :; do sleep 1000; done");
-    stubborn.timeout_ms = Some(50);
-    let exit = run(&stubborn).exit.unwrap();
+    let mut stubborn = sh("trap '' TERM; echo set; while :; do sleep 1000; done");
+    let exit = (5..16)
+        .map(|power| {
+            stubborn.timeout_ms = Some(1 << power);
+            run(&stubborn)
+        })
+        // On a busy machine the time may be over before the shell has come to ignore the signal.
+        .find_map(|outcome| (text(&outcome.stdout) == "set\n").then_some(outcome.exit.unwrap()))
+        .unwrap();
     assert_eq!((exit.status, exit.timed_out), (ExitStatus::Signal(9), true));
     let mut gentle = sh("sleep 1000");
     gentle.timeout_ms = Some(50);
@@ -196,6 +202,23 @@ fn a_host_that_goes_away_ends_the_program() {
     drop(running.events);
     // The server reaps the program before it comes back.
     running.server.join().unwrap();
+}
+
+#[test]
+fn a_host_that_goes_away_ends_the_jobs_of_a_shell_too() {
+    // `set -m` gives the job a group of its own, as in an interactive shell.
+    let mut running = start(&sh("set -m; sleep 1000 & echo $!; wait"));
+    let stat = format!("/proc/{}/stat", text(&until_output(&mut running.events)).trim());
+    let alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(alive());
+    drop(running.events);
+    running.server.join().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    // Killed it is already; its last steps are the kernel's.
+    while alive() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(!alive(), "the job of a shell outlived its host");
 }
 
 #[test]
@@ -249,7 +272,7 @@ fn end_of_input_on_a_terminal_is_typed() {
 fn hundreds_of_execs_leave_nothing_behind() {
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let mut pids = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..150 {
         let outcome = run(&request(&["true"]));
         assert_eq!(outcome.exit, Some(Exit::code(0)));
         pids.push(outcome.pid);
@@ -259,8 +282,8 @@ fn hundreds_of_execs_leave_nothing_behind() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(!stat.contains(") Z "), "zombie: {stat}");
     }
-    // Other tests of this binary open descriptors at the same time; a leak of 600 execs would stand out.
-    assert!(descriptors() < 400, "{} descriptors", descriptors());
+    // Other tests of this binary open descriptors at the same time; a leak of 300 execs would stand out.
+    assert!(descriptors() < 250, "{} descriptors", descriptors());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! Must never queue without bound, wait for a program's input before taking a signal, or leave a process
 //! unreaped.
 
+mod hunt;
 mod lookup;
 mod pipes;
 mod queue;

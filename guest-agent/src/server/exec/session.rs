@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use super::hunt::kill_session;
 use super::pipes::{self, HostEnds};
 use super::queue::Queue;
 use super::spawn::{Started, reap};
@@ -27,7 +28,6 @@ use crate::proto::{ExecInput, ExecOutput, ExecRequest, Exit, ExitStatus, Kind};
 use crate::server::sys;
 
 const SIGHUP: u8 = 1;
-const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
 /// One of the program's output streams.
@@ -62,7 +62,7 @@ pub(super) struct Session<'a> {
     terminal: Option<OwnedFd>,
     status: Option<ExitStatus>,
     timed_out: bool,
-    /// Somebody gave up on the program: whatever is left of its group at the end is killed.
+    /// Somebody gave up on the program: whatever is left of its session at the end is killed.
     hunted: bool,
     timeout_at: Option<Instant>,
     kill_at: Option<Instant>,
@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
             self.turn()?;
         };
         if self.hunted {
-            self.kill(SIGKILL);
+            kill_session(self.pid);
         }
         // Only now: until it is reaped, the leader's number cannot become another group's.
         reap(self.pid);
@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
         }
         if self.kill_at.is_some_and(|at| now >= at) {
             self.kill_at = None;
-            self.kill(SIGKILL);
+            kill_session(self.pid);
         }
         if self.drain_until.is_some_and(|until| now >= until)
             && self.output.len() < limits::OUTPUT_QUEUE_BYTES
