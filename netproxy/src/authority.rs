@@ -229,7 +229,9 @@ fn check_labels(name: &str) -> Result<(), AuthorityError> {
         // Stricter than WHATWG: letters, digits, hyphen inside, underscore. No resolver or certificate
         // has use for more, and each further byte is one that some other parser reads differently.
         let ldh = label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
-        if !ldh || label.starts_with('-') || label.ends_with('-') {
+        // UTS 46 V4: what a label decodes to must not look encoded itself.
+        let nested = label.starts_with("xn--xn--");
+        if !ldh || nested || label.starts_with('-') || label.ends_with('-') {
             return Err(AuthorityError::BadName);
         }
     }

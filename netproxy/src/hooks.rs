@@ -428,3 +428,54 @@ impl Resolve for StaticResolve {
         }
     }
 }
+
+/// A hook behind an `Arc` is a hook: it can be shared with whoever reloads or reads it.
+mod shared {
+    use super::*;
+
+    impl<T: Authorize + ?Sized> Authorize for Arc<T> {
+        fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+            (**self).connect(facts)
+        }
+        fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+            (**self).request(facts)
+        }
+        fn dns_name(&self, name: &HostName) -> Verdict {
+            (**self).dns_name(name)
+        }
+        fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
+            (**self).special_address(facts)
+        }
+    }
+
+    impl<T: Inject + ?Sized> Inject for Arc<T> {
+        fn inject<'a>(
+            &'a self,
+            decided: &'a Decided<'a>,
+            head: &'a mut RequestHead,
+        ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+            (**self).inject(decided, head)
+        }
+    }
+
+    impl<T: Redact + ?Sized> Redact for Arc<T> {
+        fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+            (**self).filter(decided)
+        }
+    }
+
+    impl<T: Audit + ?Sized> Audit for Arc<T> {
+        fn ready(&self) -> Result<(), AuditUnavailable> {
+            (**self).ready()
+        }
+        fn record(&self, record: Record) {
+            (**self).record(record);
+        }
+    }
+
+    impl<T: Resolve + ?Sized> Resolve for Arc<T> {
+        fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+            (**self).resolve(name)
+        }
+    }
+}

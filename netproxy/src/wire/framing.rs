@@ -3,7 +3,7 @@
 //!
 //! Heads are announced, not passed: the shell decides what follows a head. It keeps no bytes itself.
 
-use super::bytes::is_field_value;
+use super::bytes::{is_field_value, is_token};
 use super::head::{self, Framing, HeadError};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
 
@@ -122,6 +122,10 @@ impl Framer {
             }
             if has_bare_line_feed(bytes) {
                 return Err(HeadError::BareLineBreak);
+            }
+            // TLS, SOCKS, SSH and other protocols that will never become a head.
+            if bytes.first().is_some_and(|first| !is_token(&[*first])) {
+                return Err(HeadError::RequestLine);
             }
             self.searched = bytes.len();
             return Ok(Step::Need);

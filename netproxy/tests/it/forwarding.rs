@@ -193,3 +193,26 @@ async fn a_response_that_breaks_off_is_not_made_whole() {
         assert_eq!(world.records(1).await[0]["error"], "upstream_broke_off");
     }
 }
+
+#[tokio::test]
+async fn an_http10_client_is_served_and_the_connection_closed() {
+    for world in [World::start().await, World::redacting().await] {
+        let place = format!("plain.example:{}", world.plain.address.port());
+        let mut stream = world.connect();
+        stream.write_all(format!("GET http://{place}/ HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"), "{answer}");
+        assert_eq!(header(&answer, "transfer-encoding"), None);
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_on_the_proxy_port_is_refused_at_once() {
+    let world = World::start().await;
+    for bytes in [b"\x16\x03\x01\x02\0\x01".as_slice(), b"\x05\x01\0"] {
+        let mut stream = world.connect();
+        stream.write_all(bytes).await.unwrap();
+        assert_eq!(read_answer(&mut stream, "GET").await.status, 400);
+    }
+}

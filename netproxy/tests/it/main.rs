@@ -8,6 +8,7 @@ mod forwarding;
 mod hooks;
 mod limits;
 mod redaction;
+mod resolving;
 mod smuggling;
 mod tables;
 mod upstream;
