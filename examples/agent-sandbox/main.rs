@@ -1,1 +1,49 @@
-fn main() {}
+//! `agent-sandbox`: the five libraries glued into one program.
+//!
+//! Start reading here; `ARCHITECTURE.md` has the way of one request through the files.
+
+mod cli;
+mod demo;
+mod doctor;
+mod engine;
+mod error;
+mod gateway;
+mod glue;
+mod guest;
+mod report;
+mod run;
+mod sandbox;
+mod secrets;
+mod setup;
+mod streams;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    // clap ends with 2 on a usage error, as this program does for every job that was not begun.
+    let cli = Cli::parse();
+    let (result, json) = match &cli.verb {
+        Verb::Run(args) => (run::run(args), args.json),
+        Verb::Demo(args) => (demo::demo(args), args.json),
+        Verb::Doctor(args) => (doctor::doctor(args), args.json),
+        Verb::Secret(args) => (secrets::manage(args), args.json),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Shown even with --quiet: silence would leave an exit code without a reason.
+            let style = report::Style::new(false, json);
+            style.say(
+                "error",
+                &format!("error: {error}"),
+                serde_json::json!({ "message": error.to_string() }),
+            );
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What a user types: every verb and option, with the text `--help` shows. Parses, decides nothing.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit code: that of COMMAND; 128 + N if signal N ended it; 124 after --timeout;
+127 not found, 126 not executable; 2 if nothing was run; 125 if the sandbox failed.";
+
+/// Runs a command in a microVM whose only way out is a proxy that applies your policy and adds your keys.
+#[derive(Debug, Parser)]
+#[command(name = "agent-sandbox", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run COMMAND in a new sandbox that lives as long as the command
+    Run(Box<RunArgs>),
+    /// Show the whole promise on this machine: a sandbox, a fake model API, a key it cannot steal
+    Demo(DemoArgs),
+    /// Say what this machine offers: KVM, QEMU, kernel, keyring
+    Doctor(DoctorArgs),
+    /// Put a key into the vault (read from standard input), list the names, or remove one
+    Secret(SecretArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Policy file (TOML); without one, only the hosts of --secret can be reached
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Key NAME, from the vault or NAME=env:VAR, only ever sent to HOST[:PORT] over https
+    #[arg(long = "secret", value_name = "NAME@HOST")]
+    pub secrets: Vec<SecretSpec>,
+    /// Share a file or folder at the same path, read-write unless :ro
+    #[arg(long = "share", value_name = "PATH[:ro]")]
+    pub shares: Vec<ShareSpec>,
+    /// Leave the current directory out of the sandbox
+    #[arg(long)]
+    pub no_workspace: bool,
+    /// Set a variable in the sandbox, or pass on the host's
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Give COMMAND a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Append one JSON line per decision of the proxy
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// End COMMAND after this time (30s, 5m, 1h)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Use ADDR for HOST instead of asking DNS (a special address still needs a `cidr` rule)
+    #[arg(long = "resolve", value_name = "HOST:ADDR")]
+    pub resolve: Vec<ResolveSpec>,
+    /// Trust the certificates in FILE (PEM) when connecting upstream
+    #[arg(long, value_name = "FILE")]
+    pub upstream_ca: Vec<PathBuf>,
+    /// Nothing of ours on standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Our messages on standard error as JSON lines
+    #[arg(long)]
+    pub json: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// The machine itself: shared by `run` and `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// Where the guest runs
+    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    /// `minimal`, `debian-6.12`, `debian-6.1`, `host`, or a vmlinux or bzImage file
+    #[arg(long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// Virtual processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub cpus: u8,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub memory: u32,
+    /// Install what is missing without asking
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Keep the audit log at FILE
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// One JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// One JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SecretArgs {
+    #[command(subcommand)]
+    pub verb: SecretVerb,
+    /// JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretVerb {
+    /// Store the value read from standard input under NAME
+    Set { name: String },
+    /// List the names; values are never read
+    Ls,
+    /// Remove NAME
+    Rm { name: String },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum EngineChoice {
+    /// Probe KVM, else QEMU
+    Auto,
+    /// Our own VMM on /dev/kvm
+    Kvm,
+    /// QEMU's software emulation with our devices
+    Qemu,
+}
+
+/// `NAME@HOST[:PORT]`, or `NAME=env:VAR@HOST[:PORT]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SecretSpec {
+    pub name: String,
+    pub source: SecretSource,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SecretSource {
+    Vault,
+    HostEnvironment(String),
+}
+
+impl FromStr for SecretSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "expected NAME@HOST[:PORT] or NAME=env:VAR@HOST[:PORT]";
+        let (what, place) = text.split_once('@').ok_or(form)?;
+        let (name, source) = match what.split_once('=') {
+            None => (what, SecretSource::Vault),
+            Some((name, from)) => {
+                let variable = from.strip_prefix("env:").filter(|variable| !variable.is_empty());
+                let variable =
+                    variable.ok_or("a source is written env:VAR; never put a key on the command line")?;
+                (name, SecretSource::HostEnvironment(variable.to_owned()))
+            }
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(format!("NAME is also an environment variable: letters, digits and _; {form}"));
+        }
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) => {
+                (host, port.parse().map_err(|_| format!("{port:?} is not a port; {form}"))?)
+            }
+            None => (place, 443),
+        };
+        if host.is_empty() {
+            return Err(form.to_owned());
+        }
+        Ok(Self { name: name.to_owned(), source, host: host.to_owned(), port })
+    }
+}
+
+/// `PATH` or `PATH:ro`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ShareSpec {
+    pub path: PathBuf,
+    pub read_only: bool,
+}
+
+impl FromStr for ShareSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, read_only) = match text.strip_suffix(":ro") {
+            Some(path) => (path, true),
+            None => (text.strip_suffix(":rw").unwrap_or(text), false),
+        };
+        if path.is_empty() {
+            return Err("expected PATH or PATH:ro".to_owned());
+        }
+        Ok(Self { path: PathBuf::from(path), read_only })
+    }
+}
+
+/// `HOST:ADDR`; an IPv6 address needs no brackets, as HOST has no colon.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResolveSpec {
+    pub host: String,
+    pub address: IpAddr,
+}
+
+impl FromStr for ResolveSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, address) = text.split_once(':').ok_or("expected HOST:ADDR")?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address = address.parse().map_err(|_| format!("{address:?} is not an IP address"))?;
+        Ok(Self { host: host.to_owned(), address })
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds_per_unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        unit => return Err(format!("unknown unit {unit:?}: use s, m or h")),
+    };
+    let count: u64 = digits.parse().map_err(|_| "expected a whole number and s, m or h".to_owned())?;
+    let seconds = count.checked_mul(seconds_per_unit).filter(|seconds| (1..=7 * 86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected 1s to 168h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_forms() {
+        let vault = SecretSpec::from_str("OPENAI_API_KEY@api.openai.com").unwrap();
+        assert_eq!((vault.source, vault.port), (SecretSource::Vault, 443));
+        let env = SecretSpec::from_str("K=env:MY_KEY@localhost:8443").unwrap();
+        assert_eq!(env.source, SecretSource::HostEnvironment("MY_KEY".into()));
+        assert_eq!((env.host.as_str(), env.port), ("localhost", 8443));
+        for bad in ["K", "K@", "@h", "K=sk-123@h", "1K@h", "K=env:@h", "K@h:notaport"] {
+            assert!(SecretSpec::from_str(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_and_shares() {
+        assert_eq!(parse_duration("90").unwrap(), Duration::from_secs(90));
+        assert_eq!(parse_duration("2h").unwrap(), Duration::from_secs(7200));
+        for bad in ["", "s", "0", "5d", "-1", "99999999999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert!(ShareSpec::from_str("/a:ro").unwrap().read_only);
+        assert!(!ShareSpec::from_str("/a").unwrap().read_only);
+        assert!(ResolveSpec::from_str("h.example:127.0.0.1").is_ok());
+        assert!(ResolveSpec::from_str("h.example:[::1]").is_ok());
+        assert!(ResolveSpec::from_str("h.example").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The sandbox's only way out: `netproxy` on a runtime of its own, fed by the guest's vsock connections.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use credvault::Vault;
+use guest_agent::proto::{DNS_PORT, PROXY_PORT};
+use netproxy::hooks::{Resolve, ResolveNothing, StaticResolve};
+use netproxy::{Host, Proxy, SystemResolve};
+use tokio::runtime::Runtime;
+use vmm_core::devices::vsock::VsockHost;
+
+use crate::cli::ResolveSpec;
+use crate::error::{Error, Result};
+use crate::glue::audit::AuditFile;
+use crate::glue::authorize::PolicyAuthorize;
+use crate::glue::inject::VaultInject;
+use crate::glue::redact::VaultRedact;
+use crate::secrets::Keyed;
+
+/// Two threads carry a sandbox's traffic; more would only take processors from the guest.
+const WORKER_THREADS: usize = 2;
+
+/// What the proxy needs to know.
+pub struct Network {
+    pub policy: policy::Ruleset,
+    pub keys: Keyed,
+    pub resolve: Vec<ResolveSpec>,
+    /// PEM texts.
+    pub upstream_ca: Vec<String>,
+    pub audit: Option<PathBuf>,
+}
+
+/// The proxy of one sandbox. Dropping it ends every connection.
+pub struct Gateway {
+    proxy: Proxy,
+    vault: Arc<Vault>,
+    runtime: Runtime,
+}
+
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .map_err(Error::io("the proxy's threads cannot be started"))
+}
+
+impl Gateway {
+    pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
+        if network.policy.mode() == policy::Mode::Audit {
+            let text = "mode = \"audit\" (record refusals, allow all) is not available in this program; use \"enforce\"";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        known_credentials(&network)?;
+        let vault = Arc::new(network.keys.vault);
+        let resolve = {
+            // The system's resolver is made where its timers will run.
+            let _context = runtime.enter();
+            resolver(&network.resolve)?
+        };
+        let mut builder = Proxy::builder()
+            .name("agent-sandbox")
+            .authorize(PolicyAuthorize(network.policy))
+            .inject(VaultInject(vault.clone()))
+            .redact(VaultRedact(vault.clone()))
+            .resolve(resolve);
+        for pem in network.upstream_ca {
+            builder = builder.extra_roots_pem(pem);
+        }
+        if let Some(path) = network.audit {
+            let remedy = "name a file in a folder you may write to with --audit";
+            let file = AuditFile::open(&path).map_err(|source| Error::Write {
+                path: path.clone(),
+                source,
+                remedy,
+            })?;
+            builder = builder.audit(file);
+        }
+        let proxy =
+            builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
+        Ok(Self { proxy, vault, runtime })
+    }
+
+    /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere.
+    pub fn serve(&self, vsock: &VsockHost) -> Result<()> {
+        let listen = |port: u16, dns: bool| {
+            let (proxy, handle) = (self.proxy.clone(), self.runtime.handle().clone());
+            vsock.listen(u32::from(port), move |stream: UnixStream| {
+                let proxy = proxy.clone();
+                let _context = handle.enter();
+                // A stream that cannot be watched is closed by dropping it.
+                let Ok(stream) =
+                    stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream))
+                else {
+                    return;
+                };
+                handle.spawn(async move {
+                    match dns {
+                        true => proxy.serve_dns(stream).await,
+                        false => proxy.serve(stream).await,
+                    }
+                });
+            })
+        };
+        listen(PROXY_PORT, false)
+            .and_then(|()| listen(DNS_PORT, true))
+            .map_err(Error::io("the proxy cannot listen for the guest"))
+    }
+
+    pub fn ca_pem(&self) -> &str {
+        self.proxy.ca_certificate_pem()
+    }
+
+    /// Variables of the guest that hold placeholders.
+    pub fn placeholders(&self) -> Vec<(String, String)> {
+        self.vault.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// A rule that promises a credential which nobody gave would fail at the first request: say so now.
+fn known_credentials(network: &Network) -> Result<()> {
+    let known: Vec<&str> = network.keys.vault.names().collect();
+    match network.policy.credentials().find(|name| !known.contains(name)) {
+        Some(missing) => Err(Error::Usage(format!(
+            "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn resolver(fixed: &[ResolveSpec]) -> Result<StaticResolve> {
+    let system: Arc<dyn Resolve> = match SystemResolve::new() {
+        Ok(system) => Arc::new(system),
+        Err(_) => Arc::new(ResolveNothing),
+    };
+    fixed.iter().try_fold(StaticResolve::over(system), |resolve, spec| match Host::parse(&spec.host) {
+        Ok(Host::Name(name)) => Ok(resolve.with(name, spec.address)),
+        Ok(Host::Ip(_)) => {
+            Err(Error::Usage(format!("--resolve {}: an address needs no resolving", spec.host)))
+        }
+        Err(error) => Err(Error::Usage(format!("--resolve {}: {error}", spec.host))),
+    })
+}

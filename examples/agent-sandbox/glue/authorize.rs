@@ -1,0 +1,69 @@
+//! `netproxy` asks, `policy` decides. Facts are copied, never changed: both crates mean the same by
+//! "canonical", and `policy` refuses what it does not.
+
+use netproxy::hooks::{
+    AddressFacts, Allow, Authorize, ConnectFacts, Deny, RequestFacts, Scheme, TlsMode, Verdict,
+};
+use netproxy::{Authority, Host, HostName};
+use policy::{Facts, Ruleset, decide, decide_address};
+
+/// Decides by one rule set.
+pub struct PolicyAuthorize(pub Ruleset);
+
+impl Authorize for PolicyAuthorize {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.answer(&Facts::connect(host(facts.authority.host()), facts.authority.port()))
+    }
+
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        let scheme = match facts.scheme {
+            Scheme::Http => policy::Scheme::Http,
+            Scheme::Https => policy::Scheme::Https,
+        };
+        let authority: &Authority = facts.authority;
+        self.answer(&Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path))
+    }
+
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        self.answer(&Facts::dns(name.as_str()))
+    }
+
+    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
+        let asked = match (facts.port, facts.host) {
+            (Some(port), target) => Facts::connect(host(target), port),
+            (None, Host::Name(name)) => Facts::dns(name.as_str()),
+            (None, Host::Ip(_)) => return false,
+        };
+        decide_address(&self.0, &asked, facts.address).is_allowed()
+    }
+}
+
+impl PolicyAuthorize {
+    fn answer(&self, facts: &Facts<'_>) -> Verdict {
+        let verdict = decide(&self.0, facts);
+        let rule = verdict.rule.map(|rule| rule.id);
+        if !verdict.is_allowed() {
+            let explanation = verdict.explain(facts).to_string();
+            return match rule {
+                Some(rule) => Deny::by(rule, explanation).into(),
+                None => Deny::unmatched(explanation).into(),
+            };
+        }
+        let mut allow = Allow::by(rule.unwrap_or_default());
+        if let Some(credential) = verdict.credential {
+            allow = allow.with_credential(credential);
+        }
+        let tls = match verdict.tls {
+            policy::TlsMode::Inspect => TlsMode::Inspect,
+            policy::TlsMode::Opaque => TlsMode::Opaque,
+        };
+        allow.with_tls(tls).into()
+    }
+}
+
+fn host(host: &Host) -> policy::Host<'_> {
+    match host {
+        Host::Name(name) => policy::Host::Name(name.as_str()),
+        Host::Ip(address) => policy::Host::Ip(*address),
+    }
+}

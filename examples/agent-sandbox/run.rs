@@ -1,0 +1,200 @@
+//! `run`: from options to the exit code of a command.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
+use serde_json::json;
+
+use crate::cli::{MachineArgs, RunArgs, ShareSpec};
+use crate::engine::{self, Choice, EngineKind};
+use crate::error::{Error, Result};
+use crate::gateway::{self, Gateway, Network};
+use crate::guest::{environment, etc, kernel, userland};
+use crate::report::Style;
+use crate::sandbox::{Config, Sandbox};
+use crate::secrets::Keyed;
+use crate::streams::{self, Outcome, Plumbing};
+use crate::{setup, terminal};
+
+/// Runs the command; the value is our exit code.
+pub fn run(args: &RunArgs) -> Result<u8> {
+    let style = Style::new(args.quiet, args.json);
+    let begun = Instant::now();
+    raise_file_limit();
+    let keys = Keyed::resolve(&args.secrets)?;
+    let network = Network {
+        policy: policy_of(args)?,
+        keys,
+        resolve: args.resolve.clone(),
+        upstream_ca: read_all(&args.upstream_ca)?,
+        audit: args.audit.clone(),
+    };
+    let workspace = match args.no_workspace {
+        true => None,
+        false => Some(std::env::current_dir().map_err(Error::io("the current directory cannot be found"))?),
+    };
+    // Everything the user could have got wrong is found before anything is started or installed.
+    let gateway = Gateway::new(network, gateway::runtime()?)?;
+    userland::of_this_host(workspace.as_deref(), &args.shares)?;
+    let engine = choose_engine(&args.machine, style)?;
+    let assembly = Assembly {
+        machine: &args.machine,
+        engine,
+        gateway,
+        workspace: workspace.clone(),
+        shares: &args.shares,
+        env: environment::requested(&args.env),
+        style,
+    };
+    let sandbox = assembly.start()?;
+    let request = request_of(args, workspace.as_deref());
+    let exec = sandbox.exec(&request)?;
+    let raw = match args.tty {
+        true => terminal::RawMode::enter().map_err(Error::io("the terminal cannot be put into raw mode"))?,
+        false => None,
+    };
+    let plumbing = Plumbing { stdin: true, tty: args.tty, timeout: args.timeout };
+    let outcome = streams::attach(exec, &plumbing);
+    drop(raw);
+    sandbox.stop();
+    let outcome = outcome?;
+    report_end(style, &outcome, args, begun.elapsed());
+    Ok(outcome.exit_code())
+}
+
+/// Probes and reports; installs QEMU where it is needed and wanted.
+pub fn choose_engine(machine: &MachineArgs, style: Style) -> Result<Choice> {
+    let choice = engine::choose::choose(machine.engine)?;
+    if choice.kind == EngineKind::Qemu {
+        setup::ensure_qemu(machine.yes, style)?;
+    }
+    let name = choice.kind.name();
+    style.say(
+        "engine",
+        &format!("engine {name}: {}", choice.why),
+        json!({ "engine": name, "why": choice.why }),
+    );
+    Ok(choice)
+}
+
+/// All that a sandbox is started from, by `run` and by `demo`.
+pub struct Assembly<'a> {
+    pub machine: &'a MachineArgs,
+    pub engine: Choice,
+    pub gateway: Gateway,
+    pub workspace: Option<PathBuf>,
+    pub shares: &'a [ShareSpec],
+    pub env: Vec<(String, String)>,
+    pub style: Style,
+}
+
+impl Assembly<'_> {
+    pub fn start(self) -> Result<Sandbox> {
+        let kernel = kernel::prepare(self.machine.kernel.as_deref(), self.style)?;
+        let mut env = environment::defaults();
+        env.extend(self.gateway.placeholders());
+        env.extend(self.env);
+        let config = Config {
+            engine: self.engine,
+            kernel,
+            cpus: self.machine.cpus,
+            memory_mib: self.machine.memory,
+            userland: userland::of_this_host(self.workspace.as_deref(), self.shares)?,
+            files: etc::files(self.gateway.ca_pem()),
+            env,
+        };
+        let sandbox = Sandbox::start(config, self.gateway)?;
+        report_ready(self.style, &sandbox);
+        Ok(sandbox)
+    }
+}
+
+fn policy_of(args: &RunArgs) -> Result<policy::Ruleset> {
+    match &args.policy {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+                what: "the policy",
+                path: path.clone(),
+                source,
+            })?;
+            Ok(policy::Ruleset::parse(&text, &path.to_string_lossy())?)
+        }
+        None => crate::secrets::policy_for(&args.secrets),
+    }
+}
+
+fn read_all(paths: &[PathBuf]) -> Result<Vec<String>> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|source| Error::Read {
+            what: "the certificates",
+            path: path.clone(),
+            source,
+        })
+    };
+    paths.iter().map(read).collect()
+}
+
+fn request_of(args: &RunArgs, workspace: Option<&Path>) -> ExecRequest {
+    let mut request = ExecRequest::new(args.command.iter().map(String::as_str));
+    request.cwd = workspace.unwrap_or(Path::new("/root")).to_owned().into();
+    request.stdin = StdinMode::Pipe;
+    request.timeout_ms = args.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok());
+    if args.tty {
+        let (rows, cols) = terminal::size().unwrap_or((24, 80));
+        request.tty = Some(TtySize { rows, cols });
+        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+        request.env.push(("TERM".into(), term.into()));
+    } else if std::io::stdin().is_terminal() {
+        // Typing into a command without a terminal of its own is legal; it reads whole lines.
+        request.stdin = StdinMode::Pipe;
+    }
+    request
+}
+
+fn report_ready(style: Style, sandbox: &Sandbox) {
+    let timings = sandbox.timings;
+    let seconds = |part: Duration| format!("{:.2}", part.as_secs_f64());
+    let text = format!(
+        "ready in {} s (engine {}, kernel {}, agent {}), Linux {}",
+        seconds(timings.total),
+        seconds(timings.engine),
+        seconds(timings.kernel),
+        seconds(timings.agent),
+        crate::report::printable(&sandbox.ready.kernel),
+    );
+    let ms = |part: Duration| u64::try_from(part.as_millis()).unwrap_or(u64::MAX);
+    let fields = json!({
+        "kernel": sandbox.ready.kernel,
+        "total_ms": ms(timings.total), "engine_ms": ms(timings.engine),
+        "kernel_ms": ms(timings.kernel), "agent_ms": ms(timings.agent),
+        "notes": sandbox.ready.notes,
+    });
+    style.say("ready", &text, fields);
+}
+
+fn report_end(style: Style, outcome: &Outcome, args: &RunArgs, total: Duration) {
+    let code = outcome.exit_code();
+    let command = args.command.first().map(String::as_str).unwrap_or_default();
+    let text = match outcome {
+        Outcome::NotStarted(failure) => Some(format!("{command}: {failure}")),
+        Outcome::TimedOut => Some(format!("{command} was ended: its time was over")),
+        Outcome::Signal(signal) => Some(format!("{command} was ended by signal {signal}")),
+        Outcome::Code(_) | Outcome::OutputClosed => None,
+    };
+    let fields = json!({ "code": code, "reason": text, "total_ms": u64::try_from(total.as_millis()).unwrap_or(u64::MAX) });
+    match (style, text) {
+        (Style::Json, text) => style.say("exit", text.as_deref().unwrap_or("done"), fields),
+        (_, Some(text)) => style.say("exit", &text, fields),
+        _ => {}
+    }
+}
+
+/// The file system device holds a descriptor per file that the guest knows: take what the host allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only where a stricter limit is in force, and then the device evicts sooner.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

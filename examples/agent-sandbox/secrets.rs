@@ -1,0 +1,165 @@
+//! Keys on the host: where `--secret` finds them, and the `secret` verb. A value never leaves `Secret`.
+
+use std::io::{IsTerminal, Read};
+
+use credvault::{
+    Binding, Endpoint, Injection, PlaceholderFormat, Secret, SecretServiceStore, Services, Store, Vault,
+};
+use serde_json::json;
+
+use crate::cli::{SecretArgs, SecretSource, SecretSpec, SecretVerb};
+use crate::error::{Error, Result};
+
+/// Name under which our entries stand in the user's keyring.
+const APPLICATION: &str = "agent-sandbox";
+
+/// A key on standard input is one line; a larger input is a mistake.
+const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+/// The credentials of one sandbox.
+pub struct Keyed {
+    pub vault: Vault,
+}
+
+impl Keyed {
+    /// Fetches every value and mints its placeholder.
+    pub fn resolve(specs: &[SecretSpec]) -> Result<Self> {
+        let mut builder = Vault::builder();
+        let mut done: Vec<&str> = Vec::new();
+        for spec in specs {
+            if done.contains(&spec.name.as_str()) {
+                continue;
+            }
+            done.push(&spec.name);
+            let places: Vec<&SecretSpec> = specs.iter().filter(|other| other.name == spec.name).collect();
+            if places.iter().any(|other| other.source != spec.source) {
+                return Err(problem(&spec.name, "it is given with two different sources"));
+            }
+            builder
+                .bind(binding(&spec.name, &places)?, value_of(spec)?, &mut credvault::os_random)
+                .map_err(|error| problem(&spec.name, &error.to_string()))?;
+        }
+        Ok(Self { vault: builder.build() })
+    }
+
+    /// One credential with a known value, for the demo.
+    pub fn fixed(name: &str, value: &[u8], host: &str, port: u16) -> Result<Self> {
+        let spec =
+            SecretSpec { name: name.to_owned(), source: SecretSource::Vault, host: host.to_owned(), port };
+        let mut builder = Vault::builder();
+        builder
+            .bind(binding(name, &[&spec])?, Secret::new(value.to_vec()), &mut credvault::os_random)
+            .map_err(|error| problem(name, &error.to_string()))?;
+        Ok(Self { vault: builder.build() })
+    }
+
+    pub fn placeholder(&self, name: &str) -> Option<String> {
+        self.vault.placeholder(name).map(|placeholder| placeholder.as_str().to_owned())
+    }
+}
+
+/// Without a policy file, exactly the places of the keys can be reached: the user named them.
+pub fn policy_for(specs: &[SecretSpec]) -> Result<policy::Ruleset> {
+    let mut text = String::from("version = 1\n");
+    for spec in specs {
+        text.push_str(&format!(
+            "\n[[allow]]\nid = {id:?}\nhost = {host:?}\nports = [{port}]\ncredential = {name:?}\n",
+            id = format!("secret:{}@{}", spec.name, spec.host),
+            host = spec.host,
+            port = spec.port,
+            name = spec.name,
+        ));
+    }
+    Ok(policy::Ruleset::parse(&text, "--secret")?)
+}
+
+/// The `secret` verb.
+pub fn manage(args: &SecretArgs) -> Result<u8> {
+    let store = keyring()?;
+    match &args.verb {
+        SecretVerb::Set { name } => {
+            store.put(name, &read_value()?).map_err(|error| problem(name, &error.to_string()))?;
+            say(args.json, &format!("stored {name} in {}", store.describe()), json!({ "stored": name }));
+        }
+        SecretVerb::Rm { name } => {
+            store.delete(name).map_err(|error| problem(name, &error.to_string()))?;
+            say(args.json, &format!("removed {name} from {}", store.describe()), json!({ "removed": name }));
+        }
+        SecretVerb::Ls => {
+            let names = store.list().map_err(|error| problem("list", &error.to_string()))?;
+            say(args.json, &names.join("\n"), json!({ "names": names, "store": store.describe() }));
+        }
+    }
+    Ok(0)
+}
+
+/// The user's keyring; which one it is, is always shown.
+pub fn keyring() -> Result<SecretServiceStore> {
+    SecretServiceStore::new(APPLICATION).map_err(|error| problem("keyring", &error.to_string()))
+}
+
+fn say(as_json: bool, text: &str, object: serde_json::Value) {
+    match as_json {
+        true => println!("{object}"),
+        false if text.is_empty() => {}
+        false => println!("{text}"),
+    }
+}
+
+fn value_of(spec: &SecretSpec) -> Result<Secret> {
+    match &spec.source {
+        SecretSource::Vault => {
+            keyring()?.get(&spec.name).map_err(|error| problem(&spec.name, &error.to_string()))
+        }
+        SecretSource::HostEnvironment(variable) => match std::env::var_os(variable) {
+            Some(value) => Ok(Secret::new(std::os::unix::ffi::OsStringExt::into_vec(value))),
+            None => Err(problem(&spec.name, &format!("the variable {variable} is not set on this host"))),
+        },
+    }
+}
+
+/// Bound to https at the named places; where a known service has a key of this name, with its look.
+fn binding(name: &str, places: &[&SecretSpec]) -> Result<Binding> {
+    let services = Services::builtin().map_err(|error| problem(name, &error.to_string()))?;
+    let known = services.iter().find(|service| service.binding.env.iter().any(|variable| variable == name));
+    let endpoint = |spec: &&SecretSpec| {
+        Endpoint::https(&spec.host, Injection::replace())
+            .map(|endpoint| endpoint.on_port(spec.port))
+            .map_err(|error| problem(name, &error.to_string()))
+    };
+    Ok(Binding {
+        name: name.to_owned(),
+        endpoints: places.iter().map(endpoint).collect::<Result<_>>()?,
+        env: vec![name.to_owned()],
+        placeholder: known
+            .map_or_else(PlaceholderFormat::generic, |service| service.binding.placeholder.clone()),
+    })
+}
+
+/// One line from standard input, never an argument: arguments are visible to every user of the host.
+fn read_value() -> Result<Secret> {
+    let mut input = std::io::stdin().lock();
+    if input.is_terminal() {
+        eprint!("value (shown as you type; better: pipe it in): ");
+    }
+    let mut value = Vec::new();
+    input
+        .by_ref()
+        .take(VALUE_BYTES_MAX)
+        .read_to_end(&mut value)
+        .map_err(Error::io("cannot read the value"))?;
+    while value.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        value.pop();
+    }
+    if value.is_empty() {
+        return Err(problem(
+            "value",
+            "standard input was empty; try: printf %s \"$KEY\" | agent-sandbox secret set NAME",
+        ));
+    }
+    Ok(Secret::new(value))
+}
+
+fn problem(name: &str, problem: &str) -> Error {
+    Error::Secret { name: name.to_owned(), problem: problem.to_owned() }
+}

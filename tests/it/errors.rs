@@ -1,0 +1,161 @@
+//! Each way to fail: one screen, exit code 2, the remedy named, nothing half-made left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::program::{command, finish, one_guest, path, skipped, text};
+
+/// Runs `agent-sandbox ARGUMENTS`, which must fail before anything starts; returns what it said.
+fn refused(folder: &Path, arguments: &[&str], change: impl FnOnce(&mut Command)) -> String {
+    let _guest = one_guest();
+    let mut command = command(folder, arguments);
+    command.env_remove("CI");
+    change(&mut command);
+    let output = finish(command.spawn().unwrap());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.lines().count() <= 24, "more than a screen:\n{said}");
+    assert_eq!(text(&output.stdout), "");
+    said
+}
+
+#[test]
+fn a_policy_with_a_syntax_error_names_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.toml"), "version = 1\n[[allow]\nid = 1\n").unwrap();
+    let said = refused(folder.path(), &["run", "--policy", "bad.toml", "--", "true"], |_| {});
+    assert!(said.contains("bad.toml:2"), "{said}");
+}
+
+#[test]
+fn a_policy_with_an_unknown_key_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version = 1\n[[allow]]\nid = \"a\"\nhost = \"a.test\"\nmethod = [\"GET\"]\n";
+    fs::write(folder.path().join("bad.toml"), text).unwrap();
+    let said = refused(folder.path(), &["run", "--policy", "bad.toml", "--", "true"], |_| {});
+    assert!(said.contains("bad.toml:5") && said.contains("method"), "{said}");
+}
+
+#[test]
+fn a_missing_policy_or_kernel_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["run", "--policy", "none.toml", "--", "true"], |_| {});
+    assert!(said.contains("none.toml"), "{said}");
+    let said = refused(folder.path(), &["run", "--kernel", "no-such-kernel", "--", "true"], |_| {});
+    assert!(said.contains("no-such-kernel") && said.contains("debian-6.12"), "{said}");
+    fs::write(folder.path().join("garbage"), [0_u8; 4096]).unwrap();
+    let said = refused(folder.path(), &["run", "--kernel", "garbage", "--", "true"], |_| {});
+    assert!(said.contains("garbage"), "{said}");
+}
+
+#[test]
+fn an_unknown_option_gets_a_suggestion() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["run", "--polcy", "x", "--", "true"], |_| {});
+    assert!(said.contains("--policy"), "{said}");
+}
+
+#[test]
+fn a_key_on_the_command_line_is_refused_and_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["run", "--secret", "K=sk-oops@api.test", "--", "true"], |_| {});
+    assert!(said.contains("env:VAR"), "{said}");
+}
+
+#[test]
+fn a_secret_that_is_nowhere_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["run", "--secret", "K=env:NOT_SET@api.test", "--", "true"], |_| {});
+    assert!(said.contains("NOT_SET"), "{said}");
+    let said = refused(folder.path(), &["run", "--secret", "K@api.test", "--", "true"], |command| {
+        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+    });
+    assert!(said.contains("secret K:"), "{said}");
+}
+
+#[test]
+fn missing_qemu_names_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("bin");
+    fs::create_dir(&empty).unwrap();
+    let said =
+        refused(folder.path(), &["run", "--engine", "qemu", "--no-workspace", "--", "true"], |command| {
+            command.env("PATH", &empty);
+        });
+    assert!(said.contains("qemu-system-x86"), "{said}");
+}
+
+#[test]
+fn engine_kvm_is_used_or_the_error_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let _guest = one_guest();
+    let arguments = ["run", "--engine", "kvm", "--no-workspace", "--", "true"];
+    let output = finish(command(folder.path(), &arguments).spawn().unwrap());
+    let said = text(&output.stderr);
+    match output.status.code() {
+        Some(0) => {}
+        Some(2) => {
+            assert!(said.contains("engine kvm cannot be used:") && said.contains("--engine qemu"), "{said}")
+        }
+        other => panic!("{other:?}: {said}"),
+    }
+}
+
+#[test]
+fn kvm_without_permission_is_told_from_no_kvm() {
+    if !Path::new("/dev/kvm").exists() || !is_root() {
+        return skipped(
+            "kvm_without_permission",
+            "needs /dev/kvm and root, to become somebody who may not use it",
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let _guest = one_guest();
+    // Copied to where anybody may read it.
+    let program = folder.path().join("agent-sandbox");
+    fs::copy(path(), &program).unwrap();
+    open_to_all(folder.path());
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["run", "--engine", "kvm", "--no-workspace", "--", "true"])
+        .env("XDG_CACHE_HOME", folder.path().join("cache"))
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.to_lowercase().contains("permission"), "{said}");
+}
+
+#[test]
+fn a_full_disk_names_the_cache_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let _guest = one_guest();
+    let script = "mount -t tmpfs -o size=2m full \"$0\" || exit 77; XDG_CACHE_HOME=\"$0\" \"$1\" run --yes --engine qemu \
+                  --kernel debian-6.12 --no-workspace -- true; code=$?; find \"$0\" -type f -size +0 >&2; exit $code";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(folder.path())
+        .arg(path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    if output.status.code() == Some(77) || said.contains("unshare:") {
+        return skipped("a_full_disk", "this machine allows no user namespaces");
+    }
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("disk space") && said.contains("XDG_CACHE_HOME"), "{said}");
+    let left: Vec<&str> = said.lines().filter(|line| line.starts_with('/')).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+fn is_root() -> bool {
+    text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0"
+}
+
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+}
