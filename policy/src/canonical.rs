@@ -51,37 +51,62 @@ pub(crate) enum PathReading {
     Ambiguous,
 }
 
-/// A lower-case A-label name, as `netproxy` or any strict URL parser gives it.
-pub(crate) fn check_host_name(name: &str) -> Result<(), Fault> {
-    if name.is_empty() || name.len() > HOST_NAME_BYTES_MAX {
-        return Err(Fault::HostName);
-    }
-    let mut last = name;
-    for label in name.split('.') {
-        if !is_label(label) {
-            return Err(Fault::HostName);
-        }
-        last = label;
-    }
-    // WHATWG URL "ends in a number": `1.2.3.4`, but also `foo.0x7f` and `10`.
-    let digits = last
-        .strip_prefix("0x")
-        .map_or(last.bytes().all(|b| b.is_ascii_digit()), |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    if digits { Err(Fault::HostNumeric) } else { Ok(()) }
+/// What a byte may be part of. One look-up per byte: each question from a guest is checked as a whole.
+static CLASSES: [u8; 256] = classes();
+const LABEL: u8 = 1;
+const DIGIT: u8 = 2;
+const PCHAR: u8 = 4;
+const METHOD: u8 = 8;
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    add(&mut table, b"abcdefghijklmnopqrstuvwxyz0123456789-_", LABEL);
+    add(&mut table, b"0123456789", DIGIT);
+    // RFC 3986 §3.3 pchar, without what needs a closer look: `.`, `;` and `%`.
+    add(&mut table, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@", PCHAR);
+    // RFC 9110 §5.6.2 tchar, without lower-case letters.
+    add(&mut table, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~", METHOD);
+    table
 }
 
-fn is_label(label: &str) -> bool {
-    !label.is_empty()
-        && label.len() <= HOST_LABEL_BYTES_MAX
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+#[expect(clippy::indexing_slicing, reason = "runs while compiling, where a bad index is a compile error")]
+const fn add(table: &mut [u8; 256], bytes: &[u8], class: u8) {
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] |= class;
+        at += 1;
+    }
+}
+
+fn class(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(0)
+}
+
+/// A lower-case A-label name, as any strict URL parser gives it.
+pub(crate) fn check_host_name(name: &str) -> Result<(), Fault> {
+    if name.len() > HOST_NAME_BYTES_MAX {
+        return Err(Fault::HostName);
+    }
+    // WHATWG URL "ends in a number": `1.2.3.4`, but also `foo.0x7f` and `10`. Only the last label counts.
+    let mut numeric = false;
+    for label in name.as_bytes().split(|byte| *byte == b'.') {
+        let (Some(first), Some(last)) = (label.first(), label.last()) else { return Err(Fault::HostName) };
+        let all = label.iter().fold(LABEL | DIGIT, |all, byte| all & class(*byte));
+        if all & LABEL == 0 || *first == b'-' || *last == b'-' || label.len() > HOST_LABEL_BYTES_MAX {
+            return Err(Fault::HostName);
+        }
+        numeric = all & DIGIT != 0 || is_hex_number(label);
+    }
+    if numeric { Err(Fault::HostNumeric) } else { Ok(()) }
+}
+
+fn is_hex_number(label: &[u8]) -> bool {
+    label.strip_prefix(b"0x").is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }
 
 pub(crate) fn check_method(method: &str) -> Result<(), Fault> {
-    let token = |b: u8| matches!(b, b'A'..=b'Z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(&b);
     let fits = (1..=METHOD_BYTES_MAX).contains(&method.len());
-    if fits && method.bytes().all(token) { Ok(()) } else { Err(Fault::Method) }
+    if fits && method.bytes().all(|byte| class(byte) & METHOD != 0) { Ok(()) } else { Err(Fault::Method) }
 }
 
 /// `method` decides about `*`, which only `OPTIONS` may ask for (RFC 9112 §3.2.4).
@@ -89,32 +114,35 @@ pub(crate) fn check_path(path: &str, method: &str) -> Result<PathReading, Fault>
     if path == "*" && method == "OPTIONS" {
         return Ok(PathReading::Ambiguous);
     }
-    check_path_bytes(path, b"")
+    check_path_bytes(path)
 }
 
-/// `extra` holds bytes allowed besides RFC 3986's `pchar`.
-pub(crate) fn check_path_bytes(path: &str, extra: &[u8]) -> Result<PathReading, Fault> {
+/// The bytes alone, for requests and for patterns.
+pub(crate) fn check_path_bytes(path: &str) -> Result<PathReading, Fault> {
     if path.len() > PATH_BYTES_MAX {
         return Err(Fault::PathLong);
     }
-    let Some(rest) = path.strip_prefix('/') else { return Err(Fault::PathForm) };
-    let mut reading = PathReading::Plain;
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        // Only the last segment may be empty: `/a/` is plain, `/a//b` and `//` are not.
-        let empty_inside = segment.is_empty() && segments.peek().is_some();
-        if check_segment(segment, extra)? == PathReading::Ambiguous || empty_inside {
-            reading = PathReading::Ambiguous;
-        }
+    if !path.starts_with('/') {
+        return Err(Fault::PathForm);
     }
-    Ok(reading)
-}
-
-fn check_segment(segment: &str, extra: &[u8]) -> Result<PathReading, Fault> {
     let mut reading = PathReading::Plain;
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut bytes = path.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
+        if class(byte) & PCHAR != 0 {
+            continue;
+        }
         match byte {
+            b'/' => {
+                let ahead = bytes.as_slice();
+                if is_dot_segment(ahead) {
+                    return Err(Fault::PathDots);
+                }
+                // Only the last segment may be empty: `/a/` is plain, `/a//b` and `//` are not.
+                if ahead.first() == Some(&b'/') {
+                    reading = PathReading::Ambiguous;
+                }
+            }
+            b'.' => {}
             b'%' => {
                 let (high, low) = (bytes.next().and_then(hex_value), bytes.next().and_then(hex_value));
                 let (Some(high), Some(low)) = (high, low) else { return Err(Fault::PathPercent) };
@@ -125,18 +153,25 @@ fn check_segment(segment: &str, extra: &[u8]) -> Result<PathReading, Fault> {
             // Servers that know path parameters (RFC 3986 §3.3) cut the segment here before they look at it.
             b';' => reading = PathReading::Ambiguous,
             b'?' | b'#' => return Err(Fault::PathForm),
-            _ if is_pchar(byte) || extra.contains(&byte) => {}
             _ => return Err(Fault::PathByte),
         }
     }
-    // `/..;/` walks up on Tomcat and its kin; encoded dots are refused above as over-encoded.
-    let name = segment.split(';').next().unwrap_or(segment);
-    if matches!(name, "." | "..") { Err(Fault::PathDots) } else { Ok(reading) }
+    Ok(reading)
+}
+
+/// `.`, `..`, and both with parameters: `/..;/` walks up on Tomcat and its kin. Encoded dots are refused
+/// as over-encoded.
+fn is_dot_segment(ahead: &[u8]) -> bool {
+    let rest = match ahead {
+        [b'.', b'.', rest @ ..] | [b'.', rest @ ..] => rest,
+        _ => return false,
+    };
+    matches!(rest, [] | [b'/' | b';' | b'?' | b'#', ..])
 }
 
 /// Upper-case only: RFC 3986 §6.2.2.1.
-fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
+fn hex_value(digit: &u8) -> Option<u8> {
+    match *digit {
         b'0'..=b'9' => digit.checked_sub(b'0'),
         b'A'..=b'F' => digit.checked_sub(b'A' - 10),
         _ => None,
@@ -150,10 +185,6 @@ fn is_ambiguous_encoding(byte: u8) -> Result<bool, Fault> {
         return Err(Fault::PathPercent);
     }
     Ok(matches!(byte, b'/' | b'\\' | b'%' | 0))
-}
-
-fn is_pchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
 }
 
 #[cfg(test)]

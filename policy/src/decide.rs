@@ -1,9 +1,12 @@
 //! The one function that decides. Enforcing, checking, testing and explaining all call it; it allocates
 //! nothing, and the order of rules never changes the effect.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use crate::canonical::PathReading;
 use crate::facts::{Facts, Host, Layer, check_ip};
+use crate::index::Found;
 use crate::rule::{Compiled, Fit};
 use crate::ruleset::Ruleset;
 use crate::verdict::{Cause, Effect, Field, Miss, TlsMode, Verdict};
@@ -23,22 +26,13 @@ pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
         Err(fault) => return Verdict::refuse(Cause::NotCanonical(fault), rules.generation),
     };
     let mut tally = Tally::new(rules, facts);
-    rules.index.for_host(facts.host(), |position| {
-        if let Some(rule) = rules.at(position)
+    rules.index.for_host(facts.host(), |found| {
+        if let Some(rule) = rules.at(found.position)
             && rule.speaks_of(facts.host())
         {
-            tally.count(position, rule, rule.fit(facts, reading));
+            tally.count(found, rule, reading);
         }
     });
-    if tally.is_without_opinion()
-        && let Host::Name(name) = facts.host()
-    {
-        rules.index.near_host(name, |position| {
-            if let Some(rule) = rules.at(position) {
-                tally.count(position, rule, Fit::No(Field::Host));
-            }
-        });
-    }
     tally.verdict()
 }
 
@@ -69,11 +63,11 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
         return Verdict::refuse(Cause::SpecialAddress, rules.generation);
     }
     let mut tally = Tally::new(rules, facts);
-    rules.index.for_address(ip, |position| {
-        let Some(rule) = rules.at(position) else { return };
-        let names_host = rule.hosts.is_empty() || rule.host_exactness(facts.host()).is_some();
-        let fit = if names_host { rule.fit(facts, reading) } else { Fit::No(Field::Host) };
-        tally.count(position, rule, fit);
+    rules.index.for_address(ip, |found| {
+        if let Some(rule) = rules.at(found.position) {
+            let exactness = found.exactness.filter(|_| rule.hosts.is_empty() || rule.names(facts.host()));
+            tally.count(Found { exactness, ..found }, rule, reading);
+        }
     });
     let about_address = tally.verdict();
     match (about_address.cause, about_address.effect, otherwise) {
@@ -107,7 +101,7 @@ impl Compiled {
 }
 
 /// How good a claim a rule has to be the one that is named. Compared field by field.
-type Claim = (bool, u16, u8, std::cmp::Reverse<u32>);
+type Claim = (bool, u16, u8, Reverse<u32>);
 
 /// What the rules looked at so far amount to.
 struct Tally<'r, 'f> {
@@ -116,7 +110,7 @@ struct Tally<'r, 'f> {
     deny: Option<(Claim, &'r Compiled)>,
     /// With whether all of its conditions are known to hold.
     allow: Option<(Claim, &'r Compiled, bool)>,
-    miss: Option<(Field, std::cmp::Reverse<u32>, &'r Compiled)>,
+    miss: Option<(Field, Reverse<u32>, &'r Compiled)>,
     /// A deny rule that may or may not hold, by what is known.
     unsure_deny: Option<(Claim, &'r Compiled)>,
     must_inspect: bool,
@@ -127,41 +121,36 @@ impl<'r, 'f> Tally<'r, 'f> {
         Self { rules, facts, deny: None, allow: None, miss: None, unsure_deny: None, must_inspect: false }
     }
 
-    fn count(&mut self, position: u32, rule: &'r Compiled, fit: Fit) {
+    fn count(&mut self, found: Found, rule: &'r Compiled, reading: PathReading) {
+        let fit = match found.exactness {
+            Some(_) => rule.fit(self.facts, reading),
+            None => Fit::No(Field::Host),
+        };
         match (rule.effect, fit) {
             (Effect::Deny, Fit::Yes) => {
-                let claim = self.claim(position, rule);
+                let claim = claim(found, rule);
                 keep_best(&mut self.deny, claim, rule);
             }
             (Effect::Deny, Fit::Perhaps) => {
                 self.must_inspect = true;
-                let claim = self.claim(position, rule);
+                let claim = claim(found, rule);
                 keep_best(&mut self.unsure_deny, claim, rule);
             }
             (Effect::Deny, Fit::No(_)) => {}
             (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
                 self.must_inspect |= rule.tls == TlsMode::Inspect;
-                let claim = self.claim(position, rule);
+                let claim = claim(found, rule);
                 if self.allow.is_none_or(|(best, ..)| claim > best) {
                     self.allow = Some((claim, rule, fit == Fit::Yes));
                 }
             }
             (Effect::Allow, Fit::No(field)) => {
-                let near = (field, std::cmp::Reverse(position));
+                let near = (field, Reverse(found.position));
                 if self.miss.is_none_or(|(best_field, best_at, _)| near > (best_field, best_at)) {
                     self.miss = Some((near.0, near.1, rule));
                 }
             }
         }
-    }
-
-    fn claim(&self, position: u32, rule: &Compiled) -> Claim {
-        let exactness = rule.host_exactness(self.facts.host()).unwrap_or(0);
-        (rule.credential.is_some(), exactness, rule.condition_count(), std::cmp::Reverse(position))
-    }
-
-    fn is_without_opinion(&self) -> bool {
-        self.deny.is_none() && self.allow.is_none() && self.miss.is_none()
     }
 
     fn verdict(&self) -> Verdict<'r> {
@@ -192,4 +181,8 @@ fn keep_best<'r>(best: &mut Option<(Claim, &'r Compiled)>, claim: Claim, rule: &
     if best.is_none_or(|(known, _)| claim > known) {
         *best = Some((claim, rule));
     }
+}
+
+fn claim(found: Found, rule: &Compiled) -> Claim {
+    (rule.credential.is_some(), found.exactness.unwrap_or(0), rule.condition_count(), Reverse(found.position))
 }

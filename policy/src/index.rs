@@ -14,9 +14,7 @@ type Positions = Vec<u32>;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Index {
-    exact: HashMap<Box<str>, Positions>,
-    one_label: HashMap<Box<str>, Positions>,
-    deep: HashMap<Box<str>, Positions>,
+    names: HashMap<Box<str>, Node>,
     any: Positions,
     /// Bit n: some wildcard's suffix has n labels. Spares a lookup for each label of a long hostile name.
     suffix_labels: u128,
@@ -26,10 +24,26 @@ pub(crate) struct Index {
     lengths_v6: [u128; 2],
 }
 
+/// The rules that write one name, by what stands in front of it.
+#[derive(Debug, Default, Clone)]
+struct Node {
+    exact: Positions,
+    one_label: Positions,
+    deep: Positions,
+}
+
+/// A rule that may concern a host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// In the rule set's list.
+    pub(crate) position: u32,
+    /// More is more exact: the kind of pattern first, then how much of it is fixed. `None` where the pattern
+    /// does not match, but only because of the host's depth: `*.a` for `a` or `x.y.a`, `**.a` for `a`.
+    pub(crate) exactness: Option<u16>,
+}
+
 impl Index {
     pub(crate) fn insert(&mut self, position: u32, rule: &Compiled) {
-        // A host with networks names the hosts that may resolve into them; a deny of that kind says nothing
-        // about the name alone.
         for host in &rule.hosts {
             self.insert_host(position, host);
         }
@@ -47,52 +61,51 @@ impl Index {
     }
 
     fn insert_host(&mut self, position: u32, host: &HostPattern) {
-        let (map, name) = match host {
+        let name = match host {
             HostPattern::Any => return self.any.push(position),
-            HostPattern::Exact(name) => (&mut self.exact, name),
-            HostPattern::OneLabel(name) => (&mut self.one_label, name),
-            HostPattern::Deep(name) => (&mut self.deep, name),
+            HostPattern::Exact(name) | HostPattern::OneLabel(name) | HostPattern::Deep(name) => name,
         };
-        map.entry(name.clone()).or_default().push(position);
-        if !matches!(host, HostPattern::Exact(_)) {
-            self.suffix_labels |= label_bit(name.split('.').count());
+        let node = self.names.entry(name.clone()).or_default();
+        match host {
+            HostPattern::OneLabel(_) => node.one_label.push(position),
+            HostPattern::Deep(_) => node.deep.push(position),
+            HostPattern::Any | HostPattern::Exact(_) => return node.exact.push(position),
         }
+        self.suffix_labels |= label_bit(name.split('.').count());
     }
 
-    /// Calls `visit` for every rule one of whose host patterns matches `host`, perhaps more than once each.
-    pub(crate) fn for_host(&self, host: Host<'_>, mut visit: impl FnMut(u32)) {
+    /// Calls `visit` for every rule one of whose host patterns matches `host`, or misses it by its depth
+    /// only; perhaps more than once each.
+    pub(crate) fn for_host(&self, host: Host<'_>, mut visit: impl FnMut(Found)) {
         let name = match host {
             Host::Name(name) => name,
             Host::Ip(ip) => return self.for_address(ip, visit),
         };
-        let mut visit_all = |found: Option<&Positions>| found.into_iter().flatten().for_each(|at| visit(*at));
-        visit_all(Some(&self.any));
-        visit_all(self.exact.get(name));
-        for (suffix, is_parent) in self.suffixes(name) {
-            visit_all(self.deep.get(suffix));
-            if is_parent {
-                visit_all(self.one_label.get(suffix));
-            }
+        let mut all = |positions: &Positions, exactness: Option<u16>| {
+            positions.iter().for_each(|position| visit(Found { position: *position, exactness }));
+        };
+        all(&self.any, Some(0));
+        if let Some(node) = self.names.get(name) {
+            all(&node.exact, Some(EXACT));
+            all(&node.one_label, None);
+            all(&node.deep, None);
         }
-    }
-
-    /// Calls `visit` for the wildcard rules that miss `name` by their depth: `*.a` for `a` or `x.y.a`, `**.a` for `a`.
-    pub(crate) fn near_host(&self, name: &str, mut visit: impl FnMut(u32)) {
-        let mut visit_all = |found: Option<&Positions>| found.into_iter().flatten().for_each(|at| visit(*at));
-        visit_all(self.one_label.get(name));
-        visit_all(self.deep.get(name));
-        for (suffix, is_parent) in self.suffixes(name) {
-            if !is_parent {
-                visit_all(self.one_label.get(suffix));
+        let parent = name.split_once('.').map_or("", |(_, parent)| parent);
+        for (suffix, labels) in self.suffixes(name) {
+            if let Some(node) = self.names.get(suffix) {
+                all(&node.deep, Some(DEEP.saturating_add(labels)));
+                let is_parent = suffix.len() == parent.len();
+                all(&node.one_label, is_parent.then_some(ONE_LABEL.saturating_add(labels)));
             }
         }
     }
 
     /// Calls `visit` for every rule with a network that holds `ip`, perhaps more than once each.
-    pub(crate) fn for_address(&self, ip: IpAddr, mut visit: impl FnMut(u32)) {
+    pub(crate) fn for_address(&self, ip: IpAddr, mut visit: impl FnMut(Found)) {
         let mut probe = |length: u8| {
             let found = self.networks.get(&Cidr::around(ip, length));
-            found.into_iter().flatten().for_each(|position| visit(*position));
+            let exactness = Some(u16::from(length));
+            found.into_iter().flatten().for_each(|position| visit(Found { position: *position, exactness }));
         };
         if ip.is_ipv4() {
             bits(u128::from(self.lengths_v4)).for_each(&mut probe);
@@ -104,18 +117,25 @@ impl Index {
         }
     }
 
-    /// The proper suffixes of `name` that could be a wildcard's, longest first, and whether it is the parent.
-    fn suffixes<'n>(&self, name: &'n str) -> impl Iterator<Item = (&'n str, bool)> {
+    /// The proper suffixes of `name` that could be a wildcard's, shortest first, with their number of labels.
+    fn suffixes<'n>(&self, name: &'n str) -> impl Iterator<Item = (&'n str, u16)> {
         let wanted = self.suffix_labels;
-        // Without wildcards not even the labels are counted.
-        let labels = if wanted == 0 { 0 } else { name.split('.').count() };
-        let parts = std::iter::successors(Some(name), |rest| rest.split_once('.').map(|(_, tail)| tail));
-        parts.skip(1).take(labels).enumerate().filter_map(move |(depth, suffix)| {
-            let left = labels.saturating_sub(depth.saturating_add(1));
-            (wanted & label_bit(left) != 0).then_some((suffix, depth == 0))
-        })
+        let dots = name.bytes().enumerate().rev().filter(|(_, byte)| *byte == b'.');
+        // From the right, so that a long name costs no more than the longest wildcard.
+        let parts = dots.zip(1u16..).take_while(move |(_, labels)| wanted >> labels.min(&127) != 0);
+        parts.filter(move |(_, labels)| wanted & label_bit((*labels).into()) != 0).filter_map(
+            |((dot, _), labels)| {
+                let suffix = name.get(dot.saturating_add(1)..)?;
+                Some((suffix, labels))
+            },
+        )
     }
 }
+
+/// Of the kinds of host patterns; labels are added, of which there are at most [`HOST_LABELS_MAX`].
+const DEEP: u16 = 256;
+const ONE_LABEL: u16 = 512;
+const EXACT: u16 = 768;
 
 fn label_bit(labels: usize) -> u128 {
     let labels = u32::try_from(labels.min(HOST_LABELS_MAX)).unwrap_or(0);

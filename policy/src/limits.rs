@@ -20,7 +20,7 @@ pub const HOST_LABEL_BYTES_MAX: usize = 63;
 /// A request path, bytes. Longer ones are refused unread.
 pub const PATH_BYTES_MAX: usize = 16 * 1024;
 /// A path pattern, bytes. Times [`PATH_BYTES_MAX`], this bounds the work of one match.
-pub const PATH_PATTERN_BYTES_MAX: usize = 1024;
+pub const PATH_PATTERN_BYTES_MAX: usize = 256;
 /// A request method, bytes. The longest registered with IANA has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 

@@ -275,20 +275,9 @@ impl Compiled {
         }
     }
 
-    /// The most exact of its host patterns that match; `None` if none does. A rule without hosts is about
-    /// addresses and has none.
-    pub(crate) fn host_exactness(&self, host: Host<'_>) -> Option<u16> {
-        match host {
-            Host::Name(name) => {
-                self.hosts.iter().filter(|p| p.matches(name)).map(HostPattern::exactness).max()
-            }
-            Host::Ip(ip) if self.hosts.is_empty() => self.cidr_exactness(ip),
-            Host::Ip(_) => None,
-        }
-    }
-
-    pub(crate) fn cidr_exactness(&self, ip: std::net::IpAddr) -> Option<u16> {
-        self.cidrs.iter().filter(|net| net.contains(ip)).map(|net| u16::from(net.length())).max()
+    /// Whether one of its host patterns matches; an address has no name.
+    pub(crate) fn names(&self, host: Host<'_>) -> bool {
+        matches!(host, Host::Name(name) if self.hosts.iter().any(|pattern| pattern.matches(name)))
     }
 
     /// How many kinds of conditions it has, for choosing among rules that all match.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::PatternError;
 use crate::canonical::{Fault, check_host_name};
 
-/// Ordered from the vaguest to the most exact.
+/// What stands in front of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum HostPattern {
     /// Any name.
@@ -40,18 +40,6 @@ impl HostPattern {
             Self::Deep(suffix) => labels_before(host, suffix).is_some(),
             Self::OneLabel(suffix) => labels_before(host, suffix).is_some_and(|front| !front.contains('.')),
         }
-    }
-
-    /// More is more exact: kind first, then the number of labels that are fixed.
-    pub(crate) fn exactness(&self) -> u16 {
-        let (kind, name) = match self {
-            Self::Any => return 0,
-            Self::Deep(name) => (256, name),
-            Self::OneLabel(name) => (512, name),
-            Self::Exact(name) => (768, name),
-        };
-        let labels = u16::try_from(name.split('.').count()).unwrap_or(u16::MAX);
-        labels.saturating_add(kind)
     }
 }
 

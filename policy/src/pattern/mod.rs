@@ -47,7 +47,7 @@ pub enum PatternError {
     #[error("a path pattern starts with `/` and has no query")]
     PathForm,
     /// Too long.
-    #[error("the path pattern is longer than 1024 bytes")]
+    #[error("the path pattern is longer than 256 bytes")]
     PathLong,
     /// A byte that a canonical path cannot have.
     #[error("the pattern has a byte that no canonical path has; percent-encode it")]

@@ -4,7 +4,7 @@
 //! Deny rules read them leniently, since servers do: letter case is ignored, a slash at the end neither
 //! needed nor harmful, and `/v1/**` includes `/v1`.
 //!
-//! A match never costs more than path length × pattern length.
+//! A match never costs more than path length × pattern length, and as a rule the longer of the two.
 
 use super::PatternError;
 use crate::canonical::{Fault, PathReading, check_path_bytes};
@@ -38,7 +38,7 @@ impl PathPattern {
         if text.len() > PATH_PATTERN_BYTES_MAX {
             return Err(PatternError::PathLong);
         }
-        match check_path_bytes(text, b"") {
+        match check_path_bytes(text) {
             Ok(PathReading::Plain) => {}
             Ok(PathReading::Ambiguous) => return Err(PatternError::PathAmbiguous),
             Err(Fault::PathPercent) => return Err(PatternError::PathPercent),
