@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  agent-sandbox demo
+  agent-sandbox run -- python3 script.py
+  agent-sandbox run --secret OPENAI_API_KEY@api.openai.com -t -- bash
+  agent-sandbox run --policy policy.toml --audit audit.jsonl -- make test
+
 Exit code: that of COMMAND; 128 + N if signal N ended it; 124 after --timeout;
 127 not found, 126 not executable; 2 if nothing was run; 125 if the sandbox failed.";
 
-/// Runs a command in a microVM whose only way out is a proxy that applies your policy and adds your keys.
+/// Runs a command in a microVM whose only way out is a proxy: your policy, your keys, neither in reach.
 #[derive(Debug, Parser)]
-#[command(name = "agent-sandbox", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "agent-sandbox", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -79,7 +85,7 @@ pub struct RunArgs {
 /// The machine itself: shared by `run` and `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArgs {
-    /// Where the guest runs
+    /// Our own VMM on KVM, or QEMU's software emulation; auto probes KVM first
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
     /// `minimal`, `debian-6.12`, `debian-6.1`, `host`, or a vmlinux or bzImage file
@@ -136,11 +142,12 @@ pub enum SecretVerb {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum EngineChoice {
-    /// Probe KVM, else QEMU
+    // Plain comments: documented values would turn `--help` into three screens.
+    // Probe KVM, else QEMU.
     Auto,
-    /// Our own VMM on /dev/kvm
+    // Our own VMM on /dev/kvm.
     Kvm,
-    /// QEMU's software emulation with our devices
+    // QEMU's software emulation with our devices.
     Qemu,
 }
 

@@ -1,6 +1,5 @@
 //! `run`: from options to the exit code of a command.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,6 +49,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     };
     let sandbox = assembly.start()?;
     let request = request_of(args, workspace.as_deref());
+    let asked = Instant::now();
     let exec = sandbox.exec(&request)?;
     let raw = match args.tty {
         true => terminal::RawMode::enter().map_err(Error::io("the terminal cannot be put into raw mode"))?,
@@ -58,9 +58,10 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     let plumbing = Plumbing { stdin: true, tty: args.tty, timeout: args.timeout };
     let outcome = streams::attach(exec, &plumbing);
     drop(raw);
+    let spent = Spent { exec: asked.elapsed(), total: begun.elapsed() };
     sandbox.stop();
     let outcome = outcome?;
-    report_end(style, &outcome, args, begun.elapsed());
+    report_end(style, &outcome, args, spent);
     Ok(outcome.exit_code())
 }
 
@@ -146,9 +147,6 @@ fn request_of(args: &RunArgs, workspace: Option<&Path>) -> ExecRequest {
         request.tty = Some(TtySize { rows, cols });
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         request.env.push(("TERM".into(), term.into()));
-    } else if std::io::stdin().is_terminal() {
-        // Typing into a command without a terminal of its own is legal; it reads whole lines.
-        request.stdin = StdinMode::Pipe;
     }
     request
 }
@@ -164,7 +162,6 @@ fn report_ready(style: Style, sandbox: &Sandbox) {
         seconds(timings.agent),
         crate::report::printable(&sandbox.ready.kernel),
     );
-    let ms = |part: Duration| u64::try_from(part.as_millis()).unwrap_or(u64::MAX);
     let fields = json!({
         "kernel": sandbox.ready.kernel,
         "total_ms": ms(timings.total), "engine_ms": ms(timings.engine),
@@ -174,21 +171,29 @@ fn report_ready(style: Style, sandbox: &Sandbox) {
     style.say("ready", &text, fields);
 }
 
-fn report_end(style: Style, outcome: &Outcome, args: &RunArgs, total: Duration) {
+/// Where the time of a command went.
+struct Spent {
+    exec: Duration,
+    /// From our own start.
+    total: Duration,
+}
+
+fn report_end(style: Style, outcome: &Outcome, args: &RunArgs, spent: Spent) {
     let code = outcome.exit_code();
     let command = args.command.first().map(String::as_str).unwrap_or_default();
-    let text = match outcome {
-        Outcome::NotStarted(failure) => Some(format!("{command}: {failure}")),
-        Outcome::TimedOut => Some(format!("{command} was ended: its time was over")),
-        Outcome::Signal(signal) => Some(format!("{command} was ended by signal {signal}")),
-        Outcome::Code(_) | Outcome::OutputClosed => None,
+    let how = match outcome {
+        Outcome::NotStarted(failure) => format!("{command}: {failure}"),
+        Outcome::TimedOut => format!("{command} was ended: its time was over"),
+        Outcome::Signal(signal) => format!("{command} was ended by signal {signal}"),
+        Outcome::Code(_) | Outcome::OutputClosed => format!("exit code {code}"),
     };
-    let fields = json!({ "code": code, "reason": text, "total_ms": u64::try_from(total.as_millis()).unwrap_or(u64::MAX) });
-    match (style, text) {
-        (Style::Json, text) => style.say("exit", text.as_deref().unwrap_or("done"), fields),
-        (_, Some(text)) => style.say("exit", &text, fields),
-        _ => {}
-    }
+    let text = format!("{how}; exec {:.2} s of {:.2} s", spent.exec.as_secs_f64(), spent.total.as_secs_f64());
+    let fields = json!({ "code": code, "how": how, "exec_ms": ms(spent.exec), "total_ms": ms(spent.total) });
+    style.say("exit", &text, fields);
+}
+
+fn ms(part: Duration) -> u64 {
+    u64::try_from(part.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The file system device holds a descriptor per file that the guest knows: take what the host allows.

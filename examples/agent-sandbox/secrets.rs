@@ -1,7 +1,5 @@
 //! Keys on the host: where `--secret` finds them, and the `secret` verb. A value never leaves `Secret`.
 
-use std::io::{IsTerminal, Read};
-
 use credvault::{
     Binding, Endpoint, Injection, PlaceholderFormat, Secret, SecretServiceStore, Services, Store, Vault,
 };
@@ -9,12 +7,10 @@ use serde_json::json;
 
 use crate::cli::{SecretArgs, SecretSource, SecretSpec, SecretVerb};
 use crate::error::{Error, Result};
+use crate::terminal::HiddenInput;
 
 /// Name under which our entries stand in the user's keyring.
 const APPLICATION: &str = "agent-sandbox";
-
-/// A key on standard input is one line; a larger input is a mistake.
-const VALUE_BYTES_MAX: u64 = 64 << 10;
 
 /// The credentials of one sandbox.
 pub struct Keyed {
@@ -136,28 +132,19 @@ fn binding(name: &str, places: &[&SecretSpec]) -> Result<Binding> {
     })
 }
 
-/// One line from standard input, never an argument: arguments are visible to every user of the host.
+/// From standard input, never an argument: arguments are visible to every user of the host.
 fn read_value() -> Result<Secret> {
-    let mut input = std::io::stdin().lock();
-    if input.is_terminal() {
-        eprint!("value (shown as you type; better: pipe it in): ");
+    let hidden = HiddenInput::begin();
+    if hidden.is_some() {
+        eprint!("value (not shown; end with Enter, then Ctrl-D): ");
     }
-    let mut value = Vec::new();
-    input
-        .by_ref()
-        .take(VALUE_BYTES_MAX)
-        .read_to_end(&mut value)
-        .map_err(Error::io("cannot read the value"))?;
-    while value.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        value.pop();
-    }
+    let value = Secret::read(std::io::stdin().lock()).map_err(Error::io("cannot read the value"))?;
+    drop(hidden);
     if value.is_empty() {
-        return Err(problem(
-            "value",
-            "standard input was empty; try: printf %s \"$KEY\" | agent-sandbox secret set NAME",
-        ));
+        let remedy = "standard input was empty; try: printf %s \"$KEY\" | agent-sandbox secret set NAME";
+        return Err(problem("value", remedy));
     }
-    Ok(Secret::new(value))
+    Ok(value)
 }
 
 fn problem(name: &str, problem: &str) -> Error {

@@ -20,7 +20,7 @@ fn exit_codes_are_the_commands_own() {
 fn a_missing_command_is_127_and_one_that_cannot_run_126() {
     let missing = program::command(
         std::path::Path::new("/tmp"),
-        &["run", "--yes", "--no-workspace", "--", "no-such-command"],
+        &["run", "--yes", "--kernel", "debian-6.12", "--no-workspace", "--", "no-such-command"],
     );
     let output = {
         let _guest = program::one_guest();

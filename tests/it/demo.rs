@@ -10,9 +10,12 @@ fn every_promise_of_the_demo_holds() {
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");
     let output = finish(
-        command(folder.path(), &["demo", "--yes", "--json", "--audit", audit.to_str().unwrap()])
-            .spawn()
-            .unwrap(),
+        command(
+            folder.path(),
+            &["demo", "--yes", "--kernel", "debian-6.12", "--json", "--audit", audit.to_str().unwrap()],
+        )
+        .spawn()
+        .unwrap(),
     );
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)));

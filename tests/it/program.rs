@@ -50,6 +50,9 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The distribution's unmodified kernel, also where a quicker one was built.
+pub const KERNEL: &[&str] = &["--kernel", "debian-6.12"];
+
 /// `agent-sandbox run -q --yes … -- COMMAND` in an empty folder of its own.
 pub fn run(options: &[&str], guest_command: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -58,8 +61,14 @@ pub fn run(options: &[&str], guest_command: &[&str]) -> Output {
 
 /// The same in `folder`, with standard input.
 pub fn run_in(folder: &Path, options: &[&str], guest_command: &[&str], stdin: &[u8]) -> Output {
-    let arguments: Vec<&str> =
-        ["run", "-q", "--yes"].iter().chain(options).chain(&["--"]).chain(guest_command).copied().collect();
+    let arguments: Vec<&str> = ["run", "-q", "--yes"]
+        .iter()
+        .chain(KERNEL)
+        .chain(options)
+        .chain(&["--"])
+        .chain(guest_command)
+        .copied()
+        .collect();
     let _guest = one_guest();
     let mut child = command(folder, &arguments).stdin(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();

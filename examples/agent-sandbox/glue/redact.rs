@@ -33,6 +33,9 @@ impl ResponseFilter for Filter {
     }
 
     fn body(&mut self, chunk: Bytes) -> Bytes {
+        if self.scrubber.is_clean(&chunk) {
+            return chunk;
+        }
         let mut clean = Vec::with_capacity(chunk.len());
         self.scrubber.push(&chunk, &mut clean);
         clean.into()
