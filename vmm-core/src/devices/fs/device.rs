@@ -76,15 +76,19 @@ impl Fs {
     /// Serves what is in the queue, a bounded number of requests. Returns whether some may be left.
     fn turn(&mut self, memory: &GuestMemory, vring: &mut Vring<'_>) -> bool {
         let mut unsignalled = 0_usize;
+        let mut looked_again = false;
         for _ in 0..REQUESTS_PER_TURN_MAX {
             let Some(chain) = vring.queue.pop_descriptor_chain(memory) else {
                 vring.signal_used(memory);
-                // Kicks were off; look once more after switching them on, or one is lost.
-                if vring.queue.enable_notification(memory).unwrap_or(false) {
-                    continue;
+                // Kicks were off; look once more after switching them on, or one is lost. Once only: a
+                // ring whose index is nonsense looks full and yields nothing, for ever.
+                if looked_again || !vring.queue.enable_notification(memory).unwrap_or(false) {
+                    return false;
                 }
-                return false;
+                looked_again = true;
+                continue;
             };
+            looked_again = false;
             let _ = vring.queue.disable_notification(memory);
             let head = chain.head_index();
             // A malformed chain is given back unanswered.

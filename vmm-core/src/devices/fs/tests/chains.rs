@@ -1,6 +1,5 @@
 //! The device driven through a virtqueue whose descriptors a hostile driver wrote.
 
-use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
@@ -14,7 +13,8 @@ use crate::memory::GuestMemory;
 
 const REQUEST: u64 = 0x10_0000;
 const REPLY: u64 = 0x11_0000;
-const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+/// VIRTQ_DESC_F_WRITE.
+const WRITE: u16 = 2;
 
 /// Descriptors: address, length, flags.
 type Chain<'a> = &'a [(u64, u32, u16)];
@@ -92,4 +92,17 @@ fn a_reply_without_room_is_not_written() {
     assert_eq!(serve(&[(REQUEST, all, 0), (REPLY, 15, WRITE)], &request).0, Some(0));
     let (used, reply) = serve(&[(REQUEST, all, 0), (REPLY, 16, WRITE)], &request);
     assert_eq!((used, u32_at(&reply, 4).cast_signed()), (Some(16), -libc::EOVERFLOW));
+}
+
+#[test]
+fn a_ring_whose_index_is_nonsense_keeps_nobody_busy() {
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x20_0000)]).unwrap();
+    let ring = MockSplitQueue::new(&memory, 16);
+    let mut queue: Queue = ring.create_queue().unwrap();
+    memory.write_obj(1000_u16, ring.avail_addr().unchecked_add(2)).unwrap();
+    let mut fs = new(FsConfig::default()).unwrap();
+    let mut vrings = [Vring { queue: &mut queue, interrupt: &|| {} }];
+    fs.queue_event(0, &memory, &mut vrings);
+    let scheduled = rustix::io::read(fs.host_fd().unwrap(), &mut [0_u8; 8]);
+    assert_eq!(scheduled, Err(rustix::io::Errno::AGAIN), "another turn was asked for");
 }
