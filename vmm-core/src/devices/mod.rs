@@ -10,6 +10,8 @@ pub mod console;
 #[cfg(feature = "fs")]
 pub mod fs;
 pub mod rng;
+#[cfg(test)]
+mod driver;
 mod turn;
 pub mod vsock;
 
