@@ -1,8 +1,9 @@
 //! The path that is judged is the path that is sent: one canonical form, made here, once. What servers read
 //! in different ways (dot segments in any spelling, encoded control bytes, backslashes) is refused.
 //!
-//! Canonical: starts with `/`; unreserved characters are never percent-encoded and hexadecimal digits are
-//! upper-case (RFC 3986 §6.2.2); `%2F` stays as it is, since for many services it is not a separator.
+//! Canonical: starts with `/`; unreserved characters are never percent-encoded, all that is not a `pchar`
+//! always is, with upper-case digits (RFC 3986 §3.3, §6.2.2); `%2F` stays as it is, since for many services
+//! it is not a separator.
 
 use std::fmt;
 
@@ -46,7 +47,9 @@ impl CanonicalPath {
             match byte {
                 b'%' => push_decoded(&mut path, decode(bytes.next(), bytes.next())?)?,
                 b'\\' | b'?' | b'#' | 0..=b' ' | 0x7f.. => return Err(PathError::BadCharacter),
-                _ => path.push(char::from(byte)),
+                _ if is_pchar(byte) || byte == b'/' => path.push(char::from(byte)),
+                // RFC 3986 §3.3 wants brackets, braces and their like encoded; not all clients do.
+                _ => push_encoded(&mut path, byte),
             }
         }
         // `..;x` is `..` for Java servers, which strip parameters first; `%2e` was decoded above. Encoded
@@ -87,13 +90,19 @@ fn push_decoded(path: &mut String, byte: u8) -> Result<(), PathError> {
         0..=0x1f | 0x7f | b'\\' => return Err(PathError::EncodedControl),
         // RFC 3986 §2.3 unreserved.
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
-        _ => {
-            let digit =
-                |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0').to_ascii_uppercase();
-            path.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
+        _ => push_encoded(path, byte),
     }
     Ok(())
+}
+
+fn push_encoded(path: &mut String, byte: u8) {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0').to_ascii_uppercase();
+    path.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+}
+
+/// RFC 3986 §3.3, without `%`.
+fn is_pchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
 }
 
 #[cfg(test)]
@@ -108,6 +117,8 @@ mod tests {
             ("/v1/files;v=1/x", Ok("/v1/files;v=1/x")),
             ("/a//b/", Ok("/a//b/")),
             ("/...", Ok("/...")),
+            ("/{a}|[b]^`\"<>", Ok("/%7Ba%7D%7C%5Bb%5D%5E%60%22%3C%3E")),
+            ("/a:b@c!$&'()*+,;=~", Ok("/a:b@c!$&'()*+,;=~")),
             ("/%E2%82%AC", Ok("/%E2%82%AC")),
             ("a", Err(PathError::NotAbsolute)),
             ("/a/../b", Err(PathError::DotSegment)),
