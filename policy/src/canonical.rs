@@ -30,7 +30,7 @@ pub enum Fault {
     /// Longer than [`PATH_BYTES_MAX`].
     #[error("the path is too long to be judged")]
     PathLong,
-    /// A byte that RFC 3986 §3.3 wants percent-encoded.
+    /// A space, a control byte, a backslash or a byte outside ASCII.
     #[error("the path has a byte that must be percent-encoded")]
     PathByte,
     /// `%` without two upper-case hexadecimal digits, or encoding what needs none (RFC 3986 §6.2.2).
@@ -55,15 +55,20 @@ pub(crate) enum PathReading {
 static CLASSES: [u8; 256] = classes();
 const LABEL: u8 = 1;
 const DIGIT: u8 = 2;
-const PCHAR: u8 = 4;
+const PATH: u8 = 4;
 const METHOD: u8 = 8;
+/// Bytes of a path that RFC 3986 wants encoded and the WHATWG URL standard lets pass. Fine in a request,
+/// since no server takes them for a separator; in a pattern they would look like syntax.
+pub(crate) const PATH_BYTES_LAX: &[u8] = b"\"<>[]^`{|}";
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     add(&mut table, b"abcdefghijklmnopqrstuvwxyz0123456789-_", LABEL);
     add(&mut table, b"0123456789", DIGIT);
     // RFC 3986 §3.3 pchar, without what needs a closer look: `.`, `;` and `%`.
-    add(&mut table, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@", PCHAR);
+    add(&mut table, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@", PATH);
+    // What clients send as it is, although it should be encoded.
+    add(&mut table, PATH_BYTES_LAX, PATH);
     // RFC 9110 §5.6.2 tchar, without lower-case letters.
     add(&mut table, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~", METHOD);
     table
@@ -128,7 +133,7 @@ pub(crate) fn check_path_bytes(path: &str) -> Result<PathReading, Fault> {
     let mut reading = PathReading::Plain;
     let mut bytes = path.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
-        if class(byte) & PCHAR != 0 {
+        if class(byte) & PATH != 0 {
             continue;
         }
         match byte {
@@ -170,7 +175,7 @@ fn is_dot_segment(ahead: &[u8]) -> bool {
 }
 
 /// Upper-case only: RFC 3986 §6.2.2.1.
-fn hex_value(digit: &u8) -> Option<u8> {
+pub(crate) fn hex_value(digit: &u8) -> Option<u8> {
     match *digit {
         b'0'..=b'9' => digit.checked_sub(b'0'),
         b'A'..=b'F' => digit.checked_sub(b'A' - 10),
@@ -271,6 +276,7 @@ mod tests {
             ("/%", Err(Fault::PathPercent)),
             ("/%4", Err(Fault::PathPercent)),
             ("/a\\b", Err(Fault::PathByte)),
+            ("/a|b[0]^{`<\">}", Ok(Plain)),
             ("/a b", Err(Fault::PathByte)),
             ("/é", Err(Fault::PathByte)),
             ("/a\n", Err(Fault::PathByte)),

@@ -63,6 +63,7 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
         return Verdict::refuse(Cause::SpecialAddress, rules.generation);
     }
     let mut tally = Tally::new(rules, facts);
+    tally.allowed_already = otherwise == Cause::PublicAddress;
     rules.index.for_address(ip, |found| {
         if let Some(rule) = rules.at(found.position) {
             let exactness = found.exactness.filter(|_| rule.hosts.is_empty() || rule.names(facts.host()));
@@ -70,11 +71,13 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
         }
     });
     let about_address = tally.verdict();
+    // A deny that hangs on method or path wants to look inside, also one about this address.
+    let tls = if tally.unsure_deny.is_some() { TlsMode::Inspect } else { verdict.tls };
     match (about_address.cause, about_address.effect, otherwise) {
         // The rule that allows the request keeps its say on credential and TLS.
-        (Cause::Rule, Effect::Allow, _) => Verdict { rule: about_address.rule, ..verdict },
+        (Cause::Rule, Effect::Allow, _) => Verdict { rule: about_address.rule, tls, ..verdict },
         (Cause::Rule, Effect::Deny, _) => about_address,
-        (_, _, Cause::PublicAddress) => Verdict { cause: Cause::PublicAddress, ..verdict },
+        (_, _, Cause::PublicAddress) => Verdict { cause: Cause::PublicAddress, tls, ..verdict },
         _ => {
             let nearest = verdict.rule.map(|rule| Miss { rule, field: Field::Address });
             let nearest_miss = about_address.nearest_miss.or(nearest);
@@ -114,11 +117,22 @@ struct Tally<'r, 'f> {
     /// A deny rule that may or may not hold, by what is known.
     unsure_deny: Option<(Claim, &'r Compiled)>,
     must_inspect: bool,
+    /// Something else than these rules allows it; they can only deny.
+    allowed_already: bool,
 }
 
 impl<'r, 'f> Tally<'r, 'f> {
     fn new(rules: &'r Ruleset, facts: &'f Facts<'f>) -> Self {
-        Self { rules, facts, deny: None, allow: None, miss: None, unsure_deny: None, must_inspect: false }
+        Self {
+            rules,
+            facts,
+            deny: None,
+            allow: None,
+            miss: None,
+            unsure_deny: None,
+            must_inspect: false,
+            allowed_already: false,
+        }
     }
 
     fn count(&mut self, found: Found, rule: &'r Compiled, reading: PathReading) {
@@ -157,8 +171,8 @@ impl<'r, 'f> Tally<'r, 'f> {
         let refusal = |cause| Verdict::refuse(cause, self.rules.generation);
         // Of raw bytes nothing more will be known: what might be denied is. Where no rule allows them
         // anyway, that is the better answer.
-        let unsure_deny =
-            self.unsure_deny.filter(|_| self.facts.layer() == Layer::Tcp && self.allow.is_some());
+        let allowed = self.allow.is_some() || self.allowed_already;
+        let unsure_deny = self.unsure_deny.filter(|_| self.facts.layer() == Layer::Tcp && allowed);
         if let Some((_, rule)) = self.deny.or(unsure_deny) {
             return Verdict { rule: Some(rule.reference()), ..refusal(Cause::Rule) };
         }

@@ -1,5 +1,6 @@
-//! Which rules may concern a host, without looking at all of them: a hash map by exact name, one per kind
-//! of wildcard by suffix, one by network. Only says where to look; whether a rule matches is said elsewhere.
+//! Which rules may concern a host, without looking at all of them: a hash map by name, asked for the host
+//! and for those of its suffixes that could be a wildcard's, and one by network. Whether a rule's other
+//! conditions hold is said elsewhere.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -86,7 +86,8 @@
 //!
 //! In a deny rule a key that is left out means *everything*: any port, any scheme, raw bytes too; in an
 //! allow rule it means the narrow default. Deny wins, whatever the order. Deny rules read paths as the
-//! laxest server would: letter case and a slash at the end make no difference, and `/admin/**` includes `/admin`.
+//! laxest server would: letter case, percent-encoding and a slash at the end make no difference, and
+//! `/admin/**` includes `/admin`.
 //!
 //! `host` and `cidr`:
 //!

@@ -50,7 +50,7 @@ pub enum PatternError {
     #[error("the path pattern is longer than 256 bytes")]
     PathLong,
     /// A byte that a canonical path cannot have.
-    #[error("the pattern has a byte that no canonical path has; percent-encode it")]
+    #[error("the pattern has a byte that must be percent-encoded; only `*` and `**` are special")]
     PathByte,
     /// `%` in a form no canonical path has.
     #[error("percent-encode with two upper-case digits, and only what needs it")]

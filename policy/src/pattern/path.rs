@@ -1,13 +1,13 @@
 //! Globs over canonical paths. `*` is any run of bytes within one segment, `**` any run of segments: at
 //! the end one or more (`/v1/**` matches `/v1/` and all below it, not `/v1`), elsewhere none or more.
 //!
-//! Deny rules read them leniently, since servers do: letter case is ignored, a slash at the end neither
-//! needed nor harmful, and `/v1/**` includes `/v1`.
+//! Deny rules read them leniently, since servers do: letter case and percent-encoding are ignored, a slash
+//! at the end neither needed nor harmful, and `/v1/**` includes `/v1`.
 //!
 //! A match never costs more than path length × pattern length, and as a rule the longer of the two.
 
 use super::PatternError;
-use crate::canonical::{Fault, PathReading, check_path_bytes};
+use crate::canonical::{Fault, PATH_BYTES_LAX, PathReading, check_path_bytes, hex_value};
 use crate::limits::PATH_PATTERN_BYTES_MAX;
 
 /// How forgiving a match is.
@@ -39,6 +39,9 @@ impl PathPattern {
             return Err(PatternError::PathLong);
         }
         match check_path_bytes(text) {
+            Ok(PathReading::Plain) if text.bytes().any(|byte| PATH_BYTES_LAX.contains(&byte)) => {
+                return Err(PatternError::PathByte);
+            }
             Ok(PathReading::Plain) => {}
             Ok(PathReading::Ambiguous) => return Err(PatternError::PathAmbiguous),
             Err(Fault::PathPercent) => return Err(PatternError::PathPercent),
@@ -139,30 +142,37 @@ fn match_glob(glob: &[u8], text: &[u8], reading: Reading) -> bool {
     let (mut glob, mut text) = (glob, text);
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
-        match (glob.split_first(), text.split_first()) {
+        match (first(glob, reading), first(text, reading)) {
             (None, None) => return true,
             (Some((b'*', rest)), _) => {
                 retry = Some((rest, text));
                 glob = rest;
                 continue;
             }
-            (Some((want, glob_rest)), Some((have, text_rest))) if same(*want, *have, reading) => {
+            (Some((want, glob_rest)), Some((have, text_rest))) if want == have => {
                 (glob, text) = (glob_rest, text_rest);
                 continue;
             }
             _ => {}
         }
         let Some((after, from)) = retry else { return false };
-        let Some((_, from)) = from.split_first() else { return false };
+        let Some((_, from)) = first(from, reading) else { return false };
         retry = Some((after, from));
         (glob, text) = (after, from);
     }
 }
 
-fn same(want: u8, have: u8, reading: Reading) -> bool {
-    match reading {
-        Reading::Exact => want == have,
-        Reading::Lenient => want.eq_ignore_ascii_case(&have),
+/// The first byte as `reading` sees it, and the rest. `%2A` in a deny rule's pattern thereby means `*`, which
+/// denies no less.
+fn first(text: &[u8], reading: Reading) -> Option<(u8, &[u8])> {
+    match (reading, text) {
+        (_, []) => None,
+        (Reading::Exact, [byte, rest @ ..]) => Some((*byte, rest)),
+        (Reading::Lenient, [b'%', high, low, rest @ ..]) => {
+            let byte = hex_value(high).unwrap_or(0) << 4 | hex_value(low).unwrap_or(0);
+            Some((byte.to_ascii_lowercase(), rest))
+        }
+        (Reading::Lenient, [byte, rest @ ..]) => Some((byte.to_ascii_lowercase(), rest)),
     }
 }
 
@@ -207,6 +217,10 @@ mod tests {
         }
         assert!(check("/", "/") && !check("/", "/a"));
         assert!(!check("/admin/**", "/administrator"));
+        for path in ["/@scope/x", "/%40scope/x", "/%40SCOPE"] {
+            assert!(check("/@scope/**", path) && check("/%40scope/**", path), "{path}");
+        }
+        assert!(check("/a%7Cb", "/a|b") && check("/a%7Cb", "/a%7Cb") && check("/*%C3%A9", "/caf%C3%A9"));
     }
 
     #[test]
@@ -219,6 +233,8 @@ mod tests {
             ("**", PathForm),
             ("/a?b", PathForm),
             ("/a b", PathByte),
+            ("/{a,b}", PathByte),
+            ("/[ab]", PathByte),
             ("/ä", PathByte),
             ("/%2f", PathPercent),
             ("/%41", PathPercent),

@@ -187,10 +187,16 @@ fn path_matches(rule: &PlainRule, path: &str) -> bool {
         if !rule.deny {
             return glob(&split_path(pattern), &split_path(path), false);
         }
-        let tidy = |text: &str| text.to_ascii_lowercase().trim_end_matches('/').to_owned();
+        let tidy = |text: &str| decode(text).to_ascii_lowercase().trim_end_matches('/').to_owned();
         let (pattern, path) = (tidy(pattern), tidy(path));
         glob(&split_path(&pattern), &split_path(&path), true)
     })
+}
+
+fn decode(text: &str) -> String {
+    (0x20..0x7f)
+        .map(char::from)
+        .fold(text.to_owned(), |text, c| text.replace(&format!("%{:02X}", u32::from(c)), &c.to_string()))
 }
 
 fn split_path(path: &str) -> Vec<&str> {

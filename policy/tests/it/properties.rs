@@ -17,12 +17,26 @@ const ADDRESSES: [&str; 7] =
     ["10.1.2.3", "10.9.9.9", "127.0.0.1", "8.8.8.8", "::1", "fd00::1", "2001:db8::1"];
 const PORTS: [u16; 4] = [80, 443, 22, 8443];
 const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 18] = [
     "/", "/a", "/A", "/a/", "/a/b", "/ab", "/a/b/c", "/b/a", "/a//b", "/a;x", "/a%2Fb", "/a%252F",
-    "/a/b/a/b", "/aab",
+    "/a/b/a/b", "/aab", "/a@b", "/a%40b", "/a|b", "/a%7Cb",
 ];
-const GLOBS: [&str; 12] =
-    ["/", "/a", "/a/", "/a/*", "/a/**", "/**", "/*", "/*/b", "/**/b", "/a*b", "/**/a/**/b", "/a/**/*"];
+const GLOBS: [&str; 14] = [
+    "/",
+    "/a",
+    "/a/",
+    "/a/*",
+    "/a/**",
+    "/**",
+    "/*",
+    "/*/b",
+    "/**/b",
+    "/a*b",
+    "/**/a/**/b",
+    "/a/**/*",
+    "/a@b",
+    "/a%7Cb",
+];
 
 fn some(words: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
     subsequence(words, 0..=most).prop_map(|words| words.into_iter().map(str::to_owned).collect())
