@@ -1,11 +1,16 @@
 //! The protocol over a blocking stream: hello and whole frames. The only I/O of `proto`.
 //!
-//! Must never reserve memory for a length before bytes of that length arrive.
+//! Must never reserve memory for a whole claimed length before its bytes arrive.
 
 use std::io::{self, Read, Write};
 
+use crate::limits;
+
 use super::frame::{self, HEADER_BYTES, Kind, WireError};
 use super::version::{HELLO_BYTES, Hello, VersionError};
+
+/// Most that is reserved ahead of what has arrived.
+const STEP_BYTES: usize = limits::STREAM_CHUNK_BYTES_MAX;
 
 /// Why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -49,23 +54,24 @@ pub fn receive_hello(stream: &mut impl Read) -> Result<u16, StreamError> {
 /// The stream's, the protocol's, or an end inside the frame.
 pub fn receive(stream: &mut impl Read, payload: &mut Vec<u8>) -> Result<Option<Kind>, StreamError> {
     let mut head = [0; HEADER_BYTES];
-    let [first, rest @ ..] = &mut head;
-    loop {
-        match stream.read(std::slice::from_mut(first)) {
+    let first = loop {
+        match stream.read(&mut head) {
             Ok(0) => return Ok(None),
-            Ok(_) => break,
+            Ok(count) => break count,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.into()),
         }
-    }
-    stream.read_exact(rest).map_err(closed)?;
+    };
+    stream.read_exact(head.get_mut(first..).unwrap_or_default()).map_err(closed)?;
     let (kind, length) = frame::header(head)?;
-    payload.clear();
-    let limit = u64::try_from(length).unwrap_or(u64::MAX);
-    // `take` grows the buffer as bytes come: a claimed length alone costs nothing.
-    let got = stream.take(limit).read_to_end(payload)?;
-    if got != length {
-        return Err(StreamError::Closed);
+    // Memory for one step at a time: a claimed length alone costs little. A fresh vector comes zeroed from the
+    // system, which is cheaper than zeroing an old one.
+    *payload = vec![0; length.min(STEP_BYTES)];
+    stream.read_exact(payload).map_err(closed)?;
+    while payload.len() < length {
+        let start = payload.len();
+        payload.extend_from_slice(&vec![0; STEP_BYTES.min(length.saturating_sub(start))]);
+        stream.read_exact(payload.get_mut(start..).unwrap_or_default()).map_err(closed)?;
     }
     Ok(Some(kind))
 }
@@ -90,6 +96,16 @@ mod tests {
             while let Ok(Some(_)) = receive(&mut stream, &mut payload) {}
             let _ = receive_hello(&mut bytes.as_slice());
         }
+    }
+
+    #[test]
+    fn a_frame_longer_than_a_step_arrives_whole() {
+        let sent: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+        let mut wire = Vec::new();
+        frame::append(&mut wire, Kind::Configure, &sent).unwrap();
+        let mut payload = vec![1, 2, 3];
+        assert!(matches!(receive(&mut &wire[..], &mut payload), Ok(Some(Kind::Configure))));
+        assert_eq!(payload, sent);
     }
 
     #[test]

@@ -9,21 +9,24 @@ use crate::proto::frame::{self, HEADER_BYTES, Split};
 use crate::proto::{Kind, WireError};
 
 /// Bytes in order.
+///
+/// The buffer is kept at its length, so that its room is zeroed once and not before each read.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     bytes: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl Queue {
     /// What is in it.
     pub(super) fn pending(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
     /// How much is in it.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len().saturating_sub(self.start)
+        self.end.saturating_sub(self.start)
     }
 
     /// Whether nothing is.
@@ -33,25 +36,22 @@ impl Queue {
 
     /// Forgets the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.bytes.len());
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
+        self.start = self.start.saturating_add(count).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
         }
     }
 
-    /// Forgets all.
+    /// Forgets all, the room too.
     pub(super) fn clear(&mut self) {
-        self.consume(usize::MAX);
+        *self = Self::default();
     }
 
-    /// The buffer to append to.
-    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
-        if self.start >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        &mut self.bytes
+    /// Appends bytes.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let place = self.room(bytes.len());
+        place.get_mut(..bytes.len()).unwrap_or_default().copy_from_slice(bytes);
+        self.end = self.end.saturating_add(bytes.len());
     }
 
     /// Appends what `read` delivers, at most `max` bytes; 0 is its end.
@@ -60,7 +60,10 @@ impl Queue {
         max: usize,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.fill_after(0, max, read)
+        let room = self.room(max);
+        let got = read(room.get_mut(..max).unwrap_or_default())?.min(max);
+        self.end = self.end.saturating_add(got);
+        Ok(got)
     }
 
     /// Appends a frame whose payload `read` delivers: straight into place, no copy. Nothing is appended at its end.
@@ -70,34 +73,27 @@ impl Queue {
         max: usize,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let got = self.fill_after(HEADER_BYTES, max, read)?;
+        let room = self.room(HEADER_BYTES.saturating_add(max));
+        let Some((header, payload)) = room.split_first_chunk_mut::<HEADER_BYTES>() else { return Ok(0) };
+        let got = read(payload.get_mut(..max).unwrap_or_default())?.min(max);
         if got > 0 {
-            let header = frame::header_for(kind, got).map_err(io::Error::other)?;
-            let at = self.bytes.len().saturating_sub(got).saturating_sub(HEADER_BYTES);
-            if let Some(place) = self.bytes.get_mut(at..at.saturating_add(HEADER_BYTES)) {
-                place.copy_from_slice(&header);
-            }
+            *header = frame::header_for(kind, got).map_err(io::Error::other)?;
+            self.end = self.end.saturating_add(HEADER_BYTES).saturating_add(got);
         }
         Ok(got)
     }
 
-    fn fill_after(
-        &mut self,
-        gap: usize,
-        max: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let bytes = self.tail();
-        let old = bytes.len();
-        bytes.resize(old.saturating_add(gap).saturating_add(max), 0);
-        let room = bytes.get_mut(old.saturating_add(gap)..).unwrap_or_default();
-        let got = read(room);
-        let kept = match got {
-            Ok(0) | Err(_) => old,
-            Ok(count) => old.saturating_add(gap).saturating_add(count.min(max)),
-        };
-        bytes.truncate(kept);
-        got.map(|count| count.min(max))
+    /// Free room behind what is in it, at least `wanted` bytes. Moves bytes to the front only when it is short.
+    fn room(&mut self, wanted: usize) -> &mut [u8] {
+        if self.bytes.len().saturating_sub(self.end) < wanted && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+        }
+        let length = self.end.saturating_add(wanted);
+        if self.bytes.len() < length {
+            self.bytes.resize(length, 0);
+        }
+        self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
     /// The first frame in it, if that is whole.
@@ -133,7 +129,7 @@ mod tests {
             for (add, take) in steps {
                 for _ in 0..add {
                     next = next.wrapping_add(1);
-                    queue.tail().push(next);
+                    queue.push(&[next]);
                     model.push_back(next);
                 }
                 let take = take.min(model.len());

@@ -335,8 +335,10 @@ impl<'a> Session<'a> {
 
     fn say(&mut self, message: &ExecOutput<'_>) {
         if !self.host_gone {
+            let mut frame = Vec::new();
             // Our own small messages fit their frames.
-            let _ = message.encode(self.output.tail());
+            let _ = message.encode(&mut frame);
+            self.output.push(&frame);
         }
     }
 

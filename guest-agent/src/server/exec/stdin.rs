@@ -50,7 +50,7 @@ impl Stdin {
         }
         self.window = self.window.checked_sub(count).ok_or(WindowExceeded)?;
         self.last = bytes.last().copied().unwrap_or(self.last);
-        self.pending.tail().extend_from_slice(bytes);
+        self.pending.push(bytes);
         Ok(())
     }
 
@@ -69,8 +69,10 @@ impl Stdin {
                 }
             });
             let lines = modes.is_none_or(|m| m.local_modes.contains(LocalModes::ICANON));
-            let presses = if lines && self.last != b'\n' { 2 } else { 1 };
-            self.pending.tail().extend(std::iter::repeat_n(character, presses));
+            self.pending.push(&[character]);
+            if lines && self.last != b'\n' {
+                self.pending.push(&[character]);
+            }
         }
     }
 
