@@ -36,7 +36,8 @@ pub struct Ruleset {
 #[derive(Debug, Default)]
 pub struct RulesetBuilder {
     rules: Vec<Compiled>,
-    ids: HashMap<Box<str>, String>,
+    /// Of the rules so far, to their positions.
+    ids: HashMap<Box<str>, usize>,
     mode: Option<Mode>,
     generation: u64,
 }
@@ -156,14 +157,14 @@ impl RulesetBuilder {
             return Err(PolicyError::TooManyRules { at: places.place(""), max: RULES_MAX });
         }
         let compiled = compile(rule, &self.free_id(rule.effect), places)?;
-        let here = places.place("id");
-        if let Some(first) = self.ids.get(&compiled.id) {
-            return Err(PolicyError::DuplicateId { at: here, id: compiled.id, first: first.clone() });
+        if let Some(first) = self.ids.get(&compiled.id).and_then(|position| self.rules.get(*position)) {
+            let first = match first.line {
+                0 => first.file.to_string(),
+                line => format!("{}:{line}", first.file),
+            };
+            return Err(PolicyError::DuplicateId { at: places.place("id"), id: compiled.id, first });
         }
-        let whole = places.place("");
-        let first =
-            if whole.line == 0 { whole.file.to_string() } else { format!("{}:{}", whole.file, whole.line) };
-        self.ids.insert(compiled.id.clone(), first);
+        self.ids.insert(compiled.id.clone(), self.rules.len());
         self.rules.push(compiled);
         Ok(())
     }

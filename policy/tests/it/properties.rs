@@ -69,7 +69,7 @@ fn repair(mut rule: PlainRule) -> PlainRule {
     }
     if rule.tcp && !rule.deny {
         rule.any_port = false;
-        if rule.ports.is_empty() {
+        if !rule.ports.contains(&22) {
             rule.ports.push(22);
         }
         rule.methods.clear();
@@ -90,6 +90,8 @@ fn facts() -> impl Strategy<Value = PlainFacts> {
         |(layer, (host, port, scheme, method, path))| {
             let layer = if layer == "dns" && host.parse::<IpAddr>().is_ok() { "connect" } else { layer };
             let is_http = layer == "http";
+            // Else raw bytes would hardly ever meet a rule that allows them.
+            let port = if layer == "tcp" { 22 } else { port };
             PlainFacts {
                 layer,
                 host: host.to_owned(),
