@@ -44,8 +44,11 @@ pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Limits {
     /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB.
     pub header_bytes_max: usize,
-    /// Longest wait for a whole request head, for a `ClientHello`, or between two requests. Default 60 s.
+    /// Longest wait for a whole request head, or between two requests. Default 60 s.
     pub header_timeout: Duration,
+    /// Longest wait for a `ClientHello` after `CONNECT`, and for the handshake after it. Default 10 s: TLS
+    /// clients speak at once, and others are refused.
+    pub client_tls_timeout: Duration,
     /// Longest wait for one upstream to accept a connection and finish its TLS handshake. Default 15 s.
     pub connect_timeout: Duration,
     /// Longest wait for one address of an upstream, when there is another one to try. Default 3 s.
@@ -67,6 +70,7 @@ impl Default for Limits {
         Self {
             header_bytes_max: 64 * 1024,
             header_timeout: Duration::from_secs(60),
+            client_tls_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(15),
             connect_attempt_timeout: Duration::from_secs(3),
             resolve_timeout: Duration::from_secs(5),

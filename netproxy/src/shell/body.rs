@@ -127,7 +127,10 @@ impl Passing {
         idle: Duration,
         ledger: Ledger,
     ) -> Self {
-        Self { incoming, filter, silence: Silence::new(idle), ledger, ended: false }
+        // Without a body there is nothing to search, and the server never asks for any.
+        let ended = incoming.is_end_stream();
+        let filter = filter.filter(|_| !ended);
+        Self { incoming, filter, silence: Silence::new(idle), ledger, ended }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {

@@ -115,7 +115,7 @@ impl Tunnel<'_> {
                 }
             }
         };
-        timeout(self.shared.limits.header_timeout, look).await.unwrap_or(Inside::Nothing)
+        timeout(self.shared.limits.client_tls_timeout, look).await.unwrap_or(Inside::Nothing)
     }
 
     /// Refuses in the language that the client speaks: HTTP inside TLS, plain HTTP, or not at all.
@@ -161,7 +161,7 @@ impl Tunnel<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.shared.leaves.server_config(host, self.decision.time).map_err(io::Error::other)?;
-        timeout(self.shared.limits.header_timeout, TlsAcceptor::from(config).accept(stream))
+        timeout(self.shared.limits.client_tls_timeout, TlsAcceptor::from(config).accept(stream))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -185,6 +187,10 @@ fn pass_back(
     let (parts, incoming) = response.into_parts();
     ledger.first_byte(parts.status.as_u16());
     let mut headers = parts.headers;
+    // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(&mut headers);
     strip_forged_proxy_status(&mut headers);
     // They lead clients to another place or protocol, where the same request would be refused.

@@ -138,6 +138,9 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
     fn poll_direct(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let opaque = usize::try_from(self.framer.opaque_bytes()).unwrap_or(usize::MAX);
         let count = opaque.min(out.remaining()).min(DIRECT_READ_BYTES_MAX);
+        if count == 0 {
+            return Poll::Ready(Ok(()));
+        }
         let mut part = ReadBuf::new(out.initialize_unfilled_to(count));
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
         let count = part.filled().len();

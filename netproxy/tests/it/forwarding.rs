@@ -216,3 +216,31 @@ async fn another_protocol_on_the_proxy_port_is_refused_at_once() {
         assert_eq!(read_answer(&mut stream, "GET").await.status, 400);
     }
 }
+
+#[tokio::test]
+async fn a_response_framed_twice_is_passed_on_framed_once() {
+    for world in [World::start().await, World::redacting().await] {
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        let both = ask(&mut tls, &format!("GET /both HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        assert_eq!((both.text().as_str(), both.header("content-length")), ("abcdef", None));
+        // Nothing of it is left over in front of the next answer.
+        let next = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        assert_eq!(next.text(), "hello");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_is_recorded_as_done() {
+    for world in [World::start().await, World::redacting().await] {
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        for (n, path) in ["/", "/no-content"].into_iter().enumerate() {
+            let method = if path == "/" { "HEAD" } else { "GET" };
+            let answer = ask(&mut tls, &format!("{method} {path} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+            assert!(answer.body.is_empty());
+            let record = &world.records(n + 1).await[n];
+            assert_eq!((&record["verdict"], &record["error"]), (&"allow".into(), &serde_json::Value::Null));
+        }
+    }
+}

@@ -112,3 +112,22 @@ async fn an_idle_dns_stream_is_given_up() {
     deny_all().serve_dns(far).await;
     drop(near);
 }
+
+#[tokio::test]
+async fn a_silent_upstream_is_given_up() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = std::time::Duration::from_millis(50);
+    let world = World::limited(limits).await;
+    for (host, error) in [("ok.example", "response_too_quiet"), ("opaque.example", "tunnel_too_quiet")] {
+        let before = world.records.0.lock().unwrap().len();
+        let target = world.at(host);
+        let stream = connect(&world, &target).await;
+        let root = if host == "ok.example" { world.proxy.ca_certificate_pem() } else { &world.tls.root_pem };
+        let mut tls = tls_trusting(root, stream, host).await.unwrap();
+        let request = format!("GET /silent HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        tls.write_all(request.as_bytes()).await.unwrap();
+        let all = read_until(&mut tls, b"abc").await;
+        assert!(all.ends_with(b"\r\n\r\nab"), "{}", String::from_utf8_lossy(&all));
+        assert_eq!(world.records(before + 1).await[before]["error"], error);
+    }
+}

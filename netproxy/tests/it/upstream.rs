@@ -116,6 +116,14 @@ async fn answer<S: AsyncWrite + Unpin>(
             stream.write_all(half.as_bytes()).await?;
             Err(std::io::ErrorKind::Other.into())
         }
+        "/both" => {
+            let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(format!("{both}6\r\nabcdef\r\n0\r\n\r\n").as_bytes()).await
+        }
+        "/no-content" => stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await,
+        _ if head.starts_with("HEAD ") => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await
+        }
         "/silent" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await?;
             stream.flush().await?;

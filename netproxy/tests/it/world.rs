@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use netproxy::Proxy;
+use netproxy::limits::Limits;
+use netproxy::{Builder, Proxy};
 use tokio::io::DuplexStream;
 
 use crate::hooks::{Names, Records, Rules, Scrubber, Vault};
@@ -20,11 +21,22 @@ impl World {
         Self::with(|names| names, false).await
     }
 
+    pub async fn limited(limits: Limits) -> Arc<Self> {
+        Self::build(|names| names, |builder| builder.limits(limits)).await
+    }
+
     pub async fn redacting() -> Arc<Self> {
         Self::with(|names| names, true).await
     }
 
     pub async fn with(more_names: impl FnOnce(Names) -> Names, redact: bool) -> Arc<Self> {
+        Self::build(more_names, |builder| if redact { builder.redact(Scrubber) } else { builder }).await
+    }
+
+    async fn build(
+        more_names: impl FnOnce(Names) -> Names,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Arc<Self> {
         let tls = upstream::start(&["ok.example", "opaque.example", "127.0.0.1"], true).await;
         let plain = upstream::start(&["plain.example"], false).await;
         let records = Records::default();
@@ -33,17 +45,14 @@ impl World {
             .with("opaque.example", &[&["127.0.0.1"]])
             .with("plain.example", &[&["127.0.0.1"]])
             .with("badcert.example", &[&["127.0.0.1"]]);
-        let mut builder = Proxy::builder()
+        let builder = Proxy::builder()
             .name("test")
             .authorize(Rules { ports: vec![tls.address.port(), plain.address.port(), 1] })
             .inject(Vault)
             .audit(records.clone())
             .resolve(more_names(names))
             .extra_roots_pem(&tls.root_pem);
-        if redact {
-            builder = builder.redact(Scrubber);
-        }
-        Arc::new(Self { proxy: builder.build().unwrap(), tls, plain, records })
+        Arc::new(Self { proxy: more(builder).build().unwrap(), tls, plain, records })
     }
 
     /// A new client connection.
