@@ -30,8 +30,8 @@ pub struct Outcome {
 pub fn request(argv: &[&str]) -> ExecRequest {
     let mut request = ExecRequest::new(argv.iter().copied());
     // Tests may run as any user; the identity is changed only when another one is asked for.
-    request.uid = rustix_uid();
-    request.gid = rustix_gid();
+    request.uid = own_uid();
+    request.gid = own_gid();
     request
 }
 
@@ -74,10 +74,10 @@ pub fn run(request: &ExecRequest) -> Outcome {
     outcome
 }
 
-fn rustix_uid() -> u32 {
+fn own_uid() -> u32 {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
 }
 
-fn rustix_gid() -> u32 {
+fn own_gid() -> u32 {
     std::os::unix::fs::MetadataExt::gid(&std::fs::metadata("/proc/self").unwrap())
 }
