@@ -26,6 +26,14 @@ pub enum GuardError {
         /// What the range is for, as IANA names it.
         range: &'static str,
     },
+    /// A public address that a rule denies.
+    #[error("{host} resolves to {address}, which the sandbox's network policy denies")]
+    Denied {
+        /// The host that was asked for.
+        host: Host,
+        /// The first address that may not be dialled.
+        address: IpAddr,
+    },
     /// A listener of the proxy itself.
     #[error("{address} is a listener of the proxy itself")]
     OwnListener {
@@ -33,6 +41,9 @@ pub enum GuardError {
         address: SocketAddr,
     },
 }
+
+/// Whether the rules admit an address, given whether it is special-purpose.
+pub type Admits<'a> = &'a dyn Fn(IpAddr, bool) -> bool;
 
 /// Addresses that were judged, with the authority they were judged for. Only [`Guard::check`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +80,8 @@ impl Guard {
         Self { own_listeners }
     }
 
-    /// Judges all `addresses` of `authority`; `allow_special` says whether a rule admits one special address.
+    /// Judges all `addresses` of `authority`; `admits` says whether the rules admit one address, given whether it
+    /// is special-purpose.
     ///
     /// # Errors
     /// [`GuardError`] if the answer is empty or if *any* address may not be dialled.
@@ -77,9 +89,9 @@ impl Guard {
         &self,
         authority: &Authority,
         addresses: &[IpAddr],
-        allow_special: &dyn Fn(IpAddr) -> bool,
+        admits: Admits<'_>,
     ) -> Result<Checked, GuardError> {
-        let judged = judge(authority.host(), addresses, allow_special)?;
+        let judged = judge(authority.host(), addresses, admits)?;
         let addresses: Vec<SocketAddr> =
             judged.into_iter().map(|ip| SocketAddr::new(ip, authority.port())).collect();
         match addresses.iter().find(|address| self.is_own(**address)) {
@@ -96,9 +108,9 @@ impl Guard {
         &self,
         host: &Host,
         addresses: &[IpAddr],
-        allow_special: &dyn Fn(IpAddr) -> bool,
+        admits: Admits<'_>,
     ) -> Result<Vec<IpAddr>, GuardError> {
-        judge(host, addresses, allow_special)
+        judge(host, addresses, admits)
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
@@ -112,19 +124,19 @@ impl Guard {
     }
 }
 
-fn judge(
-    host: &Host,
-    addresses: &[IpAddr],
-    allow_special: &dyn Fn(IpAddr) -> bool,
-) -> Result<Vec<IpAddr>, GuardError> {
+fn judge(host: &Host, addresses: &[IpAddr], admits: Admits<'_>) -> Result<Vec<IpAddr>, GuardError> {
     let mut judged = Vec::with_capacity(addresses.len().min(ADDRESSES_MAX));
     for address in addresses.iter().map(IpAddr::to_canonical) {
-        match special_range(address) {
-            Some(range) if !allow_special(address) => {
-                return Err(GuardError::Special { host: host.clone(), address, range });
-            }
-            _ if judged.len() < ADDRESSES_MAX && !judged.contains(&address) => judged.push(address),
-            _ => {}
+        let range = special_range(address);
+        if !admits(address, range.is_some()) {
+            let host = host.clone();
+            return Err(match range {
+                Some(range) => GuardError::Special { host, address, range },
+                None => GuardError::Denied { host, address },
+            });
+        }
+        if judged.len() < ADDRESSES_MAX && !judged.contains(&address) {
+            judged.push(address);
         }
     }
     if judged.is_empty() { Err(GuardError::NoAddress) } else { Ok(judged) }

@@ -172,7 +172,7 @@ pub struct RequestFacts<'a> {
     pub query: Option<&'a str>,
 }
 
-/// One special-purpose address that a name or literal leads to.
+/// One address that a name or literal leads to.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AddressFacts<'a> {
@@ -182,6 +182,8 @@ pub struct AddressFacts<'a> {
     pub port: Option<u16>,
     /// Canonical: IPv4 inside IPv6 is unwrapped.
     pub address: IpAddr,
+    /// Whether it is in a special-purpose range.
+    pub special: bool,
 }
 
 /// Decides. Called before any name is resolved and any address dialled.
@@ -192,10 +194,10 @@ pub trait Authorize: Send + Sync {
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict;
     /// May this name be resolved for the guest?
     fn dns_name(&self, name: &HostName) -> Verdict;
-    /// May this loopback, private or otherwise special address be dialled? No, unless a rule says so.
-    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
-        let _ = facts;
-        false
+    /// May this address, to which an allowed name leads, be dialled? By default a public one may and a
+    /// special one (loopback, private, …) may not.
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        !facts.special
     }
 }
 
@@ -443,8 +445,8 @@ mod shared {
         fn dns_name(&self, name: &HostName) -> Verdict {
             (**self).dns_name(name)
         }
-        fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
-            (**self).special_address(facts)
+        fn address(&self, facts: &AddressFacts<'_>) -> bool {
+            (**self).address(facts)
         }
     }
 

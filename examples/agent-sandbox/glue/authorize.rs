@@ -5,7 +5,7 @@ use netproxy::hooks::{
     AddressFacts, Allow, Authorize, ConnectFacts, Deny, RequestFacts, Scheme, TlsMode, Verdict,
 };
 use netproxy::{Authority, Host, HostName};
-use policy::{Facts, Ruleset, decide, decide_address};
+use policy::{Facts, Ruleset, decide, decide_address, decide_public_address};
 
 /// Decides by one rule set.
 pub struct PolicyAuthorize(pub Ruleset);
@@ -28,13 +28,14 @@ impl Authorize for PolicyAuthorize {
         self.answer(&Facts::dns(name.as_str()))
     }
 
-    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
         let asked = match (facts.port, facts.host) {
             (Some(port), target) => Facts::connect(host(target), port),
             (None, Host::Name(name)) => Facts::dns(name.as_str()),
             (None, Host::Ip(_)) => return false,
         };
-        decide_address(&self.0, &asked, facts.address).is_allowed()
+        let judge = if facts.special { decide_address } else { decide_public_address };
+        judge(&self.0, &asked, facts.address).is_allowed()
     }
 }
 

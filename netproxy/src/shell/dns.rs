@@ -76,9 +76,10 @@ pub async fn answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
         .map_err(resolve_failure);
     let host = Host::Name(name.clone());
     let judged = resolved.and_then(|addresses| {
-        let special =
-            |address| shared.authorize.special_address(&AddressFacts { host: &host, port: None, address });
-        shared.guard.check_answer(&host, &addresses, &special).map_err(|error| guard_refusal(&error))
+        let admits = |address, special| {
+            shared.authorize.address(&AddressFacts { host: &host, port: None, address, special })
+        };
+        shared.guard.check_answer(&host, &addresses, &admits).map_err(|error| guard_refusal(&error))
     });
     match judged {
         Ok(addresses) => {

@@ -169,14 +169,11 @@ async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Re
             .unwrap_or(Err(ResolveError::Timeout))
             .map_err(resolve_failure)?,
     };
-    let allow = |address| {
-        shared.authorize.special_address(&AddressFacts {
-            host: authority.host(),
-            port: Some(authority.port()),
-            address,
-        })
+    let admits = |address, special| {
+        let port = Some(authority.port());
+        shared.authorize.address(&AddressFacts { host: authority.host(), port, address, special })
     };
-    shared.guard.check(authority, &addresses, &allow).map_err(|error| guard_refusal(&error))
+    shared.guard.check(authority, &addresses, &admits).map_err(|error| guard_refusal(&error))
 }
 
 pub fn resolve_failure(error: ResolveError) -> Box<Refusal> {
@@ -190,6 +187,7 @@ pub fn resolve_failure(error: ResolveError) -> Box<Refusal> {
 pub fn guard_refusal(error: &GuardError) -> Box<Refusal> {
     let kind = match error {
         GuardError::NoAddress => Kind::NameNotFound,
+        GuardError::Denied { .. } => Kind::Policy,
         GuardError::Special { .. } | GuardError::OwnListener { .. } => Kind::SpecialAddress,
     };
     Box::new(Refusal::new(kind, Layer::Address, error.to_string()))

@@ -56,8 +56,8 @@ impl Authorize for Rules {
         }
     }
 
-    fn special_address(&self, facts: &AddressFacts<'_>) -> bool {
-        facts.address.is_loopback() && facts.host.to_string() != "rebind.example"
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        !facts.special || (facts.address.is_loopback() && facts.host.to_string() != "rebind.example")
     }
 }
 

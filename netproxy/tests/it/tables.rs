@@ -54,9 +54,9 @@ fn special_addresses_are_refused_alone_and_among_public_ones() {
     for (range, address) in cases.iter().flat_map(|case| case.addresses.iter().map(|a| (&case.range, *a))) {
         assert_eq!(special_range(address), range.as_deref(), "{address}");
         for answer in [vec![address], vec![public, address], vec![address, public]] {
-            let checked = Guard::default().check(&name, &answer, &|_| false);
+            let checked = Guard::default().check(&name, &answer, &|_, special| !special);
             assert_eq!(checked.is_ok(), range.is_none(), "{answer:?}");
-            assert!(Guard::default().check(&name, &answer, &|_| true).is_ok());
+            assert!(Guard::default().check(&name, &answer, &|_, _| true).is_ok());
         }
     }
 }
@@ -75,7 +75,7 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
         ("a.example:9090", "1.1.1.1", false),
     ] {
         let authority = Authority::parse(place, None).unwrap();
-        let got = guard.check(&authority, &[address.parse().unwrap()], &|_| true);
+        let got = guard.check(&authority, &[address.parse().unwrap()], &|_, _| true);
         assert_eq!(matches!(got, Err(GuardError::OwnListener { .. })), refused, "{place} {address}");
     }
 }
@@ -84,12 +84,17 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
 fn an_answer_is_deduplicated_bounded_and_never_empty() {
     let name = Authority::parse("a.example:443", None).unwrap();
     let guard = Guard::default();
-    assert_eq!(guard.check(&name, &[], &|_| true), Err(GuardError::NoAddress));
+    let public = ["198.51.101.7".parse().unwrap()];
+    assert_eq!(
+        guard.check(&name, &public, &|_, _| false),
+        Err(GuardError::Denied { host: name.host().clone(), address: public[0] })
+    );
+    assert_eq!(guard.check(&name, &[], &|_, _| true), Err(GuardError::NoAddress));
     let many: Vec<IpAddr> = (0..200u8).map(|n| IpAddr::from([1, 1, 1, n / 2])).collect();
-    assert_eq!(guard.check(&name, &many, &|_| false).unwrap().addresses().len(), 16);
+    assert_eq!(guard.check(&name, &many, &|_, special| !special).unwrap().addresses().len(), 16);
     // The bound does not hide a bad address at the end.
     let hidden = [many, vec!["10.0.0.1".parse().unwrap()]].concat();
-    assert!(guard.check(&name, &hidden, &|_| false).is_err());
+    assert!(guard.check(&name, &hidden, &|_, special| !special).is_err());
 }
 
 #[derive(Deserialize)]
