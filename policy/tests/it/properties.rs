@@ -166,6 +166,20 @@ proptest! {
     }
 
     #[test]
+    fn the_second_opinion_agrees_on_paths(
+        glob in "(/(a|b|A|@|%7C|\\*|a\\*b|\\*\\*)){1,4}/?",
+        path in "(/(a|b|A|ab|aab|@|%40|%7C|\\||a%2Fb|a;b)?){1,5}",
+        deny in any::<bool>(),
+    ) {
+        let any = PlainRule { hosts: vec!["**".to_owned()], any_port: true, ..PlainRule::default() };
+        let mut rules = vec![PlainRule { deny, paths: vec![glob], ..any.clone() }];
+        rules.extend(deny.then_some(any));
+        let (host, method) = ("a.x".to_owned(), Some("GET".to_owned()));
+        let facts = PlainFacts { layer: "http", host, port: Some(443), scheme: Some("https"), method, path: Some(path) };
+        prop_assert_eq!(effect(&rules, &facts), as_effect(naive::allows(&rules, &facts)), "{:?}", rules);
+    }
+
+    #[test]
     fn order_never_changes_the_effect(
         (rules, shuffled) in vec(rule(), 0..6).prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle())),
         facts in facts(),
