@@ -39,6 +39,9 @@ fn a_body_of_any_length_is_survived_by_every_operation() {
                 let _ = guest.send(opcode, node, &vec![fill; bytes], 200);
             }
         }
+        // A body of ones is a good SETATTR too: it takes the search permission from the share's root.
+        let searchable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(guest.host("work"), searchable).unwrap();
         assert!(guest.host("work/file").exists());
     }
 }
