@@ -121,8 +121,7 @@ fn dsdt(machine: Machine) -> Table {
     // "Soft off" is reached by writing this sleep type to the sleep control register.
     let off = aml::Package::new(vec![&ports::SLEEP_TYPE_OFF]);
     aml::Name::new("_S5_".into(), &off).to_aml_bytes(&mut body);
-    let mut table =
-        Sdt::new(*b"DSDT", SDT_HEADER_BYTES, DSDT_REVISION, OEM, OEM_TABLE, OEM_REVISION);
+    let mut table = Sdt::new(*b"DSDT", SDT_HEADER_BYTES, DSDT_REVISION, OEM, OEM_TABLE, OEM_REVISION);
     table.append_slice(&body);
     Table(table)
 }

@@ -36,7 +36,10 @@ pub(super) fn load(memory: &GuestMemory, image: &mut Image) -> Result<Kernel, Bo
     }
 }
 
-fn load_from<I: Read + Seek + ReadVolatile>(memory: &GuestMemory, image: &mut I) -> Result<Kernel, BootError> {
+fn load_from<I: Read + Seek + ReadVolatile>(
+    memory: &GuestMemory,
+    image: &mut I,
+) -> Result<Kernel, BootError> {
     let read = |source| BootError::Read { what: "kernel", source };
     let mut head = [0; 20];
     image.rewind().map_err(read)?;

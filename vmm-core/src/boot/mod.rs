@@ -52,8 +52,10 @@ pub enum BootError {
     #[error("the kernel is neither an x86_64 ELF (vmlinux) nor a bzImage (vmlinuz); is it another file?")]
     UnknownFormat,
     /// A bzImage without a 64-bit entry point.
-    #[error("the bzImage has no 64-bit entry point (boot protocol {protocol:#06x}); use a 64-bit kernel \
-             of Linux 3.8 or later")]
+    #[error(
+        "the bzImage has no 64-bit entry point (boot protocol {protocol:#06x}); use a 64-bit kernel \
+             of Linux 3.8 or later"
+    )]
     NoEntry64 {
         /// Version of the boot protocol, 0x020c being 2.12.
         protocol: u16,
@@ -73,8 +75,10 @@ pub enum BootError {
         source: std::io::Error,
     },
     /// Everything together is larger than the guest's memory below the hole.
-    #[error("kernel and initramfs need {needed_mib} MiB of guest memory, there are {have_mib} MiB; \
-             give the guest more memory")]
+    #[error(
+        "kernel and initramfs need {needed_mib} MiB of guest memory, there are {have_mib} MiB; \
+             give the guest more memory"
+    )]
     MemoryTooSmall {
         /// What they need, rounded up.
         needed_mib: u64,
@@ -194,7 +198,9 @@ fn memory_map(memory_mib: u32) -> Vec<(u64, u64, u32)> {
         (tables.start, tables.end - tables.start, ACPI),
         (layout::KERNEL_MIN, low_end.saturating_sub(layout::KERNEL_MIN), RAM),
     ];
-    map.extend(memory::ram_ranges(memory_mib).into_iter().skip(1).map(|(start, bytes)| (start.0, bytes, RAM)));
+    map.extend(
+        memory::ram_ranges(memory_mib).into_iter().skip(1).map(|(start, bytes)| (start.0, bytes, RAM)),
+    );
     map
 }
 

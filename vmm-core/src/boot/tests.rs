@@ -38,7 +38,12 @@ fn an_elf_without_a_pvh_note_is_entered_in_64_bit_mode() {
 #[test]
 fn what_is_no_kernel_is_refused_by_name() {
     let arm = boot(elf(183), None, "");
-    for result in [boot(vec![], None, ""), boot(vec![0; 4096], None, ""), boot(b"#!/bin/sh\n".repeat(200), None, ""), arm] {
+    for result in [
+        boot(vec![], None, ""),
+        boot(vec![0; 4096], None, ""),
+        boot(b"#!/bin/sh\n".repeat(200), None, ""),
+        arm,
+    ] {
         assert!(matches!(result, Err(BootError::UnknownFormat)), "{result:?}");
     }
 }
@@ -76,7 +81,10 @@ fn the_initramfs_lies_at_the_end_of_memory() {
     let last: u8 = memory.read_obj(GuestAddress(placed.address + 4999)).unwrap();
     assert_eq!(last, 7);
     let too_much = boot(elf(62), Some(vec![0; 32 << 20]), "");
-    assert!(matches!(too_much, Err(BootError::MemoryTooSmall { needed_mib: 34, have_mib: 32 })), "{too_much:?}");
+    assert!(
+        matches!(too_much, Err(BootError::MemoryTooSmall { needed_mib: 34, have_mib: 32 })),
+        "{too_much:?}"
+    );
 }
 
 #[test]

@@ -29,8 +29,7 @@ pub(super) fn write(
         kernel_alignment: KERNEL_ALIGNMENT,
         ..Default::default()
     };
-    let mut params =
-        boot_params { hdr: kernel.header.unwrap_or_else(made_up), ..Default::default() };
+    let mut params = boot_params { hdr: kernel.header.unwrap_or_else(made_up), ..Default::default() };
     params.hdr.type_of_loader = LOADER_UNDEFINED;
     params.hdr.cmd_line_ptr = u32::try_from(layout::COMMAND_LINE).unwrap_or_default();
     params.hdr.cmdline_size = u32::try_from(command_line_bytes).unwrap_or_default();

@@ -7,11 +7,11 @@
 
 pub mod blk;
 pub mod console;
+#[cfg(test)]
+mod driver;
 #[cfg(feature = "fs")]
 pub mod fs;
 pub mod rng;
-#[cfg(test)]
-mod driver;
 mod turn;
 pub mod vsock;
 

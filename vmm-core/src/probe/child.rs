@@ -11,9 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_userspace_memory_region,
-};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit};
 
 use super::Defect;
@@ -189,9 +187,7 @@ impl Child {
         let nothing = ptr::null_mut::<libc::c_void>();
         // SAFETY: without CLONE_VM and without a stack this is fork(2): the child goes on here with a copy
         // of everything. The kernel writes the pidfd to where it is told.
-        let pid = unsafe {
-            libc::syscall(libc::SYS_clone, flags, nothing, &raw mut pidfd, nothing, nothing)
-        };
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, nothing, &raw mut pidfd, nothing, nothing) };
         match pid {
             -1 => Err(io::Error::last_os_error()),
             0 => {
@@ -240,9 +236,8 @@ impl Child {
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
         // `__WALL`: a child without an end signal is otherwise not waited for.
         // SAFETY: the kernel writes one siginfo_t.
-        let result = unsafe {
-            libc::waitid(libc::P_PIDFD, pidfd, info.as_mut_ptr(), libc::WEXITED | libc::__WALL)
-        };
+        let result =
+            unsafe { libc::waitid(libc::P_PIDFD, pidfd, info.as_mut_ptr(), libc::WEXITED | libc::__WALL) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

@@ -67,11 +67,8 @@ const GDT_ENTRIES: [u64; 7] = [
 
 /// `STAR`: SYSCALL takes its segments from 0x08 on, SYSRET from 0x10 on. `LSTAR`: where SYSCALL goes.
 /// `SFMASK`: flags that SYSCALL clears, all of them.
-pub(super) const MSRS: [(u32, u64); 3] = [
-    (0xc000_0081, 0x0010_0008 << 32),
-    (0xc000_0082, SYSCALL as u64),
-    (0xc000_0084, 0xffff_fffd),
-];
+pub(super) const MSRS: [(u32, u64); 3] =
+    [(0xc000_0081, 0x0010_0008 << 32), (0xc000_0082, SYSCALL as u64), (0xc000_0084, 0xffff_fffd)];
 
 const CR0_PE_MP_ET_NE_WP_PG: u64 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 const CR4_PAE_OSFXSR_OSXMMEXCPT: u64 = 1 << 5 | 1 << 9 | 1 << 10;

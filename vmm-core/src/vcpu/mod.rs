@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{
-    CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
-};
+use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use crate::arch::x86_64::{cpuid, interrupts, registers};
@@ -46,9 +44,8 @@ impl Vcpu {
         fd.set_cpuid2(&cpuid::for_vcpu(template.cpuid, id, template.count, template.tsc_deadline))?;
         registers::set_boot_msrs(&fd)?;
         interrupts::set_local_pins(&fd)?;
-        kick::set_mask(&fd).map_err(|error| {
-            kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(libc::EINVAL))
-        })?;
+        kick::set_mask(&fd)
+            .map_err(|error| kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(libc::EINVAL)))?;
         Ok(Self { fd, id })
     }
 

@@ -210,8 +210,8 @@ fn attach_devices(
     for (device, index) in devices.into_iter().zip(0..limits::DEVICES_MAX) {
         let id = device.id();
         let Some(window) = acpi::device_window(index) else { continue };
-        let transport = Transport::attach(fd, memory, device, window)
-            .map_err(|source| VmError::Attach { id, source })?;
+        let transport =
+            Transport::attach(fd, memory, device, window).map_err(|source| VmError::Attach { id, source })?;
         let range = window.0..window.0.saturating_add(layout::MMIO_BYTES);
         bus.add(range, Arc::<Transport>::clone(&transport))?;
         transports.push(transport);

@@ -51,7 +51,7 @@ fn a_64_bit_payload_speaks_and_resets_twice_and_leaves_nothing() {
     let before = Leftovers::count();
     for _ in 0..2 {
         assert_eq!(runs(hello.clone()), (ExitReason::Reset, "hello".into()));
-        assert_eq!(Leftovers::count(), before);
+        Leftovers::assert_none_since(&before);
     }
 }
 
@@ -84,12 +84,8 @@ fn a_fault_without_an_interrupt_table_is_a_triple_fault() {
 fn legacy_ports_never_look_busy() {
     let Some(_alone) = kvm() else { return };
     // CMOS data, i8042 status, and a port that nothing answers.
-    let payload = Payload::new(&[
-        Op::SayPort(0x71),
-        Op::SayPort(0x64),
-        Op::SayPort(0x80),
-        Op::Port8(0x64, 0xfe),
-    ]);
+    let payload =
+        Payload::new(&[Op::SayPort(0x71), Op::SayPort(0x64), Op::SayPort(0x80), Op::Port8(0x64, 0xfe)]);
     assert_eq!(runs(payload.elf()).1, "0000ff");
 }
 
@@ -109,5 +105,5 @@ fn impossible_machines_are_refused_before_anything_is_made() {
     }
     let error = Vm::builder().kernel(vec![0; 4096]).build().map(drop).unwrap_err();
     assert!(error.to_string().contains("neither an x86_64 ELF"), "{error}");
-    assert_eq!(Leftovers::count(), before);
+    Leftovers::assert_none_since(&before);
 }

@@ -1,7 +1,7 @@
 //! Ending a guest that does not end by itself.
 
-use std::os::fd::AsRawFd;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 use vmm_core::devices::rng::Rng;
 use vmm_core::{ExitReason, Vm};
@@ -24,7 +24,7 @@ fn a_guest_that_spins_is_stopped_from_any_thread() {
     let stopper = handle.stopper();
     std::thread::spawn(move || stopper.stop()).join().unwrap();
     assert_eq!(handle.wait(), ExitReason::Stopped);
-    assert_eq!(Leftovers::count(), before);
+    Leftovers::assert_none_since(&before);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn dropping_the_handle_stops_the_guest() {
     let Some(_alone) = super::kvm() else { return };
     let before = Leftovers::count();
     drop(spinning(1));
-    assert_eq!(Leftovers::count(), before);
+    Leftovers::assert_none_since(&before);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_machine_that_is_never_started_leaves_nothing() {
     let before = Leftovers::count();
     let kernel = Payload::new(&[]).elf();
     drop(Vm::builder().kernel(kernel).device(Box::new(Rng::new().unwrap())).build().unwrap());
-    assert_eq!(Leftovers::count(), before);
+    Leftovers::assert_none_since(&before);
 }
 
 #[test]

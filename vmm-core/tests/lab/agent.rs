@@ -15,6 +15,9 @@ const STDOUT: u8 = 0x21;
 const EXITED: u8 = 0x25;
 const FAILED: u8 = 0x26;
 
+/// Where the shared folder is in the tree of shares, and in the guest's root.
+pub const SHARE: &str = "shared";
+
 /// Where the test's one program is put in the guest.
 const PROGRAM: &str = "/read-file";
 
@@ -29,12 +32,13 @@ pub enum Ending {
 pub struct Control(UnixStream);
 
 impl Control {
-    /// Greets the agent and gives it a root with one program in it.
+    /// Greets the agent and gives it a root with one program and one shared folder in it.
     pub fn configure(mut stream: UnixStream) -> Self {
         greet(&mut stream);
         let content = base64(&program());
         let json = format!(
-            r#"{{"files":[{{"path":"{PROGRAM}","mode":493,"content":{{"base64":"{content}"}}}}]}}"#
+            r#"{{"files":[{{"path":"{PROGRAM}","mode":493,"content":{{"base64":"{content}"}}}}],
+                "mounts":[{{"source":"{SHARE}","target":"/{SHARE}","mode":"ro"}}]}}"#
         );
         send(&mut stream, CONFIGURE, json.as_bytes());
         let (kind, answer) = receive(&mut stream).expect("an answer to Configure");

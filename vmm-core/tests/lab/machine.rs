@@ -7,8 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use vmm_core::devices::blk::{Blk, BlkConfig};
 use vmm_core::devices::console::Console;
+use vmm_core::devices::fs::{self, FsConfig, Share};
 use vmm_core::devices::rng::Rng;
 use vmm_core::devices::vsock::{self, VsockConfig, VsockHost};
 use vmm_core::vm::Handle;
@@ -18,6 +20,9 @@ use crate::agent::{self, Control};
 
 pub const DISK_TEXT: &str = "this is the first sector";
 pub const DISK_SERIAL: &str = "lab-disk-1";
+/// The one file of the shared folder, and what is in it.
+pub const SHARED_FILE: &str = "letter.txt";
+pub const SHARED_TEXT: &str = "from the host";
 
 const AGENT_PORT: u32 = 1024;
 /// Emulated processors are slow; this is for guests that will never answer.
@@ -36,6 +41,7 @@ pub struct Machine {
     host: VsockHost,
     connections: Receiver<std::os::unix::net::UnixStream>,
     console: Screen,
+    _shared: TempDir,
 }
 
 impl Machine {
@@ -45,6 +51,10 @@ impl Machine {
         let (sender, connections) = channel();
         host.listen(AGENT_PORT, move |stream| drop(sender.send(stream))).unwrap();
         let disk = Blk::new(disk(), BlkConfig { read_only: true, serial: DISK_SERIAL.into() }).unwrap();
+        let shared = tempfile::tempdir().unwrap();
+        std::fs::write(shared.path().join(SHARED_FILE), SHARED_TEXT).unwrap();
+        let share = Share { at: agent::SHARE.into(), source: shared.path().into(), read_only: true };
+        let fs = fs::new(FsConfig { shares: vec![share] }).unwrap();
         let (hvc, _input) = Console::new(console.clone()).unwrap();
         let vm = Vm::builder()
             .kernel(File::open(&case.kernel).unwrap())
@@ -54,10 +64,11 @@ impl Machine {
             .device(Box::new(vsock))
             .device(Box::new(Rng::new().unwrap()))
             .device(Box::new(disk))
+            .device(Box::new(fs))
             .device(Box::new(hvc))
             .build()
             .unwrap();
-        Self { handle: vm.start().unwrap(), host, connections, console }
+        Self { handle: vm.start().unwrap(), host, connections, console, _shared: shared }
     }
 
     /// Waits for the agent and configures it.
