@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 /// The one target that the guest's and the lab's static programs are built for.
 pub const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The running xtask, whatever has become of its file.
+pub const SELF: &str = "/proc/self/exe";
+
 /// Why a verb failed, and the exit code that says so.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -128,7 +131,7 @@ pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = match program.file_name().and_then(OsStr::to_str) {
         Some("cargo") => "cargo".to_owned(),
-        Some("xtask") => "cargo xtask".to_owned(),
+        _ if program == Path::new(SELF) => "cargo xtask".to_owned(),
         _ => plain(program.as_os_str()),
     };
     set.chain([program]).chain(command.get_args().map(plain)).collect::<Vec<_>>().join(" ")

@@ -44,11 +44,26 @@ pub fn main(context: &Context, arguments: &[String]) -> Outcome {
     }
     for target in targets.iter().filter(|name| wanted.is_empty() || wanted.contains(name)) {
         println!("fuzz-smoke: {target}");
-        let mut fuzz = nightly(&["fuzz", "run", target, "--"]);
-        fuzz.current_dir(&context.root).arg(format!("-max_total_time={seconds}")).arg("-timeout=10");
-        run(&mut fuzz)?;
+        smoke(context, target, seconds)?;
     }
     Ok(())
+}
+
+/// New inputs go into a folder that is thrown away: a smoke test must not change the kept corpus.
+fn smoke(context: &Context, target: &str, seconds: u32) -> Outcome {
+    let scratch = at(&std::env::temp_dir(), tempfile::tempdir())?;
+    let kept = context.root.join("fuzz/corpus").join(target);
+    let dictionary = context.root.join("fuzz/dictionaries").join(format!("{target}.dict"));
+    let mut fuzz = nightly(&["fuzz", "run", target]);
+    fuzz.current_dir(&context.root).arg(scratch.path());
+    if kept.is_dir() {
+        fuzz.arg(kept);
+    }
+    fuzz.args(["--", "-timeout=10"]).arg(format!("-max_total_time={seconds}"));
+    if dictionary.is_file() {
+        fuzz.arg(format!("-dict={}", dictionary.display()));
+    }
+    run(&mut fuzz)
 }
 
 fn targets(context: &Context) -> Outcome<Vec<String>> {

@@ -7,7 +7,7 @@ mod steps;
 
 use std::time::Instant;
 
-use crate::context::{Context, Failure, Outcome, shown};
+use crate::context::{Context, Failure, Outcome};
 
 use steps::{Counts, Step};
 
@@ -60,9 +60,7 @@ fn run_all<'a>(context: &Context, chosen: impl Iterator<Item = &'a Step>) -> Out
             }
             Err(failure) => {
                 println!("ci: {:12} FAILED after {seconds} s: {failure}", step.name);
-                for command in (step.commands)(context).unwrap_or_default() {
-                    println!("ci: repeat with: {}", shown(&command));
-                }
+                println!("ci: the whole step again: cargo xtask ci --only {}", step.name);
                 return Err(Failure::new(format!("step {} failed", step.name)));
             }
         }
