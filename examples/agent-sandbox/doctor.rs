@@ -33,7 +33,7 @@ pub fn doctor(args: &DoctorArgs) -> Result<u8> {
 }
 
 fn kvm() -> Finding {
-    let (ok, detail) = match choose::probe_kvm() {
+    let (ok, detail) = match choose::probe_kvm(vmm_core::probe::TIME_LIMIT) {
         Ok(()) => (true, "runs Linux".to_owned()),
         Err(problem) => (false, problem),
     };

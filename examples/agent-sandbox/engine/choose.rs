@@ -7,8 +7,9 @@ use vmm_core::probe::{self, Probe};
 use crate::cli::EngineChoice;
 use crate::error::{Error, Result};
 
-/// The probe guest answers within milliseconds on a KVM that works; one that does not may hang.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+/// The probe guest answers within milliseconds on a KVM that works; on one that does not it may hang. A user who
+/// asked for KVM waits longer before that is concluded: a KVM inside an emulated machine is that slow.
+const AUTO_PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EngineKind {
@@ -36,7 +37,8 @@ pub fn choose(wish: EngineChoice) -> Result<Choice> {
     if wish == EngineChoice::Qemu {
         return Ok(Choice { kind: EngineKind::Qemu, why: "asked for".to_owned() });
     }
-    let problem = match probe_kvm() {
+    let timeout = if wish == EngineChoice::Auto { AUTO_PROBE_TIMEOUT } else { probe::TIME_LIMIT };
+    let problem = match probe_kvm(timeout) {
         Ok(()) => return Ok(Choice { kind: EngineKind::Kvm, why: "KVM runs Linux here".to_owned() }),
         Err(problem) => problem,
     };
@@ -50,8 +52,8 @@ pub fn choose(wish: EngineChoice) -> Result<Choice> {
 }
 
 /// Whether this host's KVM can run Linux user space; if not, why.
-pub fn probe_kvm() -> Result<(), String> {
-    match probe::probe(PROBE_TIMEOUT) {
+pub fn probe_kvm(timeout: Duration) -> Result<(), String> {
+    match probe::probe(timeout) {
         Probe::Usable => Ok(()),
         Probe::Unusable(defect) => Err(defect.to_string()),
         Probe::Unavailable(error) => Err(error.to_string()),
