@@ -86,3 +86,6 @@ pub const DNS_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
 /// An answer over UDP that is longer than the question allows is cut; without EDNS this is what it allows.
 pub const DNS_UDP_BYTES_DEFAULT: usize = 512;
+
+/// How much of a file the guest's kernel asks the host for at once, in KiB: the largest virtio-fs request.
+pub const READ_AHEAD_KIB: u32 = 1024;

@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{
@@ -37,6 +37,9 @@ pub(super) fn assemble(configure: &Configure, notes: &mut Vec<String>) -> Result
     let shares = !configure.mounts.is_empty();
     if shares {
         open_shares().map_err(|e| refused("mount the host's shares (virtio-fs)", &e))?;
+        if let Err(error) = read_ahead(&format!("{NEW_ROOT}{SHARE}")) {
+            note(notes, "read ahead on the host's shares", &error);
+        }
     }
     enter().map_err(|e| refused("change to the new root", &e))?;
     links(&configure.symlinks)?;
@@ -119,6 +122,14 @@ fn open_shares() -> io::Result<()> {
     make_directory(&at(UPPER))?;
     mount(SHARE_TAG, at(SHARE), "virtiofs", MountFlags::NODEV, None)?;
     Ok(mount("upper", at(UPPER), "tmpfs", MountFlags::NODEV, Some(c"mode=0700"))?)
+}
+
+/// Lets the kernel ask for as much at once as a request may hold: with its default of 128 KiB, a large file is read
+/// from the host at half the speed.
+fn read_ahead(mounted: &str) -> io::Result<()> {
+    let device = fs::metadata(mounted)?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), limits::READ_AHEAD_KIB.to_string())
 }
 
 /// Moves the new root over the old one. The initramfs stays below, without a path to it, so its files are removed
