@@ -12,6 +12,5 @@ fn main() {
         Probe::Usable => println!("usable, found out in {elapsed:?}"),
         Probe::Unusable(defect) => println!("unusable, found out in {elapsed:?}: {defect}"),
         Probe::Unavailable(error) => println!("unavailable, found out in {elapsed:?}: {error}"),
-        other => println!("{other:?}"),
     }
 }

@@ -35,14 +35,14 @@
 //! let vm = Vm::builder()
 //!     .kernel(File::open("vmlinuz")?)
 //!     .initramfs(File::open("initramfs.cpio")?)
-//!     .command_line("console=hvc0 quiet reboot=t panic=-1")
+//!     .command_line("console=hvc0 quiet panic=-1")
 //!     .memory_mib(512)
 //!     .device(Box::new(vsock))
 //!     .device(Box::new(Rng::new()?))
 //!     .device(Box::new(console))
 //!     .build()?;
 //! match vm.start()?.wait() {
-//!     ExitReason::PowerOff | ExitReason::Reset | ExitReason::TripleFault => println!("done"),
+//!     ExitReason::PowerOff | ExitReason::Reset => println!("done"),
 //!     other => eprintln!("{other}"),
 //! }
 //! # Ok(()) }

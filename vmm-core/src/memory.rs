@@ -25,6 +25,7 @@ pub fn ram_ranges(mib: u32) -> Vec<(GuestAddress, u64)> {
 }
 
 /// Maps `mib` MiB of zeroed RAM. Pages are taken from the host only as the guest touches them.
+#[cfg(any(test, feature = "kvm"))]
 pub(crate) fn map_ram(mib: u32) -> Result<GuestMemory, vm_memory::mmap::FromRangesError> {
     let ranges: Vec<(GuestAddress, usize)> = ram_ranges(mib)
         .into_iter()

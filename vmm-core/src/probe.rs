@@ -32,9 +32,8 @@ use crate::kvm::{self, OpenError};
 /// machine in 300 ms. Only a KVM on which the guest hangs takes all of it.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the probe found.
+/// What the probe found. These three are all there are.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Probe {
     /// The guest reached ring 3, used SSE and made system calls.
     Usable,

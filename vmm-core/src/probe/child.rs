@@ -252,3 +252,28 @@ fn detach() {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_hangs_is_killed_and_leaves_no_zombie() {
+        let child = Child::start(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        let child = child.unwrap();
+        assert!(!child.wait(Duration::from_millis(10)).unwrap());
+        // Nothing is left to reap.
+        assert_eq!(child.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
+
+    #[test]
+    fn a_child_that_ends_is_reaped() {
+        let child = Child::start(|| {}).unwrap();
+        assert!(child.wait(Duration::from_secs(60)).unwrap());
+        assert_eq!(child.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
+}
