@@ -183,7 +183,12 @@ impl Scrubber {
     fn advance(&mut self, text: &[u8], out: &mut Vec<u8>, last: bool) {
         // Next byte to write, and the end of what the newest marker stands for.
         let (mut next, mut covered) = (self.spent, self.covered);
+        let hold = if last { text.len() } else { self.set.patterns.hold_from(text) };
         self.set.patterns.scan(text, |hit| {
+            // It may lie inside a longer one that is not complete yet, whose beginning must not go out now.
+            if hit.start >= hold {
+                return false;
+            }
             if hit.start >= covered {
                 // Empty when the bytes before the hit were released early.
                 out.extend_from_slice(text.get(next..hit.start).unwrap_or_default());
@@ -194,7 +199,6 @@ impl Scrubber {
             next = next.max(hit.end);
             true
         });
-        let hold = if last { text.len() } else { self.set.patterns.hold_from(text) };
         out.extend_from_slice(text.get(next..hold).unwrap_or_default());
         self.covered = covered.saturating_sub(hold);
         self.spent = next.saturating_sub(hold);

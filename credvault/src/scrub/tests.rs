@@ -196,6 +196,17 @@ fn a_quiet_stream_gets_its_short_end_and_the_rest_is_still_redacted() {
     assert_eq!(scrubber.held_bytes(), 4);
 }
 
+/// Found by fuzzing: the inner one used to be replaced at once, after the beginning of the outer one.
+#[test]
+fn a_secret_inside_another_does_not_uncover_the_outer_one() {
+    let set = set(&[b"postgres://app:Rr8Zk2Qm5Xv7@db".to_vec(), b"Rr8Zk2Qm5Xv7".to_vec()]);
+    let text = b"url postgres://app:Rr8Zk2Qm5Xv7@db end";
+    for cut in 0..text.len() {
+        let (before, after) = text.split_at(cut);
+        assert_eq!(stream(&set, &[before, after]), (b"url \x01\x02 end".to_vec(), 1), "{cut}");
+    }
+}
+
 #[test]
 fn a_short_secret_is_not_registered() {
     let set = set(&[b"1234567".to_vec(), b"12345678".to_vec()]);
