@@ -53,8 +53,8 @@ impl CanonicalPath {
             }
         }
         // `..;x` is `..` for Java servers, which strip parameters first; `%2e` was decoded above. Encoded
-        // slashes separate for servers that decode early.
-        let separated = path.replace("%2F", "/");
+        // slashes and semicolons separate for servers that decode early.
+        let separated = path.replace("%2F", "/").replace("%3B", ";");
         let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
         if separated.split('/').any(is_dots) {
             return Err(PathError::DotSegment);
@@ -126,6 +126,7 @@ mod tests {
             ("/a/%2e", Err(PathError::DotSegment)),
             ("/a%2F..%2Fb", Err(PathError::DotSegment)),
             ("/a/..;x=1/b", Err(PathError::DotSegment)),
+            ("/a/..%3bx/b", Err(PathError::DotSegment)),
             ("/a\\..\\b", Err(PathError::BadCharacter)),
             ("/a%5c..", Err(PathError::EncodedControl)),
             ("/a%00", Err(PathError::EncodedControl)),
