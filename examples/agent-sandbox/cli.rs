@@ -77,8 +77,9 @@ pub struct RunArgs {
     /// Our messages on standard error as JSON lines
     #[arg(long)]
     pub json: bool,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// The command and its arguments; `--` before it where it could be taken for an option
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub command: Vec<String>,
 }
 

@@ -22,11 +22,11 @@ pub fn doctor(args: &DoctorArgs) -> Result<u8> {
     let findings = [kvm(), emulator(), guest_kernel(), keyring()];
     let usable = (findings[0].ok || findings[1].ok) && findings[2].ok;
     if args.json {
-        println!("{}", json!({ "ok": usable, "checks": findings }));
+        report::print(&json!({ "ok": usable, "checks": findings }).to_string())?;
     } else {
         for finding in &findings {
             let mark = if finding.ok { "✓" } else { "✗" };
-            println!("{mark} {:<8} {}", finding.name, report::printable(&finding.detail));
+            report::print(&format!("{mark} {:<8} {}", finding.name, report::printable(&finding.detail)))?;
         }
     }
     Ok(u8::from(!usable))

@@ -27,6 +27,12 @@ pub enum Error {
     Boot { problem: String, console: String },
     #[error("the sandbox failed: {0}")]
     Sandbox(String),
+    #[error("the output cannot be written: {0}")]
+    Output(io::Error),
+    #[error(
+        "the audit log could not be written to its end; what came after was refused\n  see to the disk that holds it"
+    )]
+    Audit,
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
 }
@@ -35,7 +41,7 @@ impl Error {
     /// 2 where nothing was run, 125 where the sandbox failed under the command.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Sandbox(_) => 125,
+            Self::Sandbox(_) | Self::Output(_) | Self::Audit => 125,
             _ => 2,
         }
     }

@@ -36,6 +36,7 @@ pub struct Network {
 pub struct Gateway {
     proxy: Proxy,
     vault: Arc<Vault>,
+    audit: Option<Arc<AuditFile>>,
     runtime: Runtime,
 }
 
@@ -70,6 +71,7 @@ impl Gateway {
         for pem in network.upstream_ca {
             builder = builder.extra_roots_pem(pem);
         }
+        let mut audit = None;
         if let Some(path) = network.audit {
             let remedy = "name a file in a folder you may write to with --audit";
             let file = AuditFile::open(&path).map_err(|source| Error::Write {
@@ -77,11 +79,13 @@ impl Gateway {
                 source,
                 remedy,
             })?;
-            builder = builder.audit(file);
+            let file = Arc::new(file);
+            builder = builder.audit(file.clone());
+            audit = Some(file);
         }
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
-        Ok(Self { proxy, vault, runtime })
+        Ok(Self { proxy, vault, audit, runtime })
     }
 
     /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere.
@@ -108,6 +112,29 @@ impl Gateway {
         listen(PROXY_PORT, false)
             .and_then(|()| listen(DNS_PORT, true))
             .map_err(Error::io("the proxy cannot listen for the guest"))
+    }
+
+    /// Fails if the audit log lacks a line.
+    pub fn check_audit(&self) -> Result<()> {
+        match &self.audit {
+            Some(audit) if audit.has_failed() => Err(Error::Audit),
+            _ => Ok(()),
+        }
+    }
+
+    /// A variable for the guest must neither hide a placeholder nor carry the key itself.
+    pub fn check_variable(&self, name: &str, value: &str) -> Result<()> {
+        if self.vault.env().any(|(taken, _)| taken == name) {
+            return Err(Error::Usage(format!(
+                "--env {name}: this variable holds the placeholder of --secret {name}"
+            )));
+        }
+        if self.vault.scrub_value(value.as_bytes()).is_some() {
+            return Err(Error::Usage(format!(
+                "--env {name}: the value holds a key of --secret; the sandbox must not"
+            )));
+        }
+        Ok(())
     }
 
     pub fn ca_pem(&self) -> &str {

@@ -1,8 +1,10 @@
 //! What the program says on standard error: plain lines for people, JSON lines for programs, or nothing.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
 
 /// How our own messages are shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,8 +17,8 @@ pub enum Style {
 impl Style {
     pub fn new(quiet: bool, json: bool) -> Self {
         match (quiet, json) {
-            (_, true) => Self::Json,
             (true, _) => Self::Quiet,
+            (_, true) => Self::Json,
             _ => Self::Text,
         }
     }
@@ -25,7 +27,10 @@ impl Style {
     pub fn say(self, event: &str, text: &str, fields: Value) {
         let line = match self {
             Self::Quiet => return,
-            Self::Text => format!("agent-sandbox: {text}\n"),
+            // Parts of a message are a policy's, a guest's or an option's words: shown, never obeyed.
+            Self::Text => {
+                format!("agent-sandbox: {}\n", text.lines().map(printable).collect::<Vec<_>>().join("\n"))
+            }
             Self::Json => {
                 let mut object = json!({ "event": event });
                 if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
@@ -47,6 +52,15 @@ pub fn stderr_is_terminal() -> bool {
 /// Whether colour belongs on standard output.
 pub fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// One line on standard output. A reader that has gone is no failure.
+pub fn print(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Text of somebody else's, safe to print: control bytes are shown, not obeyed.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
 use serde_json::json;
 
-use crate::cli::{MachineArgs, RunArgs, ShareSpec};
+use crate::cli::{MachineArgs, RunArgs};
 use crate::engine::{self, Choice, EngineKind};
 use crate::error::{Error, Result};
 use crate::gateway::{self, Gateway, Network};
-use crate::guest::{environment, etc, kernel, userland};
+use crate::guest::userland::{self, Userland};
+use crate::guest::{environment, etc, kernel};
 use crate::report::Style;
 use crate::sandbox::{Config, Sandbox};
 use crate::secrets::Keyed;
@@ -22,47 +23,46 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     let style = Style::new(args.quiet, args.json);
     let begun = Instant::now();
     raise_file_limit();
-    let keys = Keyed::resolve(&args.secrets)?;
-    let network = Network {
-        policy: policy_of(args)?,
-        keys,
-        resolve: args.resolve.clone(),
-        upstream_ca: read_all(&args.upstream_ca)?,
-        audit: args.audit.clone(),
-    };
     let workspace = match args.no_workspace {
         true => None,
         false => Some(std::env::current_dir().map_err(Error::io("the current directory cannot be found"))?),
     };
-    // Everything the user could have got wrong is found before anything is started or installed.
-    let gateway = Gateway::new(network, gateway::runtime()?)?;
-    userland::of_this_host(workspace.as_deref(), &args.shares)?;
-    let engine = choose_engine(&args.machine, style)?;
-    let assembly = Assembly {
-        machine: &args.machine,
-        engine,
-        gateway,
-        workspace: workspace.clone(),
-        shares: &args.shares,
-        env: environment::requested(&args.env),
-        style,
-    };
-    let sandbox = assembly.start()?;
+    let assembly = assemble(args, workspace.as_deref(), style)?;
     let request = request_of(args, workspace.as_deref());
-    let asked = Instant::now();
-    let exec = sandbox.exec(&request)?;
+    let sandbox = assembly.start()?;
     let raw = match args.tty {
         true => terminal::RawMode::enter().map_err(Error::io("the terminal cannot be put into raw mode"))?,
         false => None,
     };
+    let asked = Instant::now();
     let plumbing = Plumbing { stdin: true, tty: args.tty, timeout: args.timeout };
-    let outcome = streams::attach(exec, &plumbing);
+    let outcome = sandbox.exec(&request).and_then(|exec| streams::attach(exec, &plumbing));
     drop(raw);
     let spent = Spent { exec: asked.elapsed(), total: begun.elapsed() };
-    sandbox.stop();
+    let stopped = sandbox.stop();
     let outcome = outcome?;
     report_end(style, &outcome, args, spent);
+    stopped?;
     Ok(outcome.exit_code())
+}
+
+/// Finds what the user could have got wrong before anything is started or installed, then chooses the engine.
+fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Result<Assembly<'a>> {
+    let network = Network {
+        policy: policy_of(args)?,
+        keys: Keyed::resolve(&args.secrets)?,
+        resolve: args.resolve.clone(),
+        upstream_ca: read_all(&args.upstream_ca)?,
+        audit: args.audit.clone(),
+    };
+    let userland = userland::of_this_host(workspace, &args.shares)?;
+    refuse_reachable(&userland, args)?;
+    kernel::check(args.machine.kernel.as_deref())?;
+    let env = environment::requested(&args.env)?;
+    let gateway = Gateway::new(network, gateway::runtime()?)?;
+    env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
+    let engine = choose_engine(&args.machine, style)?;
+    Ok(Assembly { machine: &args.machine, engine, gateway, userland, env, style })
 }
 
 /// Probes and reports; installs QEMU where it is needed and wanted.
@@ -85,8 +85,7 @@ pub struct Assembly<'a> {
     pub machine: &'a MachineArgs,
     pub engine: Choice,
     pub gateway: Gateway,
-    pub workspace: Option<PathBuf>,
-    pub shares: &'a [ShareSpec],
+    pub userland: Userland,
     pub env: Vec<(String, String)>,
     pub style: Style,
 }
@@ -102,7 +101,7 @@ impl Assembly<'_> {
             kernel,
             cpus: self.machine.cpus,
             memory_mib: self.machine.memory,
-            userland: userland::of_this_host(self.workspace.as_deref(), self.shares)?,
+            userland: self.userland,
             files: etc::files(self.gateway.ca_pem()),
             env,
         };
@@ -110,6 +109,24 @@ impl Assembly<'_> {
         report_ready(self.style, &sandbox);
         Ok(sandbox)
     }
+}
+
+/// Files that this program trusts or writes must not lie where the guest can change or replace them: a log could be
+/// emptied, or turned into a link to a file of the user's.
+fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
+    let policy = args.policy.iter().map(|path| ("--policy", path));
+    let audit = args.audit.iter().map(|path| ("--audit", path));
+    let roots = args.upstream_ca.iter().map(|path| ("--upstream-ca", path));
+    for (option, path) in policy.chain(audit).chain(roots) {
+        if let Some(part) = userland.writable_part_with(path) {
+            let (path, part) = (path.display(), part.display());
+            return Err(Error::Usage(format!(
+                "{option} {path}: the sandbox may write to {part}, so it could change this file\n  \
+                 keep it outside, or share that folder read-only: --share {part}:ro"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn policy_of(args: &RunArgs) -> Result<policy::Ruleset> {
@@ -185,6 +202,7 @@ fn report_end(style: Style, outcome: &Outcome, args: &RunArgs, spent: Spent) {
         Outcome::NotStarted(failure) => format!("{command}: {failure}"),
         Outcome::TimedOut => format!("{command} was ended: its time was over"),
         Outcome::Signal(signal) => format!("{command} was ended by signal {signal}"),
+        Outcome::Abandoned(signal) => format!("{command} was given up after repeated signals ({signal})"),
         Outcome::Code(_) | Outcome::OutputClosed => format!("exit code {code}"),
     };
     let text = format!("{how}; exec {:.2} s of {:.2} s", spent.exec.as_secs_f64(), spent.total.as_secs_f64());

@@ -1,7 +1,7 @@
 //! One sandbox from start to end: devices, machine, guest, and the only way out.
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::guest::etc::GuestFile;
 use crate::guest::kernel::Kernel;
-use crate::guest::userland::{Mode, Userland};
+use crate::guest::userland::{Mode, Part, Userland};
 
 /// From power-on to a guest that is ready; emulated and on a loaded machine. Past it, something is wrong.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
@@ -56,7 +56,7 @@ pub struct Sandbox {
     control: Control,
     machine: Machine,
     vsock: vsock::VsockHost,
-    _gateway: Gateway,
+    gateway: Gateway,
     pub ready: Ready,
     pub timings: Timings,
 }
@@ -68,7 +68,7 @@ impl Sandbox {
         let (vsock_device, vsock) =
             vsock::new(vsock::VsockConfig { guest_cid: u64::from(GUEST_CID), ..Default::default() })
                 .map_err(|error| Error::Sandbox(format!("the vsock device: {error}")))?;
-        let fs_device = fs::new(fs_config(&config.userland)?)
+        let fs_device = fs::new(fs_config(&config.userland))
             .map_err(|error| Error::Usage(format!("a part of this host cannot be shared: {error}")))?;
         let (announce, announced) = mpsc::channel();
         let listening = vsock.listen(CONTROL_PORT, move |stream: UnixStream| {
@@ -77,7 +77,7 @@ impl Sandbox {
         });
         listening.map_err(Error::io("the vsock device cannot listen for the guest"))?;
         gateway.serve(&vsock)?;
-        let configure = configuration(&config)?;
+        let mut configure = configuration(&config)?;
         let hardware = Hardware {
             vmlinux: config.kernel.vmlinux,
             initramfs: config.kernel.initramfs,
@@ -89,6 +89,9 @@ impl Sandbox {
         let mut machine = Machine::start(config.engine.kind, hardware)?;
         let engine = begun.elapsed();
         let stream = wait_for_guest(&mut machine, &announced)?;
+        // Now, not when the machine started: a guest whose clock is behind sees files from the future.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        configure.clock_unix_ns = u64::try_from(now.as_nanos()).ok();
         let (control, ready) = greet(stream, &configure)
             .map_err(|problem| Error::Boot { problem, console: machine.console_tail() })?;
         let total = begun.elapsed();
@@ -99,7 +102,7 @@ impl Sandbox {
             control,
             machine,
             vsock,
-            _gateway: gateway,
+            gateway,
             ready,
             timings: Timings { engine, kernel, agent, total },
         })
@@ -115,7 +118,10 @@ impl Sandbox {
     }
 
     /// Asks the guest to write out what it holds and to end, waits a little, then ends the machine.
-    pub fn stop(mut self) {
+    ///
+    /// # Errors
+    /// What happened is not wholly recorded.
+    pub fn stop(mut self) -> Result<()> {
         if self.control.shutdown(Shutdown::Reboot).is_ok() {
             let asked = Instant::now();
             while self.machine.ended().is_none() && asked.elapsed() < SHUTDOWN_TIMEOUT {
@@ -123,6 +129,7 @@ impl Sandbox {
             }
         }
         self.machine.stop();
+        self.gateway.check_audit()
     }
 }
 
@@ -151,23 +158,22 @@ fn greet(stream: UnixStream, configure: &Configure) -> Result<(Control, Ready), 
     Ok((control, ready))
 }
 
-/// The exported tree has every part at its own absolute path.
-fn fs_config(userland: &Userland) -> Result<fs::FsConfig> {
-    let share = |part: &crate::guest::userland::Part| fs::Share {
-        at: relative(&part.path),
+/// The exported tree has a place of its own for each part, by number: parts may lie inside each other.
+fn fs_config(userland: &Userland) -> fs::FsConfig {
+    let share = |(number, part): (usize, &Part)| fs::Share {
+        at: PathBuf::from(number.to_string()),
         source: fs::Source::Path(part.path.clone()),
         read_only: part.mode != Mode::ReadWrite,
     };
-    Ok(fs::FsConfig { shares: userland.parts.iter().map(share).collect() })
+    fs::FsConfig { shares: userland.parts.iter().enumerate().map(share).collect() }
 }
 
 fn configuration(config: &Config) -> Result<Configure> {
     let mut entropy = vec![0; ENTROPY_BYTES];
     getrandom::fill(&mut entropy)
         .map_err(|error| Error::Sandbox(format!("this host has no randomness for the guest: {error}")))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mount = |part: &crate::guest::userland::Part| Mount {
-        source: relative(&part.path).into(),
+    let mount = |(number, part): (usize, &Part)| Mount {
+        source: number.to_string().into(),
         target: part.path.clone().into(),
         mode: match part.mode {
             Mode::Overlay => MountMode::Overlay,
@@ -182,7 +188,7 @@ fn configuration(config: &Config) -> Result<Configure> {
     };
     Ok(Configure {
         hostname: "sandbox".to_owned(),
-        clock_unix_ns: u64::try_from(now.as_nanos()).ok(),
+        clock_unix_ns: None,
         entropy: entropy.into(),
         symlinks: config
             .userland
@@ -190,15 +196,11 @@ fn configuration(config: &Config) -> Result<Configure> {
             .iter()
             .map(|(path, target)| Symlink { path: path.as_str().into(), target: target.as_str().into() })
             .collect(),
-        mounts: config.userland.parts.iter().map(mount).collect(),
+        mounts: config.userland.parts.iter().enumerate().map(mount).collect(),
         directories: Vec::new(),
         files: config.files.iter().map(file).collect(),
         env: config.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         proxy_port: Some(PROXY_PORT),
         dns: true,
     })
-}
-
-fn relative(path: &Path) -> PathBuf {
-    path.strip_prefix("/").unwrap_or(path).to_owned()
 }

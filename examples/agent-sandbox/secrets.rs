@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::{SecretArgs, SecretSource, SecretSpec, SecretVerb};
 use crate::error::{Error, Result};
+use crate::report;
 use crate::terminal::HiddenInput;
 
 /// Name under which our entries stand in the user's keyring.
@@ -56,34 +57,39 @@ impl Keyed {
 
 /// Without a policy file, exactly the places of the keys can be reached: the user named them.
 pub fn policy_for(specs: &[SecretSpec]) -> Result<policy::Ruleset> {
-    let mut text = String::from("version = 1\n");
-    for spec in specs {
-        text.push_str(&format!(
-            "\n[[allow]]\nid = {id:?}\nhost = {host:?}\nports = [{port}]\ncredential = {name:?}\n",
-            id = format!("secret:{}@{}", spec.name, spec.host),
-            host = spec.host,
-            port = spec.port,
-            name = spec.name,
-        ));
+    let mut builder = policy::RulesetBuilder::new();
+    for (number, spec) in specs.iter().enumerate() {
+        let rule = policy::Rule::allow()
+            .id(format!("secret-{}", number + 1))
+            .host(&spec.host)
+            .port(spec.port)
+            .credential(&spec.name)
+            .origin(format!("--secret {}@{}:{}", spec.name, spec.host, spec.port));
+        builder = builder.rule(rule)?;
     }
-    Ok(policy::Ruleset::parse(&text, "--secret")?)
+    Ok(builder.build())
 }
 
 /// The `secret` verb.
 pub fn manage(args: &SecretArgs) -> Result<u8> {
     let store = keyring()?;
+    // Before anybody types a key that could not be kept.
+    store.probe().map_err(|error| problem("keyring", &error.to_string()))?;
     match &args.verb {
         SecretVerb::Set { name } => {
+            if !credvault::is_env_name(name) {
+                return Err(problem(name, "a name is also a variable of the sandbox: letters, digits and _"));
+            }
             store.put(name, &read_value()?).map_err(|error| problem(name, &error.to_string()))?;
-            say(args.json, &format!("stored {name} in {}", store.describe()), json!({ "stored": name }));
+            say(args.json, &format!("stored {name} in {}", store.describe()), json!({ "stored": name }))?;
         }
         SecretVerb::Rm { name } => {
             store.delete(name).map_err(|error| problem(name, &error.to_string()))?;
-            say(args.json, &format!("removed {name} from {}", store.describe()), json!({ "removed": name }));
+            say(args.json, &format!("removed {name} from {}", store.describe()), json!({ "removed": name }))?;
         }
         SecretVerb::Ls => {
             let names = store.list().map_err(|error| problem("list", &error.to_string()))?;
-            say(args.json, &names.join("\n"), json!({ "names": names, "store": store.describe() }));
+            say(args.json, &names.join("\n"), json!({ "names": names, "store": store.describe() }))?;
         }
     }
     Ok(0)
@@ -94,11 +100,11 @@ pub fn keyring() -> Result<SecretServiceStore> {
     SecretServiceStore::new(APPLICATION).map_err(|error| problem("keyring", &error.to_string()))
 }
 
-fn say(as_json: bool, text: &str, object: serde_json::Value) {
+fn say(as_json: bool, text: &str, object: serde_json::Value) -> Result<()> {
     match as_json {
-        true => println!("{object}"),
-        false if text.is_empty() => {}
-        false => println!("{text}"),
+        true => report::print(&object.to_string()),
+        false if text.is_empty() => Ok(()),
+        false => report::print(text),
     }
 }
 

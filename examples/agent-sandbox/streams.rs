@@ -1,15 +1,20 @@
 //! One command's streams: standard input in, standard output and error out, signals and size across.
 //!
-//! Nothing here hangs: the end of our input is passed on, a closed output ends the command, and the
-//! deadline is kept on the host even if the guest does not keep it.
+//! Nothing here hangs: the end of our input is passed on, a closed output ends the command, a deadline is kept on
+//! the host even if the guest does not keep it and nobody reads our output, and whoever insists gets out.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use guest_agent::client::{Event, Events, Exec, Remote, StdinWriter};
 use guest_agent::proto::{Exit, ExitStatus, Failure, TtySize};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -19,7 +24,15 @@ use crate::terminal;
 /// How much longer than `--timeout` the guest may take to say that it kept it.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 
+/// A command that this many of our signals did not end is given up: it may ignore them, or the guest may be dead.
+const SIGNALS_BEFORE_GIVING_UP: u8 = 3;
+
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// What a writable pipe takes without blocking (POSIX `PIPE_BUF` on Linux).
+const PIPE_STEP_BYTES: usize = 4096;
+/// How long one look at a blocked output lasts before the reasons to stop are looked at again.
+const BLOCKED_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// How the command ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +43,8 @@ pub enum Outcome {
     NotStarted(Failure),
     /// Our own standard output was closed; the command was hung up on.
     OutputClosed,
+    /// The user insisted; the last of the signals.
+    Abandoned(u8),
 }
 
 impl Outcome {
@@ -37,7 +52,7 @@ impl Outcome {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Code(code) => *code,
-            Self::Signal(signal) => signal.saturating_add(128),
+            Self::Signal(signal) | Self::Abandoned(signal) => signal.saturating_add(128),
             Self::TimedOut => 124,
             Self::NotStarted(failure) => u8::try_from(failure.kind.shell_code()).unwrap_or(125),
             Self::OutputClosed => 141,
@@ -64,26 +79,48 @@ pub struct Plumbing {
     pub timeout: Option<Duration>,
 }
 
+/// Why to stop before the command has ended; set once, by whoever comes first.
+#[derive(Clone, Default)]
+struct Stop(Arc<AtomicU8>);
+
+/// Signals are 1 to 64, so this is none.
+const TIME_IS_UP: u8 = 255;
+
+impl Stop {
+    fn set(&self, reason: u8) {
+        let _ = self.0.compare_exchange(0, reason, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => None,
+            TIME_IS_UP => Some(Outcome::TimedOut),
+            signal => Some(Outcome::Abandoned(signal)),
+        }
+    }
+}
+
 /// Connects this process to `exec` and waits for its end.
 pub fn attach(exec: Exec, plumbing: &Plumbing) -> Result<Outcome> {
     let (stdin, mut events, remote) = exec.split();
+    let stop = Stop::default();
     if plumbing.stdin {
         // Not joined: it may be blocked on our input when the command has ended, and ends with the process.
         thread::spawn(move || feed(stdin));
     }
-    let handle = forward_signals(remote.clone(), plumbing.tty)?;
-    let watchdog =
-        plumbing.timeout.map(|timeout| Watchdog::start(timeout.saturating_add(TIMEOUT_GRACE), remote));
-    let outcome = pump(&mut events);
+    let handle = forward_signals(remote.clone(), stop.clone(), plumbing.tty)?;
+    // Dropped at the end, which calls the watchdog off.
+    let _watched =
+        plumbing.timeout.map(|timeout| watch(timeout.saturating_add(TIMEOUT_GRACE), remote, stop.clone()));
+    let outcome = pump(&mut events, &stop);
     handle.close();
-    match outcome {
-        Err(_) if watchdog.is_some_and(Watchdog::has_fired) => Ok(Outcome::TimedOut),
-        outcome => outcome,
-    }
+    // A connection that we cut ourselves ends in an error; the reason for the cut is the better answer.
+    stop.outcome().map_or(outcome, Ok)
 }
 
 /// Our standard input to the command's, until either ends.
 fn feed(mut to: StdinWriter) {
+    use std::io::Write;
     let mut from = io::stdin().lock();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -101,13 +138,12 @@ fn feed(mut to: StdinWriter) {
 }
 
 /// The command's output to ours, until it ends.
-fn pump(events: &mut Events) -> Result<Outcome> {
-    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+fn pump(events: &mut Events, stop: &Stop) -> Result<Outcome> {
     loop {
         let event = events.recv().map_err(|error| Error::Sandbox(format!("the guest broke off: {error}")))?;
         let written = match event {
-            Some(Event::Stdout(bytes)) => stdout.write_all(&bytes).and_then(|()| stdout.flush()),
-            Some(Event::Stderr(bytes)) => stderr.write_all(&bytes),
+            Some(Event::Stdout(bytes)) => write_out(io::stdout().as_fd(), &bytes, stop),
+            Some(Event::Stderr(bytes)) => write_out(io::stderr().as_fd(), &bytes, stop),
             Some(Event::Exited(exit)) => return Ok(exit.into()),
             Some(Event::Failed(failure)) => return Ok(Outcome::NotStarted(failure)),
             Some(_) => Ok(()),
@@ -115,55 +151,71 @@ fn pump(events: &mut Events) -> Result<Outcome> {
         };
         match written {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::OutputClosed),
-            Err(source) => return Err(Error::Io { what: "cannot write the command's output", source }),
+            Err(Errno::PIPE) => return Ok(Outcome::OutputClosed),
+            Err(error) => return Err(Error::Output(error.into())),
+        }
+        if let Some(outcome) = stop.outcome() {
+            return Ok(outcome);
         }
     }
 }
 
+/// Writes all of `bytes`, but never blocks for good: a reader that does not read must not keep us from our deadline.
+fn write_out(to: impl AsFd, mut bytes: &[u8], stop: &Stop) -> rustix::io::Result<()> {
+    while !bytes.is_empty() && stop.outcome().is_none() {
+        let mut looked = [PollFd::new(&to, PollFlags::OUT)];
+        match poll(&mut looked, Some(&BLOCKED_LOOK)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        let step = bytes.get(..PIPE_STEP_BYTES).unwrap_or(bytes);
+        match rustix::io::write(&to, step) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Passes signals that ask a program to do something on to the command, and changes of terminal size.
-fn forward_signals(remote: Remote, tty: bool) -> Result<signal_hook::iterator::Handle> {
+fn forward_signals(remote: Remote, stop: Stop, tty: bool) -> Result<signal_hook::iterator::Handle> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH])
         .map_err(Error::io("cannot watch for signals"))?;
     let handle = signals.handle();
     thread::spawn(move || {
+        let mut asked = 0;
         for signal in signals.forever() {
-            // The command may have ended already; then the signal has no one to reach.
-            let _ = match (signal, u8::try_from(signal)) {
-                (SIGWINCH, _) if tty => match terminal::size() {
-                    Some((rows, cols)) => remote.resize(TtySize { rows, cols }),
-                    None => Ok(()),
-                },
-                (SIGWINCH, _) => Ok(()),
-                (_, Ok(signal)) => remote.signal(signal),
-                _ => Ok(()),
-            };
+            if signal == SIGWINCH {
+                if let Some((rows, cols)) = terminal::size().filter(|_| tty) {
+                    // The command may have ended already.
+                    let _ = remote.resize(TtySize { rows, cols });
+                }
+                continue;
+            }
+            let Ok(signal) = u8::try_from(signal) else { continue };
+            asked += 1;
+            if asked < SIGNALS_BEFORE_GIVING_UP {
+                let _ = remote.signal(signal);
+            } else {
+                stop.set(signal);
+                remote.abandon();
+            }
         }
     });
     Ok(handle)
 }
 
-/// Cuts the connection to a command that outlives its time although the guest was to end it.
-struct Watchdog {
-    fired: mpsc::Receiver<()>,
-    _cancel: mpsc::Sender<()>,
-}
-
-impl Watchdog {
-    fn start(after: Duration, remote: Remote) -> Self {
-        let (fire, fired) = mpsc::channel();
-        let (cancel, cancelled) = mpsc::channel::<()>();
-        thread::spawn(move || {
-            if cancelled.recv_timeout(after) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // Said first, so that whoever sees the cut connection finds the reason.
-                let _ = fire.send(());
-                remote.abandon();
-            }
-        });
-        Self { fired, _cancel: cancel }
-    }
-
-    fn has_fired(self) -> bool {
-        self.fired.try_recv().is_ok()
-    }
+/// Cuts the connection to a command that outlives its time although the guest was to end it. Dropping the sender
+/// calls it off.
+fn watch(after: Duration, remote: Remote, stop: Stop) -> mpsc::Sender<()> {
+    let (cancel, cancelled) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if cancelled.recv_timeout(after) == Err(mpsc::RecvTimeoutError::Timeout) {
+            stop.set(TIME_IS_UP);
+            remote.abandon();
+        }
+    });
+    cancel
 }

@@ -13,6 +13,7 @@ use self::upstream::{HOST, Upstream};
 use crate::cli::{DemoArgs, MachineArgs, ResolveSpec};
 use crate::error::{Error, Result};
 use crate::gateway::{Gateway, Network};
+use crate::guest::userland;
 use crate::report::{self, Style};
 use crate::run;
 use crate::sandbox::Sandbox;
@@ -29,6 +30,8 @@ pub struct Stage {
     pub key: String,
     pub placeholder: String,
     audit: PathBuf,
+    /// Lines that the audit log had before.
+    audit_before: usize,
 }
 
 impl Stage {
@@ -45,7 +48,7 @@ impl Stage {
             serde_json::from_str(line)
                 .map_err(|error| Error::Sandbox(format!("the audit log is not JSON: {error}")))
         };
-        self.audit_text()?.lines().map(parse).collect()
+        self.audit_text()?.lines().skip(self.audit_before).map(parse).collect()
     }
 }
 
@@ -57,13 +60,16 @@ pub fn demo(args: &DemoArgs) -> Result<u8> {
     let (stage, engine) = set_the_stage(&args.machine, audit, style)?;
     let kernel = stage.sandbox.ready.kernel.clone();
     let checks = checks::all(&stage);
-    stage.sandbox.stop();
+    let stopped = stage.sandbox.stop();
     let checks = checks?;
+    stopped?;
     let ok = checks.iter().all(|check| check.ok);
     if args.json {
-        println!("{}", json!({ "ok": ok, "engine": engine, "kernel": kernel, "checks": checks }));
+        report::print(
+            &json!({ "ok": ok, "engine": engine, "kernel": kernel, "checks": checks }).to_string(),
+        )?;
     } else {
-        table(&checks, ok);
+        table(&checks, ok)?;
     }
     Ok(u8::from(!ok))
 }
@@ -83,13 +89,20 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
         upstream_ca: vec![upstream.ca_pem.clone()],
         audit: Some(audit.clone()),
     };
+    let audit_before = fs::read_to_string(&audit).map_or(0, |log| log.lines().count());
     let gateway = Gateway::new(network, runtime)?;
     let engine = run::choose_engine(machine, style)?;
     let name = engine.kind.name();
-    let sandbox =
-        run::Assembly { machine, engine, gateway, workspace: None, shares: &[], env: Vec::new(), style }
-            .start()?;
-    Ok((Stage { sandbox, upstream, port, key, placeholder, audit }, name))
+    let sandbox = run::Assembly {
+        machine,
+        engine,
+        gateway,
+        userland: userland::of_this_host(None, &[])?,
+        env: Vec::new(),
+        style,
+    }
+    .start()?;
+    Ok((Stage { sandbox, upstream, port, key, placeholder, audit, audit_before }, name))
 }
 
 /// What the sandbox may do: two paths of one host on one port, with the key.
@@ -116,7 +129,7 @@ fn fresh_key() -> Result<String> {
     Ok(format!("sk-demo-{hex}"))
 }
 
-fn table(checks: &[Check], ok: bool) {
+fn table(checks: &[Check], ok: bool) -> Result<()> {
     let colour = report::stdout_is_terminal();
     let mark = |ok: bool| match (ok, colour) {
         (true, true) => "\x1b[32m✓\x1b[0m",
@@ -125,10 +138,10 @@ fn table(checks: &[Check], ok: bool) {
         (false, false) => "✗",
     };
     for check in checks {
-        println!("{} {}\n    {}", mark(check.ok), check.name, check.detail);
+        report::print(&format!("{} {}\n    {}", mark(check.ok), check.name, check.detail))?;
     }
     let failed = checks.iter().filter(|check| !check.ok).count();
     let verdict =
         if ok { "every promise holds".to_owned() } else { format!("{failed} of {} FAILED", checks.len()) };
-    println!("\n{} {verdict}", mark(ok));
+    report::print(&format!("\n{} {verdict}", mark(ok)))
 }

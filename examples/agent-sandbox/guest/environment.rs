@@ -2,6 +2,8 @@
 //!
 //! Nothing of the host's own environment is passed on unless it was named with `--env`.
 
+use crate::error::{Error, Result};
+
 /// Address of the guest end of the proxy.
 pub const PROXY_URL: &str = "http://127.0.0.1:3128";
 
@@ -51,11 +53,21 @@ pub fn defaults() -> Vec<(String, String)> {
     variables
 }
 
-/// Resolves `--env NAME=VALUE` and `--env NAME` (the host's value; left out where the host has none).
-pub fn requested(specs: &[String]) -> Vec<(String, String)> {
-    let resolve = |spec: &String| match spec.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => std::env::var(spec).ok().map(|value| (spec.clone(), value)),
+/// Resolves `--env NAME=VALUE`, and `--env NAME`, which takes the host's value.
+pub fn requested(specs: &[String]) -> Result<Vec<(String, String)>> {
+    let resolve = |spec: &String| {
+        let (name, value) = match spec.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (spec.as_str(), std::env::var(spec).ok()),
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(plain) {
+            return Err(Error::Usage(format!("--env {name:?}: a name has letters, digits and _")));
+        }
+        match value {
+            Some(value) => Ok((name.to_owned(), value)),
+            None => Err(Error::Usage(format!("--env {name}: the variable is not set on this host"))),
+        }
     };
-    specs.iter().filter_map(resolve).collect()
+    specs.iter().map(resolve).collect()
 }

@@ -50,6 +50,19 @@ const SHARED_PREFIXES: &[&str] = &["java-", "python3"];
 /// A copied file larger than this is left out: it is not configuration.
 const COPIED_BYTES_MAX: u64 = 1 << 20;
 
+/// What is made here and must be the guest's own: a share over one of these would be written to by the agent, or
+/// would leave the guest without it.
+pub const MADE: &[&str] = &[
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/ssl/certs/agent-sandbox.pem",
+    super::environment::CA_BUNDLE,
+];
+
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin

@@ -35,6 +35,11 @@ pub fn prepare(wish: Option<&str>, style: Style) -> Result<Kernel> {
     Ok(Kernel { vmlinux, initramfs })
 }
 
+/// Whether the kernel that `--kernel` names can be meant at all.
+pub fn check(wish: Option<&str>) -> Result<()> {
+    source(wish, &cache_dir()?).map(drop)
+}
+
 /// The kernel that a run without `--kernel` would boot, if it is there already.
 pub fn cached() -> Option<String> {
     let cache = cache_dir().ok()?;

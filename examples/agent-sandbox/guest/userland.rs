@@ -5,7 +5,7 @@
 //! it can change. Nothing of `$HOME`, no socket, no secret of `/etc`.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::cli::ShareSpec;
 use crate::error::{Error, Result};
@@ -49,88 +49,183 @@ pub fn of_this_host(workspace: Option<&Path>, shares: &[ShareSpec]) -> Result<Us
                     userland.symlinks.push((text(path), text(&target)));
                 }
             }
-            Ok(data) if data.is_dir() => userland.push(path.to_owned(), Mode::Overlay),
+            Ok(data) if data.is_dir() => {
+                userland.parts.push(Part { path: path.to_owned(), mode: Mode::Overlay })
+            }
             _ => {}
         }
     }
-    for folder in etc::shared_folders() {
-        userland.push(folder, Mode::Overlay);
-    }
-    for share in shares {
-        let mode = if share.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
-        userland.push(canonical("--share", &share.path)?, mode);
-    }
-    if let Some(workspace) = workspace {
-        let workspace = canonical("the current directory", workspace)?;
-        refuse_home(&workspace)?;
-        userland.push(workspace, Mode::ReadWrite);
-    }
+    let folders = etc::shared_folders().into_iter();
+    userland.parts.extend(folders.map(|path| Part { path, mode: Mode::Overlay }));
+    let wanted = wanted_parts(workspace, shares)?;
+    // What the user names takes the place of what would be there anyway.
+    userland.parts.retain(|part| wanted.iter().all(|wanted| wanted.path != part.path));
+    userland.parts.extend(wanted);
     userland.parts.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(userland)
 }
 
 impl Userland {
-    /// A later, more explicit wish for the same path replaces the earlier one.
-    fn push(&mut self, path: PathBuf, mode: Mode) {
-        self.parts.retain(|part| part.path != path);
-        self.parts.push(Part { path, mode });
+    /// The part that the guest may write to and that holds `path` (which need not exist), if any.
+    pub fn writable_part_with(&self, path: &Path) -> Option<&Path> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs::canonicalize(path).or_else(|_| fs::canonicalize(parent)).ok()?;
+        let holds = |part: &&Part| part.mode == Mode::ReadWrite && folder.starts_with(&part.path);
+        self.parts.iter().find(holds).map(|part| part.path.as_path())
     }
+}
+
+/// The workspace and the shares; a share of the workspace itself says how the workspace is shared.
+fn wanted_parts(workspace: Option<&Path>, shares: &[ShareSpec]) -> Result<Vec<Part>> {
+    let mut wanted: Vec<Part> = Vec::new();
+    for share in shares {
+        let mode = if share.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
+        let path = canonical("--share", &share.path)?;
+        match wanted.iter().find(|part| part.path == path) {
+            None => wanted.push(Part { path, mode }),
+            Some(before) if before.mode == mode => {}
+            Some(_) => {
+                return Err(Error::Usage(format!(
+                    "--share {}: both read-only and read-write",
+                    path.display()
+                )));
+            }
+        }
+    }
+    if let Some(workspace) = workspace {
+        let path = canonical("the current directory", workspace)?;
+        if wanted.iter().all(|part| part.path != path) {
+            refuse_unnamed(&path)?;
+            wanted.push(Part { path, mode: Mode::ReadWrite });
+        }
+    }
+    Ok(wanted)
 }
 
 fn canonical(what: &str, path: &Path) -> Result<PathBuf> {
-    let path = fs::canonicalize(path)
-        .map_err(|error| Error::Usage(format!("{what} {}: {error}", path.display())))?;
-    let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    if path.to_str().is_none() || !plain {
-        return Err(Error::Usage(format!("{what} {}: the path is not valid UTF-8", path.display())));
+    let refused = |why: &str| Err(Error::Usage(format!("{what} {}: {why}", path.display())));
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) => return refused(&error.to_string()),
+    };
+    if real.to_str().is_none() {
+        return refused("the path is not valid UTF-8");
     }
     // These are the guest's own; sharing the host's would hand over devices, processes or sockets.
-    for own in ["/", "/proc", "/sys", "/dev", "/run"] {
-        if path == Path::new(own) || (own != "/" && path.starts_with(own)) {
-            return Err(Error::Usage(format!(
-                "{what} {}: this part of the host is never shared; share a folder of your own",
-                path.display()
-            )));
-        }
+    if real == Path::new("/") || ["/proc", "/sys", "/dev", "/run"].iter().any(|own| real.starts_with(own)) {
+        return refused("this part of the host is never shared; share a folder of your own");
     }
-    Ok(path)
+    if let Some(made) = etc::MADE.iter().find(|made| Path::new(made).starts_with(&real)) {
+        return refused(&format!("the sandbox makes its own {made}, so this cannot be shared"));
+    }
+    Ok(real)
 }
 
-/// The current directory is shared without being named, so it must not be all that a user owns.
-fn refuse_home(workspace: &Path) -> Result<()> {
-    let home = std::env::var_os("HOME").and_then(|home| fs::canonicalize(home).ok());
-    match home {
-        Some(home) if home.starts_with(workspace) => Err(Error::Usage(format!(
-            "the current directory {} holds your home, keys and all\n  \
-             cd into the project, or use --no-workspace, or name it with --share",
-            workspace.display()
-        ))),
-        _ => Ok(()),
+/// The current directory is shared read-write without being named, so it must be neither all that a user owns
+/// nor a part of the system.
+fn refuse_unnamed(workspace: &Path) -> Result<()> {
+    let remedy = "cd into a project, or use --no-workspace, or name the folder with --share";
+    if homes().iter().any(|home| home.starts_with(workspace)) {
+        let shown = workspace.display();
+        return Err(Error::Usage(format!(
+            "the current directory {shown} holds a home, keys and all\n  {remedy}"
+        )));
     }
+    let system = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/boot", "/var/lib"];
+    let source = ["/usr/src", "/usr/local/src"];
+    let within = |folders: &[&str]| folders.iter().any(|folder| workspace.starts_with(folder));
+    if workspace.parent() == Some(Path::new("/")) && workspace != Path::new("/tmp")
+        || within(&system) && !within(&source)
+    {
+        let shown = workspace.display();
+        return Err(Error::Usage(format!(
+            "the current directory {shown} is a part of the system\n  {remedy}"
+        )));
+    }
+    Ok(())
+}
+
+/// The homes of the user: as the environment says, as the user database says, and of who called sudo.
+fn homes() -> Vec<PathBuf> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let users = [Some(rustix::process::getuid().as_raw()), number("SUDO_UID")];
+    let database = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entry = |line: &str| -> Option<PathBuf> {
+        let fields: Vec<&str> = line.split(':').collect();
+        let user: u32 = fields.get(2)?.parse().ok()?;
+        users.contains(&Some(user)).then(|| fields.get(5).map(PathBuf::from)).flatten()
+    };
+    let known = database.lines().filter_map(entry).chain(std::env::var_os("HOME").map(PathBuf::from));
+    known
+        .filter(|home| home.components().count() > 1)
+        .filter_map(|home| fs::canonicalize(home).ok())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn share(path: &Path, read_only: bool) -> ShareSpec {
+        ShareSpec { path: path.to_owned(), read_only }
+    }
+
     #[test]
-    fn home_and_kernel_folders_are_refused() {
-        let share = |path: &str| of_this_host(None, &[ShareSpec { path: path.into(), read_only: true }]);
-        for refused in ["/", "/proc", "/dev", "/run", "/sys/kernel", "/nonexistent-path"] {
-            assert!(share(refused).is_err(), "{refused}");
+    fn parts_of_the_host_that_are_never_shared() {
+        let made = ["/etc/hosts", "/etc/passwd", "/etc/ssl/certs", "/etc"];
+        for refused in ["/", "/proc", "/dev", "/run", "/sys/kernel", "/nonexistent-path"].iter().chain(&made)
+        {
+            for read_only in [true, false] {
+                assert!(of_this_host(None, &[share(Path::new(refused), read_only)]).is_err(), "{refused}");
+            }
         }
-        assert!(of_this_host(Some(Path::new("/")), &[]).is_err());
+    }
+
+    #[test]
+    fn a_home_or_a_system_folder_is_no_workspace_unless_named() {
+        let home = homes().into_iter().next().expect("the user has a home");
+        for refused in [Path::new("/"), &home, Path::new("/usr"), Path::new("/usr/bin"), Path::new("/home")] {
+            if refused.exists() {
+                assert!(of_this_host(Some(refused), &[]).is_err(), "{}", refused.display());
+            }
+        }
+        assert!(of_this_host(Some(&home), &[share(&home, false)]).is_ok());
+    }
+
+    #[test]
+    fn a_share_says_how_the_workspace_is_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |shares: &[ShareSpec]| {
+            let userland = of_this_host(Some(folder.path()), shares)?;
+            let path = fs::canonicalize(folder.path()).unwrap();
+            let modes: Vec<Mode> =
+                userland.parts.iter().filter(|part| part.path == path).map(|part| part.mode).collect();
+            assert_eq!(modes.len(), 1);
+            Result::Ok(modes[0])
+        };
+        assert_eq!(mode(&[]).unwrap(), Mode::ReadWrite);
+        assert_eq!(mode(&[share(folder.path(), true)]).unwrap(), Mode::ReadOnly);
+        assert!(mode(&[share(folder.path(), true), share(folder.path(), false)]).is_err());
+    }
+
+    #[test]
+    fn what_the_guest_may_write_to_is_known_by_the_real_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path(), outside.path().join("link")).unwrap();
+        let userland = of_this_host(Some(folder.path()), &[]).unwrap();
+        assert!(userland.writable_part_with(&folder.path().join("new.jsonl")).is_some());
+        assert!(userland.writable_part_with(&outside.path().join("link/new.jsonl")).is_some());
+        assert!(userland.writable_part_with(&outside.path().join("new.jsonl")).is_none());
+        let read_only = of_this_host(Some(folder.path()), &[share(folder.path(), true)]).unwrap();
+        assert!(read_only.writable_part_with(&folder.path().join("new.jsonl")).is_none());
     }
 
     #[test]
     fn parts_come_after_what_contains_them_and_shadow_is_never_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let userland = of_this_host(Some(folder.path()), &[]).unwrap();
-        let mut sorted = userland.parts.clone();
-        sorted.sort_by(|a, b| a.path.cmp(&b.path));
-        assert_eq!(sorted, userland.parts);
+        let userland = of_this_host(None, &[]).unwrap();
+        assert!(userland.parts.is_sorted_by(|a, b| a.path < b.path));
         assert!(userland.parts.iter().all(|part| part.path != Path::new("/etc")));
-        let rw: Vec<_> = userland.parts.iter().filter(|part| part.mode == Mode::ReadWrite).collect();
-        assert_eq!(rw.len(), 1);
+        assert!(userland.parts.iter().all(|part| part.mode == Mode::Overlay));
     }
 }
