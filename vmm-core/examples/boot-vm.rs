@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut command_line = arguments.collect::<Vec<_>>().join(" ");
     if command_line.is_empty() {
-        command_line = "console=ttyS0 panic=-1".into();
+        command_line = "console=ttyS0 reboot=k panic=-1".into();
     }
     let start = Instant::now();
     let vm = Vm::builder()

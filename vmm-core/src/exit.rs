@@ -17,7 +17,7 @@ use crate::vcpu::kick;
 pub enum ExitReason {
     /// The guest switched itself off (ACPI S5, or a KVM system event).
     PowerOff,
-    /// The guest asked for a reset (i8042, ACPI reset register, or a KVM system event). A virtual machine
+    /// The guest asked for a reset (i8042 port, or a KVM system event). A virtual machine
     /// is not restarted: the guest's `reboot` is how a kernel without ACPI power management says "done".
     Reset,
     /// The guest faulted while handling a fault; `reboot=t` on the kernel command line does so on purpose.

@@ -35,7 +35,7 @@
 //! let vm = Vm::builder()
 //!     .kernel(File::open("vmlinuz")?)
 //!     .initramfs(File::open("initramfs.cpio")?)
-//!     .command_line("console=hvc0 quiet panic=-1")
+//!     .command_line("console=hvc0 quiet reboot=k panic=-1")
 //!     .memory_mib(512)
 //!     .device(Box::new(vsock))
 //!     .device(Box::new(Rng::new()?))
@@ -77,6 +77,7 @@ mod bus;
 pub mod devices;
 #[cfg(feature = "kvm")]
 mod exit;
+pub mod host_child;
 #[cfg(feature = "fs")]
 pub mod host_path;
 #[cfg(target_arch = "x86_64")]

@@ -81,6 +81,8 @@ impl Block {
     }
 }
 
+/// No reset register is announced: Debian's kernels hang on the way to it, and without one they reset
+/// through the i8042 port.
 fn fadt(dsdt: u64) -> impl Aml {
     let port = |offset: u64| {
         let address = layout::PORTS_ACPI.start.saturating_add(offset);
@@ -90,13 +92,10 @@ fn fadt(dsdt: u64) -> impl Aml {
         .dsdt_64(dsdt)
         .flag(Flags::HwReducedAcpi)
         .flag(Flags::PwrButton)
-        .flag(Flags::SlpButton)
-        .flag(Flags::ResetRegSup);
+        .flag(Flags::SlpButton);
     fadt.iapc_boot_arch = (BOOT_ARCH_NO_VGA | BOOT_ARCH_NO_CMOS_CLOCK).into();
     fadt.sleep_control_reg = port(0);
     fadt.sleep_status_reg = port(1);
-    fadt.reset_reg = port(2);
-    fadt.reset_value = ports::RESET_VALUE;
     fadt.finalize()
 }
 

@@ -27,7 +27,7 @@ pub const SHARED_TEXT: &str = "from the host";
 const AGENT_PORT: u32 = 1024;
 /// Emulated processors are slow; this is for guests that will never answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(240);
-const COMMAND_LINE: &str = "console=hvc0 quiet loglevel=4 panic=-1 cryptomgr.notests";
+const COMMAND_LINE: &str = "console=hvc0 quiet loglevel=4 reboot=k panic=-1 cryptomgr.notests";
 
 /// What to boot.
 pub struct Case {

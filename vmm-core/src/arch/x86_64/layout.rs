@@ -49,5 +49,5 @@ pub(crate) const GSI_SERIAL: u32 = 4;
 pub(crate) const PORTS_SERIAL: Range<u64> = 0x3f8..0x400;
 pub(crate) const PORTS_CMOS: Range<u64> = 0x70..0x72;
 pub(crate) const PORTS_I8042: Range<u64> = 0x60..0x65;
-/// ACPI sleep control, sleep status and reset register, in this order.
-pub(crate) const PORTS_ACPI: Range<u64> = 0x600..0x603;
+/// ACPI sleep control and sleep status register, in this order.
+pub(crate) const PORTS_ACPI: Range<u64> = 0x600..0x602;

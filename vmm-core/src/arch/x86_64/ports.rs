@@ -16,8 +16,6 @@ use crate::exit::{Exit, ExitReason};
 const SLEEP_ENABLE: u8 = 1 << 5;
 /// The sleep type that the DSDT gives for S5, "soft off".
 pub(crate) const SLEEP_TYPE_OFF: u8 = 5;
-/// What the FADT says to write to the reset register.
-pub(crate) const RESET_VALUE: u8 = 1;
 
 /// The i8042's command port, and the command that pulls the processor's reset line.
 const I8042_COMMAND: u64 = 4;
@@ -59,7 +57,7 @@ impl Region for I8042 {
     }
 }
 
-/// ACPI sleep control, sleep status and reset.
+/// ACPI sleep control and sleep status.
 struct Power(Arc<Exit>);
 
 impl Region for Power {
@@ -71,7 +69,6 @@ impl Region for Power {
             (0, [value]) if value & SLEEP_ENABLE != 0 && value >> 2 & 7 == SLEEP_TYPE_OFF => {
                 self.0.set(ExitReason::PowerOff);
             }
-            (2, [RESET_VALUE]) => self.0.set(ExitReason::Reset),
             _ => {}
         }
     }

@@ -33,7 +33,8 @@ impl Console {
     /// Makes a console that writes to `output`, and the handle that types into it.
     ///
     /// `output` is called from the device's thread. One that fails loses what is written; one that blocks
-    /// holds up the guest's console.
+    /// holds up the guest's console, and one that blocks for ever keeps the end of the guest from being
+    /// waited for.
     ///
     /// # Errors
     /// Those of `eventfd(2)`.
