@@ -22,7 +22,8 @@ pub struct Configure {
     pub symlinks: Vec<Symlink>,
     /// Parts of the host's tree of shares, mounted in this order.
     pub mounts: Vec<Mount>,
-    /// Directories to make, parents included (0755); an existing one gets mode and owner too.
+    /// Directories to make, parents included (0755); an existing one gets mode and owner too. Like files, never in a
+    /// share of the host's that is not an overlay.
     pub directories: Vec<Directory>,
     /// Files to write, after all mounts; parents are made.
     pub files: Vec<File>,
@@ -156,7 +157,8 @@ impl Configure {
         frame::append_json(out, Kind::Configure, self)
     }
 
-    /// Checks every count and length, and that every path is absolute, without `..` or NUL.
+    /// Checks every count and length, that every path is absolute, without `..` or NUL, and that no directory or
+    /// file would be made in a `ro` or `rw` share: what is meant for the guest must not end up on the host.
     ///
     /// # Errors
     /// The first entry that breaks a rule.
@@ -190,8 +192,20 @@ impl Configure {
                 return Err(refuse_path(&mount.source, "must be relative, without .. or NUL"));
             }
         }
-        self.directories.iter().try_for_each(|d| absolute(&d.path))?;
-        self.files.iter().try_for_each(|f| absolute(&f.path))
+        let made = self.directories.iter().map(|d| &d.path).chain(self.files.iter().map(|f| &f.path));
+        for path in made {
+            absolute(path)?;
+            // Mounts are laid in order, so the last one that reaches the path is what is seen there.
+            let seen =
+                self.mounts.iter().rev().find(|mount| path.as_path().starts_with(mount.target.as_path()));
+            if seen.is_some_and(|mount| mount.mode != MountMode::Overlay) {
+                return Err(refuse_path(
+                    path,
+                    "lies in a share that is no overlay: it would be made on the host",
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -284,6 +298,36 @@ mod tests {
             assert!(mount(source, target).validate().is_err(), "{source} {target}");
         }
         assert!(mount("a", "/x\0").validate().unwrap_err().to_string().contains("without .. or NUL"));
+    }
+
+    #[test]
+    fn what_is_made_for_the_guest_is_never_made_in_a_share() {
+        use MountMode::{Overlay, Ro, Rw};
+        let refused = |mounts: &[(&str, MountMode)], path: &str| {
+            let mounts = mounts.iter().map(|&(target, mode)| Mount {
+                source: "0".into(),
+                target: target.into(),
+                mode,
+            });
+            let mounts: Vec<_> = mounts.collect();
+            let file = File { path: path.into(), mode: 0o644, content: Bytes::default() };
+            let directory = Directory { path: path.into(), mode: 0o755, uid: 0, gid: 0 };
+            let file = Configure { mounts: mounts.clone(), files: vec![file], ..Default::default() };
+            let directory = Configure { mounts, directories: vec![directory], ..Default::default() };
+            assert_eq!(file.validate(), directory.validate());
+            file.validate().is_err()
+        };
+        for mode in [Ro, Rw] {
+            assert!(refused(&[("/etc/hosts", mode)], "/etc/hosts"));
+            assert!(refused(&[("/etc", mode)], "/etc//./ssl/hosts"));
+            assert!(refused(&[("/", mode)], "/x"));
+            assert!(refused(&[("/etc", Overlay), ("/etc/ssl/", mode)], "/etc/ssl/a"));
+            // Laid later, the outer one hides the inner one.
+            assert!(refused(&[("/etc/ssl", Overlay), ("/etc", mode)], "/etc/ssl/a"));
+            assert!(!refused(&[("/etc", mode), ("/etc/ssl", Overlay)], "/etc/ssl/a"));
+            assert!(!refused(&[("/etc/hosts", mode)], "/etc/hosts.allow"));
+            assert!(!refused(&[("/home/me/work", mode)], "/home/me"));
+        }
     }
 
     #[test]
