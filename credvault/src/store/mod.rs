@@ -127,13 +127,13 @@ impl StoreError {
                 "answer the keyring's question with yes, or allow this program in the keyring's settings"
             }
             Self::NoStore { reason: NoStoreReason::NoBus, .. } => {
-                "run inside a desktop session, or start one with `dbus-run-session`, or name another store"
+                "run inside a desktop session, or start one with `dbus-run-session`, or take the value from another source"
             }
             Self::NoStore { reason: NoStoreReason::NoService, .. } => {
-                "install and start a keyring (gnome-keyring, KWallet, KeePassXC), or name another store"
+                "install and start a keyring (gnome-keyring, KWallet, KeePassXC), or take the value from another source"
             }
             Self::NoStore { reason: NoStoreReason::NoCollection, .. } => {
-                "create a default keyring in your keyring program, or name another store"
+                "create a default keyring in your keyring program, or take the value from another source"
             }
             Self::Name => "use 1 to 64 characters of `A-Z a-z 0-9 - _ .`",
             Self::Failed { .. } => "look at the keyring program's own log and try again",
@@ -144,4 +144,18 @@ impl StoreError {
 /// Checks a name before a store sees it.
 fn checked_name(name: &str) -> Result<&str, StoreError> {
     if crate::binding::is_credential_name(name) { Ok(name) } else { Err(StoreError::Name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program offers besides the keyring is not known here, so no option of it is named.
+    #[test]
+    fn without_a_keyring_another_source_is_the_remedy() {
+        for reason in [NoStoreReason::NoBus, NoStoreReason::NoService, NoStoreReason::NoCollection] {
+            let remedy = StoreError::NoStore { store: "the keyring".into(), reason }.remedy();
+            assert!(remedy.ends_with("or take the value from another source"), "{remedy}");
+        }
+    }
 }
