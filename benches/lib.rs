@@ -1,1 +1,9 @@
-//! One bench per figure in `SPECIFICATION.md`; run with `cargo bench -p benches`.
+//! One bench per figure in `SPECIFICATION.md`: `cargo bench -p benches`, or `--bench decide` for one of them.
+//!
+//! | bench | measures |
+//! |---|---|
+//! | `decide` | one decision of `policy`, with few rules and with many hosts |
+//! | `scrub` | bytes per second through `credvault`'s scrubber, without a hit and with one |
+//! | `inject` | one request that gets its credential |
+//! | `wire` | parsers of `netproxy`: host and port, path, request head, TLS hello |
+//! | `frame` | frames of `guest-agent` |
