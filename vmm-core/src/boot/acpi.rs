@@ -81,8 +81,8 @@ impl Block {
     }
 }
 
-/// No reset register is announced: Debian's kernels hang on the way to it, and without one they reset
-/// through the i8042 port.
+/// No reset register is announced: the i8042 port is enough. Debian's kernels hang in their default way of
+/// resetting with and without one, so give them `reboot=k` (or `reboot=t`) on the command line.
 fn fadt(dsdt: u64) -> impl Aml {
     let port = |offset: u64| {
         let address = layout::PORTS_ACPI.start.saturating_add(offset);

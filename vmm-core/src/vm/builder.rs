@@ -71,6 +71,9 @@ impl Builder {
     }
 
     /// The kernel's command line: at most [`limits::COMMAND_LINE_BYTES_MAX`] printable ASCII bytes.
+    ///
+    /// Say `reboot=k` (the guest's reset is [`ExitReason::Reset`](crate::ExitReason::Reset)) or `reboot=t`
+    /// (a triple fault): without either, Debian's kernels were seen to hang on a reset.
     #[must_use]
     pub fn command_line(mut self, text: impl Into<String>) -> Self {
         self.command_line = text.into();
