@@ -11,11 +11,11 @@ type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn vault() -> Vault {
     let mut builder = Vault::builder();
-    let mut count = 0_u8;
+    let mut state = 1_u32;
     let mut random = |buf: &mut [u8]| {
         buf.fill_with(|| {
-            count = count.wrapping_mul(73).wrapping_add(41);
-            count
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_le_bytes()[3]
         });
         Ok(())
     };
