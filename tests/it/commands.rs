@@ -70,21 +70,116 @@ fn a_time_limit_ends_the_command_with_124() {
 fn a_closed_output_ends_the_command() {
     let _guest = program::one_guest();
     let folder = tempfile::tempdir().unwrap();
-    let mut child = program::command(folder.path(), &["run", "-q", "--yes", "--", "yes"]).spawn().unwrap();
+    let mut child =
+        program::command(folder.path(), &["run", "-q", "--yes", "--kernel", "debian-6.12", "--", "yes"])
+            .spawn()
+            .unwrap();
     let mut first = [0; 2];
+    // The pipe closes at the end of this line; `yes` would run for ever.
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(&first, b"y\n");
-    // The pipe is closed here; `yes` would run for ever.
-    child.stdout = Some(dummy_stdout());
     assert_eq!(program::finish(child).status.code(), Some(141));
 }
 
-/// `finish` wants a pipe; the one under test is closed already.
-fn dummy_stdout() -> std::process::ChildStdout {
-    let mut child = std::process::Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
-    let stdout = child.stdout.take().unwrap();
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_the_deadline() {
+    let _guest = program::one_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["run", "-q", "--yes", "--kernel", "debian-6.12", "--timeout", "1s", "--", "yes"];
+    let mut child = program::command(folder.path(), &arguments).spawn().unwrap();
+    // Held open and never read.
+    let _unread = child.stdout.take().unwrap();
+    assert_eq!(program::finish(child).status.code(), Some(124));
+}
+
+#[test]
+fn who_insists_gets_out_of_a_command_that_ignores_signals() {
+    let _guest = program::one_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut child = program::command(
+        folder.path(),
+        &["run", "-q", "--yes", "--kernel", "debian-6.12", "--", "/bin/sh", "-c", script],
+    )
+    .spawn()
+    .unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let pid = child.id().to_string();
+    // Two may be merged into one while it is pending; the program ends some time after the third.
+    while child.try_wait().unwrap().is_none() {
+        let _ = std::process::Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(program::finish(child).status.code(), Some(143));
+}
+
+/// kill -9 leaves nobody to clean up: the emulator has to go by itself.
+#[test]
+fn nothing_outlives_a_killed_program() {
+    let _guest = program::one_guest();
+    let folder = tempfile::tempdir().unwrap();
+    // A memory size of its own, by which its emulator is told from others on this machine.
+    let arguments = [
+        "run",
+        "-q",
+        "--yes",
+        "--kernel",
+        "debian-6.12",
+        "--memory",
+        "1013",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo ready; sleep 1000",
+    ];
+    let mut child = program::command(folder.path(), &arguments).spawn().unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    child.kill().unwrap();
     child.wait().unwrap();
-    stdout
+    let left = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| String::from_utf8_lossy(line).contains("size=1013M")).count()
+    };
+    let begun = std::time::Instant::now();
+    while left() > 0 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "an emulator outlived the program");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn closed_input_options_and_json_events() {
+    let _guest = program::one_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "run",
+        "--yes",
+        "--kernel",
+        "debian-6.12",
+        "--json",
+        "--cpus",
+        "2",
+        "--memory",
+        "512",
+        "-e",
+        "GREETING=hello",
+        "--",
+        "/bin/sh",
+        "-c",
+        "cat; echo $GREETING; nproc; exit 7",
+    ];
+    let output = program::finish(program::command(folder.path(), &arguments).spawn().unwrap());
+    assert_eq!(text(&output.stdout), "hello\n2\n");
+    assert_eq!(output.status.code(), Some(7));
+    let stderr = text(&output.stderr);
+    let events: Vec<serde_json::Value> =
+        stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = events.last().unwrap();
+    assert_eq!((last["event"].as_str(), last["code"].as_u64()), (Some("exit"), Some(7)));
+    assert!(events.iter().any(|event| event["event"] == "ready" && event["kernel_ms"].is_number()));
 }
 
 #[test]
@@ -92,9 +187,12 @@ fn interrupt_is_for_the_command() {
     let _guest = program::one_guest();
     let folder = tempfile::tempdir().unwrap();
     let script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.1; done";
-    let mut child = program::command(folder.path(), &["run", "-q", "--yes", "--", "/bin/sh", "-c", script])
-        .spawn()
-        .unwrap();
+    let mut child = program::command(
+        folder.path(),
+        &["run", "-q", "--yes", "--kernel", "debian-6.12", "--", "/bin/sh", "-c", script],
+    )
+    .spawn()
+    .unwrap();
     let mut ready = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     let pid = child.id().to_string();
@@ -103,9 +201,24 @@ fn interrupt_is_for_the_command() {
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(5), "caught\n"));
 }
 
+/// `script` gives the program a terminal of its own, as a person's.
 #[test]
-fn a_terminal_is_one_and_has_a_size() {
-    let output = run(&["-t"], &["/bin/sh", "-c", "tty >/dev/null && stty size"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout).trim(), "24 80");
+fn a_terminal_is_one_has_a_size_and_is_restored() {
+    let _guest = program::one_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let inside = "tty >/dev/null && stty size";
+    let shell = format!(
+        "stty rows 33 cols 99; before=$(stty -g); {} run -q --yes --kernel debian-6.12 -t -- /bin/sh -c '{inside}'; code=$?; \
+         test \"$before\" = \"$(stty -g)\" && echo restored; exit $code",
+        program::path().display()
+    );
+    let output = std::process::Command::new("script")
+        .args(["-qec", &shell, "/dev/null"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("33 99") && printed.contains("restored"), "{printed}");
 }

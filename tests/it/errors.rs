@@ -75,6 +75,47 @@ fn a_secret_that_is_nowhere_says_what_to_do() {
 }
 
 #[test]
+fn what_the_guest_could_change_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.toml"), "version = 1\n").unwrap();
+    for (option, file) in [("--policy", "policy.toml"), ("--audit", "audit.jsonl")] {
+        let said = refused(folder.path(), &["run", option, file, "--", "true"], |_| {});
+        assert!(said.contains(option) && said.contains("the sandbox may write to"), "{said}");
+    }
+    assert!(!folder.path().join("audit.jsonl").exists());
+}
+
+#[test]
+fn parts_that_the_sandbox_makes_itself_are_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    for share in ["/etc/hosts", "/etc/passwd:ro", "/etc/ssl/certs", "/etc", "/proc", "/"] {
+        let said = refused(folder.path(), &["run", "--share", share, "--", "true"], |_| {});
+        assert!(said.contains("--share"), "{share}: {said}");
+    }
+}
+
+#[test]
+fn a_key_cannot_come_in_by_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let by_value = format!("OTHER=x{}x", crate::program::HOST_SIDE_KEY);
+    for variable in ["K", "K=anything", by_value.as_str()] {
+        let arguments = ["run", "--secret", "K=env:HOST_SIDE_KEY@api.test", "-e", variable, "--", "true"];
+        let said = refused(folder.path(), &arguments, |_| {});
+        assert!(said.contains("--env") && !said.contains(crate::program::HOST_SIDE_KEY), "{said}");
+    }
+    let said = refused(folder.path(), &["run", "-e", "NOT_SET_ANYWHERE", "--", "true"], |_| {});
+    assert!(said.contains("NOT_SET_ANYWHERE"), "{said}");
+}
+
+#[test]
+fn words_of_others_do_not_drive_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.toml"), "version = 1\n# \u{1b}[2J\n[[allow]\n").unwrap();
+    let said = refused(folder.path(), &["run", "--policy", "bad.toml", "--", "true"], |_| {});
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn missing_qemu_names_the_package() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("bin");

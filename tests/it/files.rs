@@ -94,3 +94,40 @@ fn without_workspace_the_folder_is_absent() {
     let output = run_in(folder.path(), &["--no-workspace"], &["test", "-e", &path], b"");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_share_of_the_workspace_says_how_it_is_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine"), "before").unwrap();
+    fs::create_dir(folder.path().join("inner")).unwrap();
+    let output =
+        run_in(folder.path(), &["--share", ".:ro"], &["/bin/sh", "-c", "cat mine; echo x > mine"], b"");
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "before");
+    assert_eq!(fs::read_to_string(folder.path().join("mine")).unwrap(), "before");
+    // One writable part inside another.
+    let output = run_in(
+        folder.path(),
+        &["--share", "inner"],
+        &["/bin/sh", "-c", "echo x > inner/new && cat inner/new"],
+        b"",
+    );
+    assert_eq!(text(&output.stdout), "x\n", "{}", text(&output.stderr));
+    assert!(folder.path().join("inner/new").is_file());
+}
+
+#[test]
+fn files_of_the_guest_are_as_old_as_they_seem() {
+    let output = run(&[], &["/bin/sh", "-c", "touch f; a=$(date +%s); b=$(stat -c %Y f); echo $((a - b))"]);
+    let apart: i64 = text(&output.stdout).trim().parse().unwrap();
+    assert!((-1..=1).contains(&apart), "a file made now is {apart} s old");
+}
+
+/// A workspace may have a FIFO, a socket or a device of the host in it: none may hang or open the device.
+#[test]
+fn a_fifo_of_the_host_hangs_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(folder.path().join("fifo")).status().unwrap().success());
+    let output = run_in(folder.path(), &[], &["/bin/sh", "-c", "timeout 2 cat fifo; ls"], b"");
+    assert_eq!(text(&output.stdout), "fifo\n", "{}", text(&output.stderr));
+}

@@ -85,6 +85,40 @@ fn a_key_from_the_host_is_swapped_in_and_scrubbed_out() {
     assert_eq!((line["credential"].as_str(), line["redactions"].as_u64()), (Some("API_KEY"), Some(1)));
 }
 
+/// The command line alone, without a policy: the places of the keys and nothing else.
+#[test]
+fn a_secret_without_a_policy_opens_its_own_place_only() {
+    let secret = format!("API_KEY=env:HOST_SIDE_KEY@{HOST}");
+    let code = |url: &str| format!("curl -sS -o /dev/null -w '%{{http_code}} ' {url}; ");
+    let script = format!(
+        "echo $API_KEY; curl -sS https://{HOST}/ | grep -o '\"error\":\"[a-z_]*\"'; {}{}",
+        code("https://other.test/"),
+        code(&format!("https://{HOST}:8443/"))
+    );
+    let resolve = format!("{HOST}:127.0.0.1");
+    let output = run(&["--secret", &secret, "--resolve", &resolve], &["/bin/sh", "-c", &script]);
+    let printed = text(&output.stdout);
+    let mut lines = printed.lines();
+    assert!(lines.next().unwrap().starts_with("sbx-"), "{printed}{}", text(&output.stderr));
+    // Allowed by name, and then the upstream's loopback address is not: what a policy's `cidr` is for.
+    assert_eq!(lines.next(), Some("\"error\":\"address_prohibited\""));
+    assert_eq!(lines.next(), Some("403 403 "));
+}
+
+#[test]
+fn a_rule_can_deny_a_public_address_of_an_allowed_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let rules =
+        "version = 1\n[[allow]]\nhost = \"named.test\"\n[[deny]]\nid = \"net\"\ncidr = \"198.51.101.0/24\"\n";
+    fs::write(&policy, rules).unwrap();
+    let options =
+        ["--policy", policy.to_str().unwrap(), "--resolve", "named.test:198.51.101.7", "--no-workspace"];
+    let output = run_in(folder.path(), &options, &["curl", "-sS", "https://named.test/"], b"");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((answer["status"].as_u64(), answer["error"].as_str()), (Some(403), Some("blocked_by_policy")));
+}
+
 #[test]
 fn a_refused_python_client_tries_once_and_shows_why() {
     let folder = tempfile::tempdir().unwrap();

@@ -92,8 +92,9 @@ pub fn finish(mut child: Child) -> Output {
             bytes
         })
     };
-    let stdout = drain(Box::new(child.stdout.take().unwrap()));
-    let stderr = drain(Box::new(child.stderr.take().unwrap()));
+    let pipe = |pipe: Option<Box<dyn Read + Send>>| drain(pipe.unwrap_or_else(|| Box::new(std::io::empty())));
+    let stdout = pipe(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = pipe(child.stderr.take().map(|pipe| Box::new(pipe) as _));
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use vmm_core::host_child::dies_with_parent;
 use vmm_core::vhost_user;
 
 use super::Hardware;
@@ -111,15 +112,9 @@ fn follow(output: Option<impl Read + Send + 'static>, console: &Console) -> Opti
 }
 
 fn command(program: &Path, hardware: &Hardware) -> Command {
-    // QEMU must not outlive us, even if we are killed: `setpriv` (util-linux) sets the parent-death signal.
-    let mut command = match find_program("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
+    let mut command = Command::new(program);
+    // QEMU must not outlive us, even if we are killed. It is the main thread that starts it.
+    dies_with_parent(&mut command);
     let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", hardware.memory_mib);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
