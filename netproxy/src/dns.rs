@@ -25,7 +25,8 @@ pub enum Asked {
     Addresses(HostName),
     /// HTTPS or SVCB: answered as "no such record", so that clients use A and AAAA and no ECH.
     Nothing(HostName),
-    /// Any other type; the name, if it is a host name at all.
+    /// Any other type; the name, if it is a host name at all. Not served: "no such record" for an allowed
+    /// name, blocked for any other.
     Type(Option<HostName>),
     /// Not one question of class IN, or a name that is no host name.
     Malformed,

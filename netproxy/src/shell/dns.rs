@@ -50,15 +50,8 @@ pub async fn answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
     let decision = shared.begin();
     let name = match query.asked() {
         Asked::Malformed => return query.format_error(),
-        Asked::Type(name) => {
-            let refusal = Refusal::new(
-                Kind::Policy,
-                Layer::Dns,
-                format!("DNS records of type {} are not served here", query.record_type()),
-            );
-            return refuse(shared, &decision, &query, (name.as_ref(), refusal));
-        }
-        Asked::Addresses(name) | Asked::Nothing(name) => name,
+        Asked::Type(None) => return refuse(shared, &decision, &query, (None, not_served(&query))),
+        Asked::Type(Some(name)) | Asked::Addresses(name) | Asked::Nothing(name) => name,
     };
     let allow = match shared.authorize.dns_name(name) {
         Verdict::Allow(allow) => allow,
@@ -66,9 +59,18 @@ pub async fn answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
             return refuse(shared, &decision, &query, (Some(name), Refusal::policy(Layer::Dns, deny)));
         }
     };
-    if let Asked::Nothing(_) = query.asked() {
-        record(shared, &decision, &query, (name, &allow));
-        return query.answer(&[], shared.limits.dns_ttl_s);
+    match query.asked() {
+        Asked::Nothing(_) => {
+            record(shared, &decision, &query, (name, &allow));
+            return query.answer(&[], shared.limits.dns_ttl_s);
+        }
+        Asked::Type(_) => {
+            // Audited as refused, answered as "no such record": NXDOMAIN would deny the name itself, and with it
+            // its addresses and all names below (RFC 8020 §2).
+            refuse(shared, &decision, &query, (Some(name), not_served(&query)));
+            return query.answer(&[], shared.limits.dns_ttl_s);
+        }
+        Asked::Addresses(_) | Asked::Malformed => {}
     }
     let resolved = timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
         .await
@@ -91,6 +93,11 @@ pub async fn answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
             refuse(shared, &decision, &query, (Some(name), refusal))
         }
     }
+}
+
+fn not_served(query: &Query) -> Refusal {
+    let detail = format!("DNS records of type {} are not served here", query.record_type());
+    Refusal::new(Kind::Policy, Layer::Dns, detail)
 }
 
 fn refuse(

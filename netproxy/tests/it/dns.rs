@@ -51,9 +51,9 @@ async fn only_allowed_names_and_address_types_are_answered() {
         ("OK.Example.", RecordType::AAAA, NoError, 1, false),
         ("ok.example.", RecordType::HTTPS, NoError, 0, false),
         ("ok.example.", RecordType::SVCB, NoError, 0, false),
-        ("ok.example.", RecordType::TXT, NXDomain, 0, true),
-        ("ok.example.", RecordType::ANY, NXDomain, 0, true),
-        ("ok.example.", RecordType::NULL, NXDomain, 0, true),
+        ("ok.example.", RecordType::TXT, NoError, 0, false),
+        ("ok.example.", RecordType::ANY, NoError, 0, false),
+        ("ok.example.", RecordType::NULL, NoError, 0, false),
         ("gone.example.", RecordType::A, NXDomain, 0, false),
         ("mixed.example.", RecordType::A, NXDomain, 0, true),
         ("private.example.", RecordType::A, NXDomain, 0, true),
@@ -61,6 +61,8 @@ async fn only_allowed_names_and_address_types_are_answered() {
         ("denied.example.", RecordType::A, NXDomain, 0, true),
         ("secret-data.ok.example.", RecordType::AAAA, NXDomain, 0, true),
         ("denied.example.", RecordType::HTTPS, NXDomain, 0, true),
+        ("denied.example.", RecordType::TXT, NXDomain, 0, true),
+        ("127.1.", RecordType::TXT, NXDomain, 0, true),
     ] {
         let before = world.records.0.lock().unwrap().len();
         let answer = ask(&world, name, kind).await;
@@ -68,6 +70,11 @@ async fn only_allowed_names_and_address_types_are_answered() {
         assert_eq!(answer.answers.len(), answers, "{name} {kind}");
         let record = world.records(before + 1).await.pop().unwrap();
         assert!(["dns", "address", "upstream"].contains(&record["layer"].as_str().unwrap()));
+        if code == NoError {
+            // An answer without records is no permission: a type that is not served is in the log as refused.
+            let refused = matches!(kind, RecordType::TXT | RecordType::ANY | RecordType::NULL);
+            assert_eq!(record["verdict"], if refused { "deny" } else { "allow" }, "{name} {kind}");
+        }
         let error = extended_error(&answer);
         assert_eq!(error.is_some(), blocked, "{name} {kind}");
         if let Some((code, text)) = error {
