@@ -44,7 +44,7 @@
 //! is on the session bus of this machine).
 //!
 //! What it cannot do: clear the copies that an HTTP library or the kernel makes of a request; find a
-//! secret that a server has transformed beyond the forms listed in [`Scrubber`].
+//! secret that a server has transformed beyond the forms listed at [`Scrubber`].
 //!
 //! | module | job |
 //! |---|---|

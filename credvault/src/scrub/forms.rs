@@ -1,7 +1,9 @@
-//! The forms in which a value may come back: raw, percent-encoded, JSON-escaped, hexadecimal, base64.
+//! The forms in which a value may come back: raw, percent-encoded (as encoders do, or every byte), JSON-escaped
+//! (as writers do, or every character), hexadecimal, base64 at each alignment, UTF-16.
 //!
 //! A server that echoes a request does one of these. It is a match of bytes and best effort by nature: a
-//! server that reverses, encrypts or splits the value gets past it. Must never keep a form in memory that
+//! server that reverses, encrypts or splits the value gets past it, and so does one that escapes some bytes
+//! and not others as no encoder does, or breaks base64 into lines. Must never keep a form in memory that
 //! is not cleared.
 
 use zeroize::Zeroizing;
@@ -15,17 +17,17 @@ pub(crate) type Form = Zeroizing<Vec<u8>>;
 pub(crate) fn forms(value: &[u8]) -> Vec<Form> {
     let mut all: Vec<Form> = Vec::new();
     let mut add = |form: Form| {
-        if !all.contains(&form) {
+        if !form.is_empty() && !all.contains(&form) {
             all.push(form);
         }
     };
     add(sized(value.len(), |out| out.extend_from_slice(value)));
     for hex in [HEX_UPPER, HEX_LOWER] {
-        for keep in [Keep::Unreserved, Keep::Component, Keep::Form] {
+        for keep in [Keep::Unreserved, Keep::Component, Keep::Form, Keep::Nothing] {
             add(percent(value, hex, keep));
         }
     }
-    for style in [Json::Minimal, Json::Slash, Json::Html] {
+    for style in [Json::Minimal, Json::Slash, Json::Html, Json::Everything] {
         for hex in [HEX_LOWER, HEX_UPPER] {
             add(json(value, style, hex, false));
             add(json(value, style, hex, true));
@@ -35,6 +37,9 @@ pub(crate) fn forms(value: &[u8]) -> Vec<Form> {
         add(sized(value.len().saturating_mul(2), |out| {
             value.iter().for_each(|&byte| out.extend_from_slice(&hex_pair(hex, byte)));
         }));
+    }
+    for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        add(utf16(value, to_bytes));
     }
     for alphabet in [Alphabet::Standard, Alphabet::UrlSafe] {
         for before in 0..3 {
@@ -69,17 +74,19 @@ enum Keep {
     Component,
     /// `application/x-www-form-urlencoded` (WHATWG URL §5.2): space as `+`.
     Form,
+    /// Not one.
+    Nothing,
 }
 
 fn percent(value: &[u8], hex: HexDigits, keep: Keep) -> Form {
     sized(value.len().saturating_mul(3), |out| {
         for &byte in value {
-            let plain = byte.is_ascii_alphanumeric()
-                || match keep {
-                    Keep::Unreserved => b"-._~".contains(&byte),
-                    Keep::Component => b"-._~!'()*".contains(&byte),
-                    Keep::Form => b"-._*".contains(&byte),
-                };
+            let plain = match keep {
+                Keep::Unreserved => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
+                Keep::Component => byte.is_ascii_alphanumeric() || b"-._~!'()*".contains(&byte),
+                Keep::Form => byte.is_ascii_alphanumeric() || b"-._*".contains(&byte),
+                Keep::Nothing => false,
+            };
             match (byte, keep) {
                 (b' ', Keep::Form) => out.push(b'+'),
                 _ if plain => out.push(byte),
@@ -100,6 +107,8 @@ enum Json {
     Slash,
     /// `<`, `>` and `&` as `\u00XX`, as Go does.
     Html,
+    /// Every character as `\uXXXX`.
+    Everything,
 }
 
 /// `ascii_only` writes everything above U+007F as `\uXXXX`, as Python does; bytes that are not UTF-8 stay.
@@ -109,6 +118,7 @@ fn json(value: &[u8], style: Json, hex: HexDigits, ascii_only: bool) -> Form {
         for chunk in value.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
+                    _ if style == Json::Everything => unicode_escape(out, c, hex),
                     '"' | '\\' => out.extend([b'\\', u8::try_from(c).unwrap_or(b'\\')]),
                     '\t' => out.extend_from_slice(b"\\t"),
                     '/' if style == Json::Slash => out.extend_from_slice(b"\\/"),
@@ -130,6 +140,14 @@ fn unicode_escape(out: &mut Vec<u8>, c: char, hex: HexDigits) {
             out.extend_from_slice(&hex_pair(hex, byte));
         }
     }
+}
+
+/// Empty for what is no text.
+fn utf16(value: &[u8], to_bytes: fn(u16) -> [u8; 2]) -> Form {
+    let text = str::from_utf8(value).unwrap_or_default();
+    sized(value.len().saturating_mul(2), |out| {
+        text.encode_utf16().for_each(|unit| out.extend_from_slice(&to_bytes(unit)));
+    })
 }
 
 /// The digits of a base64 text that `value` alone decides when `before` unknown bytes (modulo 3) come
@@ -155,9 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_key_has_its_raw_hex_and_base64_forms_only() {
-        // 1 raw (percent and JSON forms are the same bytes), 2 hex, 3 base64 (both alphabets agree).
-        assert_eq!(forms(b"ghp_0123456789abcdef").len(), 6);
+    fn an_ordinary_key_has_a_dozen_forms() {
+        // 1 raw (what percent and JSON encoders write is the same bytes), 2 hex, 3 base64 (both alphabets
+        // agree), 2 percent and 2 JSON with nothing left plain, 2 UTF-16.
+        assert_eq!(forms(b"ghp_0123456789abcdef").len(), 12);
     }
 
     #[test]
@@ -176,6 +195,18 @@ mod tests {
         }
         assert!(has("it's(me)*now", "it's(me)*now"));
         assert!(has("\u{1f511}-key-key", r"\ud83d\udd11-key-key"));
+    }
+
+    #[test]
+    fn a_value_with_nothing_left_plain_is_covered() {
+        for form in ["%73%6b%2d%4b%65%79", "%73%6B%2D%4B%65%79", r"\u0073\u006b\u002d\u004b\u0065\u0079"] {
+            assert!(has("sk-Key", form), "{form}");
+        }
+        assert!(has("sk-Key", r"\u0073\u006B\u002D\u004B\u0065\u0079"));
+        assert!(has("sk-Key", "s\0k\0-\0K\0e\0y\0"));
+        assert!(has("sk-Key", "\0s\0k\0-\0K\0e\0y"));
+        assert!(has("\u{1f511}", r"\ud83d\udd11"));
+        assert!(forms(b"\xff-no-text").iter().all(|form| !form.is_empty()));
     }
 
     #[test]

@@ -18,8 +18,7 @@
 //!   tokens are made of is held alike.
 //! * [`Scrubber::release`] is for streams that fall quiet in the middle of a message.
 //!
-//! It is a match of bytes: raw, percent-encoded, JSON-escaped, hexadecimal and base64 forms are found; a
-//! compressed body must be decoded first, and a server that transforms the value otherwise gets past it.
+//! It is a match of bytes; which forms are found is said at [`Scrubber`].
 //! Must never emit a complete form, hold more than the longest form, or copy a form into memory that is
 //! not cleared.
 
@@ -83,6 +82,11 @@ pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Pattern
 }
 
 /// Scrubs one stream. `push` chunks, then `finish`.
+///
+/// Found are these forms of a secret: raw, hexadecimal, URL (percent-encoded as encoders do, or every byte), JSON
+/// (escaped as writers do, or every character as `\u`), base64 at each alignment, UTF-16 in both orders. Not found
+/// are: any other choice of escaped bytes, base64 broken into lines, HTML entities, a form of a form, and whatever
+/// else a server can think of. A compressed body must be decoded first.
 ///
 /// ```
 /// use credvault::{ScrubSet, Scrubber, Secret};
