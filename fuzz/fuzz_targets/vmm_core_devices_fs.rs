@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use fuzz::Input;
 use fuzz::driver::{Driver, Part};
 use libfuzzer_sys::fuzz_target;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm_core::devices::fs::{self as virtio_fs, FsConfig, Share};
 
 /// Never in a reply: it is written in no file that is shared.
@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         Share { at: "work".into(), source: place.path("work").into(), read_only: false },
         Share { at: "fixed".into(), source: place.path("fixed").into(), read_only: true },
     ];
-    let mut device = virtio_fs::new(FsConfig { shares }).expect("a device");
+    let mut device = with_file_limit(|| virtio_fs::new(FsConfig { shares }).expect("a device"));
     let mut guest = Guest { driver: Driver::new(&device), nodes: vec![ROOT], handles: vec![0] };
     let mut input = Input(bytes);
     let fields: Vec<u8> =
@@ -57,6 +57,16 @@ fuzz_target!(|bytes: &[u8]| {
     place.check();
 });
 
+/// The device reads the process's limit when it is made and keeps to it by itself. For the fuzzer's own output
+/// the limit must not last.
+fn with_file_limit<T>(make: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: Some(FILE_BYTES_MAX), ..before.clone() }).unwrap();
+    let made = make();
+    setrlimit(Resource::Fsize, before).unwrap();
+    made
+}
+
 static PLACE: OnceLock<Place> = OnceLock::new();
 
 /// The host's folders, made once: `work` is shared for writing, `fixed` for reading, `secret` lies beside them.
@@ -67,8 +77,6 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        setrlimit(Resource::Fsize, Rlimit { current: Some(FILE_BYTES_MAX), maximum: Some(FILE_BYTES_MAX) })
-            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), SECRET).unwrap();
         fs::create_dir_all(folder.path().join("fixed/directory/inner")).unwrap();
