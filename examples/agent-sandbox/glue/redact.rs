@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use credvault::{Scrubber, Vault};
 use http::{HeaderName, HeaderValue};
-use netproxy::hooks::{Decided, Redact, ResponseFilter};
+use netproxy::hooks::{Decided, HeaderFate, Redact, ResponseFilter};
 
 /// Scrubs every response, as any service may echo what it got from another; nothing to do without keys.
 pub struct VaultRedact(pub Arc<Vault>);
@@ -20,16 +20,23 @@ impl Redact for VaultRedact {
 struct Filter {
     vault: Arc<Vault>,
     scrubber: Scrubber,
-    /// Header values that were changed.
+    /// Headers that were changed or left out.
     headers: u64,
 }
 
 impl ResponseFilter for Filter {
-    fn header(&mut self, _: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
-        let clean = self.vault.scrub_value(value.as_bytes())?;
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate {
+        let fate = if self.vault.is_key_in_name(name.as_str()) {
+            HeaderFate::Drop
+        } else if let Some(clean) = self.vault.scrub_value(value.as_bytes()) {
+            // A value that cannot be sent is replaced, never passed on as it was.
+            let clean = HeaderValue::from_bytes(&clean);
+            HeaderFate::Replace(clean.unwrap_or_else(|_| HeaderValue::from_static("[redacted]")))
+        } else {
+            return HeaderFate::Keep;
+        };
         self.headers = self.headers.saturating_add(1);
-        // A value that cannot be sent is replaced, never passed on as it was.
-        Some(HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static("[redacted]")))
+        fate
     }
 
     fn body(&mut self, chunk: Bytes) -> Bytes {

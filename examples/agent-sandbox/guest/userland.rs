@@ -195,13 +195,13 @@ mod tests {
     #[test]
     fn a_share_says_how_the_workspace_is_shared() {
         let folder = tempfile::tempdir().unwrap();
-        let mode = |shares: &[ShareSpec]| {
+        let mode = |shares: &[ShareSpec]| -> Result<Mode> {
             let userland = of_this_host(Some(folder.path()), shares)?;
             let path = fs::canonicalize(folder.path()).unwrap();
             let modes: Vec<Mode> =
                 userland.parts.iter().filter(|part| part.path == path).map(|part| part.mode).collect();
             assert_eq!(modes.len(), 1);
-            Result::Ok(modes[0])
+            Ok(modes[0])
         };
         assert_eq!(mode(&[]).unwrap(), Mode::ReadWrite);
         assert_eq!(mode(&[share(folder.path(), true)]).unwrap(), Mode::ReadOnly);
