@@ -10,9 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 const AFTER_HELP: &str = "\
 Examples:
   agent-sandbox demo
-  agent-sandbox run -- python3 script.py
-  agent-sandbox run --secret OPENAI_API_KEY@api.openai.com -t -- bash
-  agent-sandbox run --policy policy.toml --audit audit.jsonl -- make test
+  agent-sandbox run python3 script.py
+  agent-sandbox run --secret OPENAI_API_KEY@api.openai.com -t bash
+  agent-sandbox run --policy ~/policy.toml --audit ~/audit.jsonl make test
 
 Exit code: that of COMMAND; 128 + N if signal N ended it; 124 after --timeout;
 127 not found, 126 not executable; 2 if nothing was run; 125 if the sandbox failed.";

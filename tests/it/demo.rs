@@ -36,7 +36,8 @@ fn every_promise_of_the_demo_holds() {
         "another port of an allowed host",
         "a method that is not allowed",
         "a path that is not allowed",
-        "no other way out: literal IP, TCP, UDP, ICMP, DNS",
+        "a literal address",
+        "no other way out: TCP, UDP, ICMP, DNS",
         "the audit log has each of these, and no secret",
     ];
     assert_eq!(names, expected);
