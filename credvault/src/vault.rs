@@ -228,6 +228,12 @@ impl Vault {
         self.scrub.scrub_value(value)
     }
 
+    /// Whether the name of a response's header contains a key. Such a header is to be left out.
+    #[must_use]
+    pub fn is_key_in_name(&self, name: &str) -> bool {
+        self.scrub.is_in_name(name)
+    }
+
     /// The entries whose placeholders the request carries; all of them are bound to `target`.
     fn checked_placeholders(
         &self,

@@ -321,11 +321,22 @@ pub trait Redact: Send + Sync {
     fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>>;
 }
 
+/// What becomes of a header of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderFate {
+    /// It passes.
+    Keep,
+    /// It gets this value.
+    Replace(HeaderValue),
+    /// It is left out, with every value of its name: the name itself must not pass.
+    Drop,
+}
+
 /// One response passing by. Implementations hold back no more than could be the start of a secret, so that
 /// an event stream is not delayed.
 pub trait ResponseFilter: Send {
-    /// The value to send instead, or `None` to keep it.
-    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue>;
+    /// Judges a header. The name is in lower case, however the upstream wrote it.
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate;
     /// Takes the next chunk and gives what may be sent now; may be empty.
     fn body(&mut self, chunk: Bytes) -> Bytes;
     /// The body ended: gives what was held back.

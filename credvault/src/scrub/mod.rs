@@ -38,6 +38,8 @@ pub(crate) use patterns::Patterns;
 /// The forms of a set of secrets and their markers: built once, shared by all streams of a sandbox.
 pub struct ScrubSet {
     patterns: Patterns,
+    /// The same in lower case: what HTTP libraries make of header names.
+    lower_case: Patterns,
     markers: Vec<Vec<u8>>,
 }
 
@@ -53,7 +55,17 @@ impl ScrubSet {
                 all.extend(forms::forms(secret.expose()).into_iter().map(|form| (owner, form)));
             }
         }
-        Arc::new(Self { patterns: Patterns::new(&all), markers })
+        let patterns = Patterns::new(&all);
+        all.iter_mut().for_each(|(_, form)| form.make_ascii_lowercase());
+        Arc::new(Self { patterns, lower_case: Patterns::new(&all), markers })
+    }
+
+    /// Whether the name of a header contains a secret, in any case: names are written in lower case.
+    #[must_use]
+    pub fn is_in_name(&self, name: &str) -> bool {
+        let mut name = Zeroizing::new(name.as_bytes().to_vec());
+        name.make_ascii_lowercase();
+        self.lower_case.find(&name).is_some()
     }
 
     /// Scrubs a complete value, such as a header's. `None` when it is clean, which is nearly always.

@@ -207,6 +207,19 @@ fn answers_hold_the_placeholder_in_place_of_the_key() {
 }
 
 #[test]
+fn a_key_in_the_name_of_a_header_is_found_in_lower_case_too() {
+    let vault = both();
+    for key in [KEY, GIT] {
+        for name in [format!("x-{key}"), format!("X-{key}-y").to_ascii_lowercase(), key.to_ascii_uppercase()]
+        {
+            assert!(vault.is_key_in_name(&name), "{name}");
+        }
+    }
+    assert!(!vault.is_key_in_name("content-type"));
+    assert!(!vault.is_key_in_name(&ph(&vault, "github")));
+}
+
+#[test]
 fn secrets_that_would_break_a_header_are_refused_at_insertion() {
     let bind = |value: Vec<u8>| {
         let binding = Binding::bearer("key", "a.example").unwrap();

@@ -16,7 +16,7 @@ use super::ledger::Ledger;
 use super::shared::Decision;
 use crate::audit::{Layer, milliseconds};
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
+use crate::hooks::{Allow, Decided, HeaderFate, RequestHead, ResponseFilter, Verdict};
 use crate::refuse::{Kind, Refusal, http_response, strip_forged_proxy_status};
 
 /// Answers one request, whatever it is.
@@ -197,10 +197,16 @@ fn pass_back(
     headers.remove(ALT_SVC);
     headers.remove(UPGRADE);
     if let Some(filter) = &mut filter {
+        let mut dropped = Vec::new();
         for (name, value) in &mut headers {
-            if let Some(clean) = filter.header(name, value) {
-                *value = clean;
+            match filter.header(name, value) {
+                HeaderFate::Keep => {}
+                HeaderFate::Replace(clean) => *value = clean,
+                HeaderFate::Drop => dropped.push(name.clone()),
             }
+        }
+        for name in dropped {
+            headers.remove(name);
         }
         ledger.redactions(filter.redactions());
         if !incoming.is_end_stream() {

@@ -108,12 +108,18 @@ impl Redact for Scrubber {
 }
 
 impl ResponseFilter for Scrub {
-    fn header(&mut self, _: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
-        let text = value.to_str().ok()?;
-        text.contains(SECRET).then(|| {
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate {
+        if name.as_str().contains(SECRET) {
             self.count += 1;
-            HeaderValue::from_str(&text.replace(SECRET, PLACEHOLDER)).unwrap()
-        })
+            return HeaderFate::Drop;
+        }
+        match value.to_str() {
+            Ok(text) if text.contains(SECRET) => {
+                self.count += 1;
+                HeaderFate::Replace(HeaderValue::from_str(&text.replace(SECRET, PLACEHOLDER)).unwrap())
+            }
+            _ => HeaderFate::Keep,
+        }
     }
 
     fn body(&mut self, chunk: Bytes) -> Bytes {

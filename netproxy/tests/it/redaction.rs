@@ -30,6 +30,15 @@ async fn an_echoed_secret_comes_back_as_its_placeholder() {
 }
 
 #[tokio::test]
+async fn a_header_named_after_a_secret_is_left_out() {
+    let world = World::redacting().await;
+    let answer = get(&world, "/echo-name").await;
+    assert_eq!(answer.header("x-other").as_deref(), Some("2"));
+    assert_eq!(answer.header(&format!("x-{SECRET}")), None);
+    assert_eq!(world.records(1).await[0]["redactions"], 2);
+}
+
+#[tokio::test]
 async fn an_encoded_answer_that_cannot_be_searched_is_refused() {
     let world = World::redacting().await;
     let answer = get(&world, "/gzip").await;

@@ -106,6 +106,10 @@ async fn answer<S: AsyncWrite + Unpin>(
             let value = header(head, "authorization").unwrap_or_default();
             write_whole(stream, &format!("X-Got: {value}\r\n"), b"").await
         }
+        "/echo-name" => {
+            let name = header(head, "authorization").unwrap_or_default();
+            write_whole(stream, &format!("X-{name}: 1\r\nX-Other: 2\r\nX-{name}: 3\r\n"), b"").await
+        }
         "/upload" => write_whole(stream, "", format!("{} bytes", body.len()).as_bytes()).await,
         "/forged" => {
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
