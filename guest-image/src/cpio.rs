@@ -7,6 +7,8 @@ use crate::limits;
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER: u32 = 0o020_000;
+/// The name that ends an archive. The kernel skips whatever carries it.
+const TRAILER: &str = "TRAILER!!!";
 
 /// Builds an archive in memory. Names are relative and without `..`; parents must be added first.
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ impl Archive {
     /// Ends the archive and returns it.
     pub fn finish(mut self) -> Result<Vec<u8>> {
         self.inode = 0;
-        self.raw("TRAILER!!!", 0, &[], (0, 0))?;
+        self.raw(TRAILER, 0, &[], (0, 0))?;
         Ok(self.bytes)
     }
 
@@ -50,6 +52,9 @@ impl Archive {
         }
         if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             return Err(bad("not a plain relative path"));
+        }
+        if name == TRAILER {
+            return Err(bad("the name that ends an archive"));
         }
         self.inode = self.inode.saturating_add(1);
         self.raw(name, mode, data, device)
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_archive_are_refused() {
-        for name in ["", "/init", "../x", "a//b", "a/.", "a\0b", "..", &"x".repeat(300)] {
+        for name in ["", "/init", "../x", "a//b", "a/.", "a\0b", "..", TRAILER, &"x".repeat(300)] {
             assert!(Archive::new().file(name, 0o644, b"").is_err(), "{name:?}");
         }
     }
