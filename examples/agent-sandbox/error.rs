@@ -21,7 +21,10 @@ pub enum Error {
     Secret { name: String, problem: String },
     #[error("engine {engine} cannot be used: {problem}\n  {remedy}")]
     Engine { engine: &'static str, problem: String, remedy: String },
-    #[error("the guest kernel could not be prepared: {0}")]
+    #[error(
+        "the guest kernel could not be prepared: {0}\n  \
+         it is kept in $XDG_CACHE_HOME/agent-sandbox, or ~/.cache/agent-sandbox"
+    )]
     Kernel(#[from] guest_image::Error),
     #[error("the sandbox did not start: {problem}\n{console}")]
     Boot { problem: String, console: String },

@@ -58,6 +58,7 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
     let userland = userland::of_this_host(workspace, &args.shares)?;
     refuse_reachable(&userland, args)?;
     kernel::check(args.machine.kernel.as_deref())?;
+    check_memory(args.machine.memory)?;
     let env = environment::requested(&args.env)?;
     let gateway = Gateway::new(network, gateway::runtime()?)?;
     env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
@@ -212,6 +213,16 @@ fn report_end(style: Style, outcome: &Outcome, args: &RunArgs, spent: Spent) {
 
 fn ms(part: Duration) -> u64 {
     u64::try_from(part.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A guest larger than the host would only start to die while it boots.
+fn check_memory(wanted_mib: u32) -> Result<()> {
+    let host = rustix::system::sysinfo();
+    let host_mib = host.totalram.saturating_mul(u64::from(host.mem_unit)) >> 20;
+    if u64::from(wanted_mib) > host_mib {
+        return Err(Error::Usage(format!("--memory {wanted_mib}: this host has {host_mib} MiB")));
+    }
+    Ok(())
 }
 
 /// The file system device holds a descriptor per file that the guest knows: take what the host allows.

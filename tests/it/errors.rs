@@ -116,6 +116,13 @@ fn words_of_others_do_not_drive_the_terminal() {
 }
 
 #[test]
+fn a_guest_larger_than_the_host_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["run", "--memory", "1048576", "--", "true"], |_| {});
+    assert!(said.contains("--memory") && said.contains("MiB"), "{said}");
+}
+
+#[test]
 fn missing_qemu_names_the_package() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("bin");
