@@ -78,5 +78,5 @@ pub fn chunks<'t>(text: &'t [u8], cuts: &[u8]) -> Vec<&'t [u8]> {
 
 /// Whether `part` occurs in `text`.
 pub fn contains(text: &[u8], part: &[u8]) -> bool {
-    !part.is_empty() && text.windows(part.len()).any(|window| window == part)
+    !part.is_empty() && text.windows(part.len()).any(|window| window[0] == part[0] && window == part)
 }
