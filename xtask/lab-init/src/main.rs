@@ -1,7 +1,7 @@
 //! PID 1 of the KVM lab's outer machine. Static, and all there is in it besides the program under test: no shell.
 //!
 //! It mounts the kernel's file systems, loads `/modules/NN-name.ko` in order, runs what `/lab.conf` says with its
-//! output on the virtio port `lab.out`, writes `start` and `rc N` to the port `lab.rc`, and restarts the machine,
+//! output on the virtio port `lab.out`, writes `start`, a heartbeat and `rc N` to the port `lab.rc`, and restarts the machine,
 //! which ends QEMU. It trusts its files: `xtask` wrote them.
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::mount::MountFlags;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
 use rustix::system::{RebootCommand, init_module, reboot};
+
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 fn main() {
     if let Err(error) = lab() {
@@ -41,6 +43,13 @@ fn lab() -> io::Result<()> {
         return Err(io::Error::other("/lab.conf names no program"));
     }
     writeln!(rc, "start")?;
+    let mut beat = rc.try_clone()?;
+    // So that xtask can tell a program that takes long from an emulated machine that stands still.
+    std::thread::spawn(move || {
+        while writeln!(beat, "alive").is_ok() {
+            std::thread::sleep(HEARTBEAT);
+        }
+    });
     let code = match conf.command().stdout(out.try_clone()?).stderr(out.try_clone()?).status() {
         Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         Err(error) => {

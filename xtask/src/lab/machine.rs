@@ -25,13 +25,32 @@ pub struct Machine {
 pub enum End {
     /// The program ran; this is its exit code.
     Exited(u8),
-    /// The machine ended without an exit code.
+    /// The machine ended or stood still without an exit code.
     Died {
         /// Whether the program had been started.
         started: bool,
     },
     /// The machine was stopped.
     TimedOut,
+}
+
+/// The outer machine reports every few seconds, whatever runs in it. After this silence it stands still: its
+/// emulated processor was seen to sleep for good, without one more timer tick. It boots within this time, too.
+const STANDSTILL: Duration = Duration::from_secs(90);
+
+/// When the machine last said anything.
+struct Heard {
+    bytes: u64,
+    at: Instant,
+}
+
+impl Heard {
+    fn silent_for(&mut self, bytes: u64) -> Duration {
+        if bytes != self.bytes {
+            *self = Self { bytes, at: Instant::now() };
+        }
+        self.at.elapsed()
+    }
 }
 
 /// How much of the console is shown when the machine died, in bytes.
@@ -64,10 +83,12 @@ impl Machine {
         let child = self.command().spawn();
         let mut child = Running(child.map_err(|e| Failure::usage(format!("cannot run QEMU: {e}")))?);
         let start = Instant::now();
+        let mut heard = Heard { bytes: 0, at: start };
         let mut timed_out = false;
         while at(&self.qemu, child.0.try_wait())?.is_none() {
-            if start.elapsed() > self.timeout {
-                timed_out = true;
+            timed_out = start.elapsed() > self.timeout;
+            let silent = heard.silent_for(at(&file("rc"), fs::metadata(file("rc")))?.len());
+            if timed_out || silent > STANDSTILL {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -119,7 +140,8 @@ mod tests {
     fn a_dead_lab_is_not_a_failed_test() {
         assert_eq!(end(""), End::Died { started: false });
         assert_eq!(end("start\n"), End::Died { started: true });
-        assert_eq!(end("start\nrc 101\n"), End::Exited(101));
+        assert_eq!(end("start\nalive\nalive\n"), End::Died { started: true });
+        assert_eq!(end("start\nalive\nrc 101\n"), End::Exited(101));
         assert_eq!(end("start\nrc 0\n"), End::Exited(0));
     }
 }

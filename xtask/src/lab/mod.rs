@@ -25,7 +25,7 @@ With PROGRAM: runs that static program there instead.
   --filter TEXT   only tests with TEXT in their name
   --cpus N        processors of the outer machine (default 1; with 2 it panics now and then)
   --memory MIB    its memory (default 3072)
-  --timeout SEC   time for one boot and all tests (default 1200)
+  --timeout SEC   time for one boot and all tests (default 900)
   --console       show the outer kernel's console
 
 Inside, AGENT_SANDBOX_KVM_LAB=1 is set, and these name files: AGENT_SANDBOX_LAB_KERNEL_6_12,
@@ -94,7 +94,7 @@ fn parse(arguments: &[String]) -> Outcome<Option<Options>> {
         filter: None,
         cpus: 1,
         memory_mib: 3072,
-        timeout: Duration::from_secs(1200),
+        timeout: Duration::from_secs(900),
         console: false,
         program: Vec::new(),
     };
