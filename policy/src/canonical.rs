@@ -189,7 +189,7 @@ fn is_ambiguous_encoding(byte: u8) -> Result<bool, Fault> {
     if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
         return Err(Fault::PathPercent);
     }
-    Ok(matches!(byte, b'/' | b'\\' | b'%' | 0))
+    Ok(matches!(byte, b'/' | b'\\' | b'%' | b';' | 0))
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@
 //!
 //! A deny rule with both denies these names at these addresses.
 //!
-//! Some paths mean different things to different servers: those with `;`, `//`, `%2F`, `%5C`, `%25` or
+//! Some paths mean different things to different servers: those with `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` or
 //! `%00`. No `paths` of an allow rule matches them (a rule without `paths` does), every `paths` of a deny
 //! rule does. Dot segments, lower-case or needless percent-encoding are not canonical: such facts are
 //! denied.

@@ -58,9 +58,9 @@ pub enum PatternError {
     /// `.` or `..`.
     #[error("the pattern has a dot segment, which no canonical path has")]
     PathDots,
-    /// `;`, `//`, `%2F`, `%5C`, `%25` or `%00`.
+    /// `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` or `%00`.
     #[error(
-        "servers read `;`, `//`, `%2F`, `%5C`, `%25` and `%00` in different ways; no pattern may contain them"
+        "servers read `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` and `%00` in different ways; no pattern may contain them"
     )]
     PathAmbiguous,
     /// `**` glued to something, or `***`.

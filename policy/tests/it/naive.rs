@@ -179,7 +179,7 @@ fn cidr_contains(network: &str, ip: IpAddr) -> bool {
 
 fn path_matches(rule: &PlainRule, path: &str) -> bool {
     let unclear =
-        ["//", ";", "%2F", "%5C", "%25", "%00"].iter().any(|part| path.contains(part)) || path == "*";
+        ["//", ";", "%2F", "%3B", "%5C", "%25", "%00"].iter().any(|part| path.contains(part)) || path == "*";
     if unclear {
         return rule.deny;
     }
