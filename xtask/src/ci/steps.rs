@@ -59,8 +59,8 @@ pub fn all(_: &Context) -> Vec<Step> {
             test.env("AGENT_SANDBOX_BIN", c.target.join("release/examples/agent-sandbox"));
             Ok(vec![test])
         }),
-        loud("fuzz-smoke", "every fuzz target for ten seconds, where the tools are", |c| {
-            Ok(vec![xtask(c, &["fuzz-smoke"])])
+        loud("fuzz-smoke", "every fuzz target on its kept corpus, where the tools are", |c| {
+            Ok(vec![xtask(c, &["fuzz-smoke", "--seconds", "0"])])
         }),
     ]
 }
