@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// No keyboard controller to probe for, no self-tests of ciphers; a crash or a reboot ends the machine.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t cryptomgr.notests \
-     i8042.noaux i8042.nokbd i8042.nopnp tsc=reliable";
+     pty.legacy_count=0 i8042.noaux i8042.nokbd i8042.nopnp tsc=reliable";
 
 /// A virtual machine of ours.
 pub struct Machine {
