@@ -22,19 +22,20 @@ pub fn check(files: &[Tracked], findings: &mut Findings) {
     }
 }
 
-/// In two pieces each, so that this file does not find itself.
+/// Hosts are written backwards and paths in two pieces, so that this file holds none of them.
 fn words() -> Vec<String> {
     let hosts = [
-        ("deb.", "debian.org"),
-        ("security.", "debian.org"),
-        ("archive.", "ubuntu.com"),
-        ("index.", "crates.io"),
-        ("static.", "crates.io"),
-        ("registry.", "npmjs.org"),
-        ("files.", "pythonhosted.org"),
-        ("pypi.", "org"),
-        ("proxy.", "golang.org"),
+        "gro.naibed.bed",
+        "gro.naibed.ytiruces",
+        "moc.utnubu.evihcra",
+        "oi.setarc.xedni",
+        "oi.setarc.citats",
+        "gro.sjmpn.yrtsiger",
+        "gro.detsohnohtyp.selif",
+        "gro.ipyp",
+        "gro.gnalog.yxorp",
     ];
+    let hosts = hosts.iter().map(|host| host.chars().rev().collect::<String>());
     let paths = [
         ("/wor", "k/main"),
         ("/wor", "k/shared"),
@@ -43,7 +44,7 @@ fn words() -> Vec<String> {
         ("/wor", "k/.library"),
         ("/roo", "t/.c"),
     ];
-    hosts.iter().chain(&paths).map(|(a, b)| format!("{a}{b}")).collect()
+    hosts.chain(paths.iter().map(|(a, b)| format!("{a}{b}"))).collect()
 }
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_registry_host_and_a_machine_path_are_found() {
-        let text = format!("fine\nhttps://deb.{}/x\n", "debian.org");
+        let text = format!("fine\nhttps://{}/x\n", words()[0]);
         let mut findings = Findings::default();
         for path in ["README.md", "policy/src/presets.toml"] {
             check(&[Tracked { path: path.into(), text: text.clone() }], &mut findings);

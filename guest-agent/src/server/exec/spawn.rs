@@ -175,6 +175,8 @@ impl Child<'_> {
         }
     }
 
+    /// # Safety
+    /// Only between fork and exec, in the child.
     unsafe fn prepare(&self) -> Result<(), Stage> {
         // SAFETY: system calls on numbers and on memory that lives; raw calls for the identity since glibc's would
         // try to reach threads that a forked child does not have.
@@ -205,6 +207,9 @@ impl Child<'_> {
     }
 
     /// Comes back only if no candidate could be run; errno then says why, a refusal winning over an absence.
+    ///
+    /// # Safety
+    /// As for `prepare`; `pointers` must have been made from `self`.
     unsafe fn execute(&self, pointers: &mut Pointers) {
         // SAFETY: all arrays are NULL-ended and all strings alive; errno is this thread's.
         unsafe {
