@@ -199,6 +199,26 @@ fn a_full_disk_names_the_cache_and_leaves_nothing() {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
+/// A log without room for what is to come is refused before anything starts, not when the first line is lost.
+#[test]
+fn a_log_on_a_full_disk_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=64k full \"$0\" || exit 77; \
+                  exec \"$1\" run --no-workspace --audit \"$0/audit.jsonl\" -- true";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(folder.path())
+        .arg(path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    if output.status.code() == Some(77) || said.contains("unshare:") {
+        return skipped("a_log_on_a_full_disk", "this machine allows no user namespaces");
+    }
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("audit.jsonl") && said.contains("No space left"), "{said}");
+}
+
 fn is_root() -> bool {
     text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0"
 }
