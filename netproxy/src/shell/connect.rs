@@ -236,7 +236,7 @@ impl Tunnel<'_> {
             Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Connect, error.to_string()))
         });
         let upstream = match ready {
-            Ok(()) => super::upstream::connect(self.shared, &self.authority).await,
+            Ok(()) => super::reach::connect(self.shared, &self.authority).await,
             Err(refusal) => Err(refusal),
         };
         match upstream {

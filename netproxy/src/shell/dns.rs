@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::reach::{guard_refusal, resolve_failure};
 use super::shared::{Decision, Shared};
-use super::upstream::{guard_refusal, resolve_failure};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::authority::{Host, HostName};
 use crate::dns::{Asked, Query};

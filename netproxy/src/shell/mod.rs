@@ -10,6 +10,7 @@ mod front;
 mod http1;
 mod ledger;
 mod proxy;
+mod reach;
 #[cfg(feature = "hickory")]
 mod resolve;
 mod rewind;

@@ -1,4 +1,4 @@
-//! Upstream connections: resolve once, judge, dial what was judged, verify, and keep for the next request
+//! Upstream connections: reach the place, verify it, and keep the connection for the next request
 //! of the same client connection to the same place.
 
 use std::io;
@@ -12,17 +12,15 @@ use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::body::RequestBody;
-use super::dial::{DialError, dial};
+use super::reach::connect;
 use super::shared::Shared;
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
-use crate::guard::{Checked, GuardError};
-use crate::hooks::{AddressFacts, ResolveError, Scheme};
+use crate::hooks::Scheme;
 use crate::limits::UPSTREAMS_PER_CLIENT_MAX;
 use crate::refuse::{Kind, Refusal};
 
@@ -112,7 +110,7 @@ fn broken(error: &hyper::Error) -> Box<Refusal> {
     failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP/1.1")
 }
 
-fn failure(kind: Kind, detail: &str) -> Box<Refusal> {
+pub fn failure(kind: Kind, detail: &str) -> Box<Refusal> {
     Box::new(Refusal::new(kind, Layer::Upstream, detail))
 }
 
@@ -143,54 +141,6 @@ where
         let _ = connection.await;
     });
     Ok(sender)
-}
-
-/// Resolves, judges and dials.
-pub async fn connect(shared: &Shared, authority: &Authority) -> Result<TcpStream, Box<Refusal>> {
-    let checked = check(shared, authority).await?;
-    let dialled =
-        timeout(shared.limits.connect_timeout, dial(&checked, shared.limits.connect_attempt_timeout));
-    match dialled.await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(DialError::Unreachable)) => {
-            Err(failure(Kind::Unreachable, "the upstream refuses the connection or has no route"))
-        }
-        Ok(Err(DialError::Timeout)) | Err(_) => {
-            Err(failure(Kind::UpstreamTimeout, "the upstream does not accept the connection in time"))
-        }
-    }
-}
-
-async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Refusal>> {
-    let addresses = match authority.host() {
-        Host::Ip(ip) => vec![*ip],
-        Host::Name(name) => timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
-            .await
-            .unwrap_or(Err(ResolveError::Timeout))
-            .map_err(resolve_failure)?,
-    };
-    let admits = |address, special| {
-        let port = Some(authority.port());
-        shared.authorize.address(&AddressFacts { host: authority.host(), port, address, special })
-    };
-    shared.guard.check(authority, &addresses, &admits).map_err(|error| guard_refusal(&error))
-}
-
-pub fn resolve_failure(error: ResolveError) -> Box<Refusal> {
-    match error {
-        ResolveError::Timeout => failure(Kind::NameTimeout, "the resolver did not answer in time"),
-        ResolveError::NotFound => failure(Kind::NameNotFound, "the upstream's name does not exist"),
-        ResolveError::Failed => failure(Kind::NameNotFound, "the resolver failed"),
-    }
-}
-
-pub fn guard_refusal(error: &GuardError) -> Box<Refusal> {
-    let kind = match error {
-        GuardError::NoAddress => Kind::NameNotFound,
-        GuardError::Denied { .. } => Kind::Policy,
-        GuardError::Special { .. } | GuardError::OwnListener { .. } => Kind::SpecialAddress,
-    };
-    Box::new(Refusal::new(kind, Layer::Address, error.to_string()))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {
