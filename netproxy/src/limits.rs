@@ -32,8 +32,10 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const HOOK_TEXT_BYTES_MAX: usize = 512;
 /// Leaf certificates kept; the oldest go first.
 pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
-/// Upstream connections kept open for one client connection.
-pub const UPSTREAMS_PER_CLIENT_MAX: usize = 8;
+/// Idle upstream connections kept for one sandbox.
+pub const UPSTREAMS_IDLE_MAX: usize = 64;
+/// Longest that an upstream connection is kept between two requests.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some
 /// clients send their whole body before they read.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;

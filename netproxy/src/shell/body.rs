@@ -12,7 +12,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Sent};
+use super::pool::{Place, Sender, give_back};
 use crate::hooks::ResponseFilter;
 
 /// A limit on silence. The timer is moved only when it fires: no work per chunk.
@@ -49,12 +50,17 @@ impl Silence {
 pub struct RequestBody {
     incoming: Incoming,
     silence: Silence,
-    bytes: Arc<AtomicU64>,
+    sent: Arc<Sent>,
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, idle: Duration, bytes: Arc<AtomicU64>) -> Self {
-        Self { incoming, silence: Silence::new(idle), bytes }
+    pub fn new(incoming: Incoming, idle: Duration, sent: Arc<Sent>) -> Self {
+        sent.ended.store(incoming.is_end_stream(), Ordering::Relaxed);
+        Self { incoming, silence: Silence::new(idle), sent }
+    }
+
+    fn ended(&self) {
+        self.sent.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -76,12 +82,18 @@ impl Body for RequestBody {
                     ready!(self.silence.poll_over(cx));
                     return Poll::Ready(Some(Err(too_quiet())));
                 }
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    self.ended();
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.heard();
+                    if self.incoming.is_end_stream() {
+                        self.ended();
+                    }
                     if let Ok(data) = frame.into_data() {
-                        count(&self.bytes, data.len());
+                        count(&self.sent.bytes, data.len());
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
                 }
@@ -117,6 +129,7 @@ pub struct Passing {
     filter: Option<Box<dyn ResponseFilter>>,
     silence: Silence,
     ledger: Ledger,
+    connection: Option<(Place, Sender)>,
     ended: bool,
 }
 
@@ -124,13 +137,27 @@ impl Passing {
     pub fn new(
         incoming: Incoming,
         filter: Option<Box<dyn ResponseFilter>>,
-        idle: Duration,
+        connection: (Place, Sender),
         ledger: Ledger,
     ) -> Self {
         // Without a body there is nothing to search, and the server never asks for any.
         let ended = incoming.is_end_stream();
         let filter = filter.filter(|_| !ended);
-        Self { incoming, filter, silence: Silence::new(idle), ledger, ended }
+        let silence = Silence::new(ledger.shared().limits.idle_timeout);
+        let mut passing = Self { incoming, filter, silence, ledger, connection: Some(connection), ended };
+        passing.give_back_if_ended();
+        passing
+    }
+
+    /// The connection is free again once nothing of this exchange is left in it.
+    fn give_back_if_ended(&mut self) {
+        let ended = self.ended || self.incoming.is_end_stream();
+        if ended
+            && self.ledger.sent_whole()
+            && let Some((place, sender)) = self.connection.take()
+        {
+            give_back(self.ledger.shared(), place, sender);
+        }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
@@ -163,6 +190,7 @@ impl Passing {
             if let Some(filter) = &self.filter {
                 self.ledger.redactions(filter.redactions());
             }
+            self.give_back_if_ended();
             // A filter may hold a chunk back whole.
             if !data.is_empty() {
                 self.ledger.down(data.len());

@@ -13,7 +13,9 @@ use hyper::body::{Body, Incoming};
 use super::body::{Passing, Reply, RequestBody};
 use super::http1::Client;
 use super::ledger::Ledger;
+use super::pool::{Place, Sender};
 use super::shared::Decision;
+use super::upstream::{self, Arrived};
 use crate::audit::{Layer, milliseconds};
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
 use crate::hooks::{Allow, Decided, HeaderFate, RequestHead, ResponseFilter, Verdict};
@@ -65,7 +67,10 @@ async fn exchange(
     match forward(client, Asked { parts, body, request: &request, allow: &allow, decision }, &mut ledger)
         .await
     {
-        Ok((response, filter)) => Ok(pass_back(client, response, filter, ledger)),
+        Ok((arrived, filter)) => {
+            let place = (request.scheme, request.authority);
+            Ok(pass_back(arrived.response, filter, (place, arrived.sender), ledger))
+        }
         Err(refusal) => {
             ledger.discard();
             let layer_rule = Some(Arc::clone(&allow.rule));
@@ -103,7 +108,7 @@ async fn forward(
     client: &Client,
     asked: Asked<'_>,
     ledger: &mut Ledger,
-) -> Result<(Response<Incoming>, Filter), Box<Refusal>> {
+) -> Result<(Arrived, Filter), Box<Refusal>> {
     let shared = &client.shared;
     shared
         .audit
@@ -118,13 +123,13 @@ async fn forward(
     let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
     ledger.note(|record| record.credential = injected.credential);
     let filter = shared.redact.filter(&decided);
-    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.up_counter());
+    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.sent());
     let request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
 
     let place = (asked.request.scheme, &asked.request.authority);
-    let arrived = client.upstreams.send(shared, place, request).await?;
+    let arrived = upstream::send(shared, place, request).await?;
     ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
-    let response = arrived.response;
+    let response = &arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let detail = "the upstream switches protocols without being asked to";
         return Err(Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail)));
@@ -133,7 +138,7 @@ async fn forward(
         let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
         return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
     }
-    Ok((response, filter))
+    Ok((arrived, filter))
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
@@ -179,9 +184,9 @@ fn write_anew(
 
 /// The response as the client gets it.
 fn pass_back(
-    client: &Client,
     response: Response<Incoming>,
     mut filter: Filter,
+    connection: (Place, Sender),
     mut ledger: Ledger,
 ) -> Response<Reply> {
     let (parts, incoming) = response.into_parts();
@@ -213,7 +218,7 @@ fn pass_back(
             headers.remove(CONTENT_LENGTH);
         }
     }
-    let passing = Passing::new(incoming, filter, client.shared.limits.idle_timeout, ledger);
+    let passing = Passing::new(incoming, filter, connection, ledger);
     // Extensions of the response are left behind: they hold the reason phrase, which nobody has searched.
     let mut back = Response::new(Reply::Passing(Box::new(passing)));
     *back.status_mut() = parts.status;

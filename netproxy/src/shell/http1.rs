@@ -12,29 +12,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::exchange;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
-use super::upstream::Upstreams;
 use crate::authority::Authority;
 use crate::flow::Door;
 
-/// One client connection: where it leads, and its upstream connections.
+/// One client connection, and where it leads.
 pub struct Client {
     pub shared: Arc<Shared>,
     /// `Some` inside an intercepted connection.
     inside: Option<Authority>,
-    pub upstreams: Upstreams,
     last: AtomicBool,
     requests: AtomicU64,
 }
 
 impl Client {
     pub fn plain(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            inside: None,
-            upstreams: Upstreams::default(),
-            last: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-        }
+        Self { shared, inside: None, last: AtomicBool::new(false), requests: AtomicU64::new(0) }
     }
 
     pub fn inside(shared: Arc<Shared>, authority: Authority) -> Self {

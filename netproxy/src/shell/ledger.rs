@@ -2,7 +2,7 @@
 //! whatever way the exchange ended: no path can forget it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::shared::{Decision, Shared};
@@ -14,7 +14,15 @@ pub struct Ledger {
     shared: Arc<Shared>,
     record: Option<Record>,
     started: Instant,
-    up: Arc<AtomicU64>,
+    up: Arc<Sent>,
+}
+
+/// What went towards the upstream so far.
+#[derive(Default)]
+pub struct Sent {
+    pub bytes: AtomicU64,
+    /// All of it went.
+    pub ended: AtomicBool,
 }
 
 impl Ledger {
@@ -35,13 +43,22 @@ impl Ledger {
             shared: Arc::clone(shared),
             record: Some(record),
             started: decision.started,
-            up: Arc::new(AtomicU64::new(0)),
+            up: Arc::default(),
         }
     }
 
-    /// The counter of bytes towards the upstream.
-    pub fn up_counter(&self) -> Arc<AtomicU64> {
+    /// The count of what goes towards the upstream.
+    pub fn sent(&self) -> Arc<Sent> {
         Arc::clone(&self.up)
+    }
+
+    /// Whether the whole request went out.
+    pub fn sent_whole(&self) -> bool {
+        self.up.ended.load(Ordering::Relaxed)
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Changes the record.
@@ -86,7 +103,7 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.bytes_up = record.bytes_up.saturating_add(self.up.load(Ordering::Relaxed));
+            record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());
             self.shared.audit.record(record);
         }

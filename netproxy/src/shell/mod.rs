@@ -9,6 +9,7 @@ mod exchange;
 mod front;
 mod http1;
 mod ledger;
+mod pool;
 mod proxy;
 mod reach;
 #[cfg(feature = "hickory")]

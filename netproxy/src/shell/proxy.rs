@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::pool::Pool;
 use super::shared::{RandomIds, Shared};
 use super::{dns, front};
 use crate::guard::Guard;
@@ -92,6 +93,12 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         dns::serve(&self.shared, stream).await;
+    }
+
+    /// Closes upstream connections that no request is using, so that the next request resolves, judges and
+    /// dials anew. For embedders whose policy has changed.
+    pub fn close_idle_upstreams(&self) {
+        self.shared.pool.clear();
     }
 
     /// Answers one DNS query, for callers with a framing of their own (UDP). `None`: not worth an answer.
@@ -202,6 +209,7 @@ impl Builder {
             guard: Guard::new(self.own_listeners),
             leaves: LeafCache::new(ca),
             upstream_tls,
+            pool: Pool::default(),
         };
         Ok(Proxy { shared: Arc::new(shared) })
     }

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 
+use super::pool::Pool;
 use crate::audit::{Outcome, Record, milliseconds};
 use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
@@ -24,6 +25,7 @@ pub struct Shared {
     pub guard: Guard,
     pub leaves: LeafCache,
     pub upstream_tls: Arc<ClientConfig>,
+    pub pool: Pool,
 }
 
 /// One decision: its id and when it was taken.

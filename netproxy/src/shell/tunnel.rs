@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,12 +17,12 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (up, down) = (ledger.up_counter(), Arc::new(AtomicU64::new(0)));
-    let mut client = Counted { io: client, read: Arc::clone(&up) };
-    let mut upstream = Counted { io: upstream, read: Arc::clone(&down) };
+    let (up, down) = (ledger.sent(), AtomicU64::new(0));
+    let mut client = Counted { io: client, read: &up.bytes };
+    let mut upstream = Counted { io: upstream, read: &down };
     let error = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut upstream) => copied.err().map(|_| "tunnel_broke_off"),
-        () = silence(&up, &down, idle) => Some("tunnel_too_quiet"),
+        () = silence(&up.bytes, &down, idle) => Some("tunnel_too_quiet"),
     };
     ledger.note(|record| record.bytes_down = down.load(Ordering::Relaxed));
     if let Some(error) = error {
@@ -47,7 +46,7 @@ async fn silence(up: &AtomicU64, down: &AtomicU64, idle: Duration) {
 
 struct Counted<'a, S> {
     io: &'a mut S,
-    read: Arc<AtomicU64>,
+    read: &'a AtomicU64,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {

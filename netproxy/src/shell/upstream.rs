@@ -1,13 +1,12 @@
-//! Upstream connections: reach the place, verify it, and keep the connection for the next request
-//! of the same client connection to the same place.
+//! Upstream connections: reach the place, verify it, and send.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
@@ -16,76 +15,47 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::body::RequestBody;
+use super::pool::Sender;
 use super::reach::connect;
 use super::shared::Shared;
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
 use crate::hooks::Scheme;
-use crate::limits::UPSTREAMS_PER_CLIENT_MAX;
 use crate::refuse::{Kind, Refusal};
-
-type Sender = SendRequest<RequestBody>;
-
-/// The open upstream connections of one client connection. The lock is held for moments, never over I/O.
-#[derive(Default)]
-pub struct Upstreams {
-    open: Mutex<Vec<(Scheme, Authority, Sender)>>,
-}
 
 /// A response with what it took to get it.
 pub struct Arrived {
     pub response: Response<Incoming>,
     /// `None` on a connection that was open already.
     pub connect: Option<Duration>,
+    /// What it comes over.
+    pub sender: Sender,
 }
 
-impl Upstreams {
-    /// Sends `request`, over an open connection if there is one. A kept connection that the upstream has
-    /// closed meanwhile is replaced once, if nothing of the request was sent.
-    pub async fn send(
-        &self,
-        shared: &Shared,
-        (scheme, authority): (Scheme, &Authority),
-        mut request: Request<RequestBody>,
-    ) -> Result<Arrived, Box<Refusal>> {
-        if let Some(mut sender) = self.take(scheme, authority)
-            && becomes_ready(shared, &mut sender).await
-        {
-            match wait_for_head(shared, sender.try_send_request(request)).await? {
-                Ok(response) => {
-                    self.keep(scheme, authority, sender);
-                    return Ok(Arrived { response, connect: None });
-                }
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(broken(&error.into_error())),
-                },
-            }
-        }
-        let started = Instant::now();
-        let mut sender = open(shared, scheme, authority).await?;
-        let connect = started.elapsed();
+/// Sends `request`, over an open connection if there is one. A kept connection that the upstream has closed
+/// meanwhile is replaced once, if nothing of the request was sent.
+pub async fn send(
+    shared: &Shared,
+    (scheme, authority): (Scheme, &Authority),
+    mut request: Request<RequestBody>,
+) -> Result<Arrived, Box<Refusal>> {
+    if let Some(mut sender) = shared.pool.take(scheme, authority)
+        && becomes_ready(shared, &mut sender).await
+    {
         match wait_for_head(shared, sender.try_send_request(request)).await? {
-            Ok(response) => {
-                self.keep(scheme, authority, sender);
-                Ok(Arrived { response, connect: Some(connect) })
-            }
-            Err(error) => Err(broken(&error.into_error())),
+            Ok(response) => return Ok(Arrived { response, connect: None, sender }),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(broken(&error.into_error())),
+            },
         }
     }
-
-    fn take(&self, scheme: Scheme, authority: &Authority) -> Option<Sender> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = open.iter().position(|(s, a, _)| *s == scheme && a == authority)?;
-        Some(open.swap_remove(at).2)
-    }
-
-    fn keep(&self, scheme: Scheme, authority: &Authority, sender: Sender) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= UPSTREAMS_PER_CLIENT_MAX {
-            open.remove(0);
-        }
-        open.push((scheme, authority.clone(), sender));
+    let started = Instant::now();
+    let mut sender = open(shared, scheme, authority).await?;
+    let connect = Some(started.elapsed());
+    match wait_for_head(shared, sender.try_send_request(request)).await? {
+        Ok(response) => Ok(Arrived { response, connect, sender }),
+        Err(error) => Err(broken(&error.into_error())),
     }
 }
 

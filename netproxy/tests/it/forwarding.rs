@@ -64,6 +64,29 @@ async fn requests_of_one_connection_share_one_upstream_connection_until_it_close
 }
 
 #[tokio::test]
+async fn another_client_connection_gets_the_upstream_connection_that_is_free() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let request = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    for forget in [false, false, true] {
+        if forget {
+            world.proxy.close_idle_upstreams();
+        }
+        let mut tls = https(&world, &target).await;
+        assert_eq!(ask(&mut tls, &request).await.status, 200);
+    }
+    // One that is still busy is nobody else's.
+    let mut busy = https(&world, &target).await;
+    busy.write_all(format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    read_until(&mut busy, b"\r\n\r\n").await;
+    let mut tls = https(&world, &target).await;
+    assert_eq!(ask(&mut tls, &request).await.status, 200);
+    let records = world.records(4).await;
+    let fresh: Vec<bool> = records.iter().map(|record| record["ms_connect"].is_number()).collect();
+    assert_eq!(fresh, [true, false, true, true]);
+}
+
+#[tokio::test]
 async fn a_plain_request_is_forwarded_in_origin_form() {
     let world = World::start().await;
     let place = format!("plain.example:{}", world.plain.address.port());

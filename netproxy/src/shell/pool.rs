@@ -1,0 +1,94 @@
+//! Upstream connections between two requests, shared by all client connections of one sandbox: a client that
+//! connects anew for every request does not cost the upstream a handshake each.
+//!
+//! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
+//! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::sleep;
+
+use super::body::RequestBody;
+use super::shared::Shared;
+use crate::authority::Authority;
+use crate::hooks::Scheme;
+use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
+
+pub type Sender = SendRequest<RequestBody>;
+
+/// Scheme and authority of a connection.
+pub type Place = (Scheme, Authority);
+
+struct Kept {
+    place: Place,
+    sender: Sender,
+    since: Instant,
+}
+
+/// The connections, the one kept longest first. The lock is held for moments, never over I/O.
+#[derive(Default)]
+pub struct Pool {
+    kept: Mutex<Vec<Kept>>,
+}
+
+impl Pool {
+    /// The connection to `place` that was used last.
+    pub fn take(&self, scheme: Scheme, authority: &Authority) -> Option<Sender> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let at = kept.iter().rposition(|one| one.place.0 == scheme && one.place.1 == *authority)?;
+            let found = kept.remove(at);
+            if !found.sender.is_closed() && found.since.elapsed() < UPSTREAM_IDLE {
+                return Some(found.sender);
+            }
+        }
+    }
+
+    /// Closes all of them: the policy that allowed them may have changed.
+    pub fn clear(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn put(&self, place: Place, sender: Sender) -> Put {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = kept.is_empty();
+        if kept.len() >= UPSTREAMS_IDLE_MAX {
+            kept.remove(0);
+        }
+        kept.push(Kept { place, sender, since: Instant::now() });
+        if first { Put::First } else { Put::Another }
+    }
+
+    /// Closes those kept too long; whether any is left.
+    fn expire(&self) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| one.since.elapsed() < UPSTREAM_IDLE && !one.sender.is_closed());
+        !kept.is_empty()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Put {
+    First,
+    Another,
+}
+
+/// Gives a connection back after an exchange that ended whole on both sides.
+pub fn give_back(shared: &Arc<Shared>, place: Place, sender: Sender) {
+    if !sender.is_closed() && shared.pool.put(place, sender) == Put::First {
+        tokio::spawn(expire(Arc::downgrade(shared)));
+    }
+}
+
+/// Runs while something is kept.
+async fn expire(shared: Weak<Shared>) {
+    loop {
+        sleep(UPSTREAM_IDLE).await;
+        match shared.upgrade() {
+            Some(shared) if shared.pool.expire() => {}
+            _ => return,
+        }
+    }
+}
