@@ -16,6 +16,12 @@ pub enum Layer {
     Dns,
     /// The target of a `CONNECT`.
     Connect,
+    /// The target of a SOCKS request.
+    Socks,
+    /// The target of a transparent connection.
+    Transparent,
+    /// Bytes that are neither TLS nor HTTP.
+    Tcp,
     /// The TLS handshake with the client.
     Tls,
     /// One HTTP request.
@@ -33,6 +39,9 @@ impl Layer {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Socks => "socks",
+            Self::Transparent => "transparent",
+            Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Http => "http",
             Self::Address => "address",

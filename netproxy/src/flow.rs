@@ -22,6 +22,19 @@ pub enum Door<'a> {
     Plain,
     /// Inside an intercepted connection to this authority: target and Host must agree with it.
     Inside(&'a Authority),
+    /// Inside a connection to this authority, in the clear: target and Host must agree with it.
+    InsidePlain(&'a Authority),
+}
+
+impl<'a> Door<'a> {
+    /// Where the connection leads and how requests inside go out; `None` if each request says so itself.
+    fn leads_to(self) -> Option<(Scheme, &'a Authority)> {
+        match self {
+            Self::Plain => None,
+            Self::Inside(authority) => Some((Scheme::Https, authority)),
+            Self::InsidePlain(authority) => Some((Scheme::Http, authority)),
+        }
+    }
 }
 
 /// A request that can be read in one way only.
@@ -71,9 +84,9 @@ pub fn subject_of(authority: &Authority) -> Subject {
 /// What little is known of a request that was not understood.
 fn subject_at(door: Door<'_>, method: &str) -> Subject {
     let method = Some(method.to_owned());
-    match door {
-        Door::Plain => Subject { scheme: Some(Scheme::Http), method, ..Subject::default() },
-        Door::Inside(authority) => Subject { scheme: Some(Scheme::Https), method, ..subject_of(authority) },
+    match door.leads_to() {
+        None => Subject { scheme: Some(Scheme::Http), method, ..Subject::default() },
+        Some((scheme, authority)) => Subject { scheme: Some(scheme), method, ..subject_of(authority) },
     }
 }
 
@@ -91,25 +104,23 @@ pub fn understand(
         Box::new(Refusal::new(kind, Layer::Http, detail).about(subject_at(door, method)))
     };
     let target = Target::parse(target).map_err(|error| refuse(Kind::Malformed, error.to_string()))?;
-    let (scheme, authority) = match (door, &target.absolute) {
-        (Door::Plain, Some((Scheme::Http, authority))) => (Scheme::Http, authority.clone()),
-        (Door::Plain, Some((Scheme::Https, _))) => {
+    let (scheme, authority) = match (door.leads_to(), &target.absolute) {
+        (None, Some((Scheme::Http, authority))) => (Scheme::Http, authority.clone()),
+        (None, Some((Scheme::Https, _))) => {
             return Err(refuse(Kind::Malformed, "https through this proxy needs CONNECT".to_owned()));
         }
-        (Door::Plain, None) => {
+        (None, None) => {
             let detail =
                 "this is a proxy: the request target must be an absolute http:// URL, or use CONNECT";
             return Err(refuse(Kind::Malformed, detail.to_owned()));
         }
-        (Door::Inside(inside), None) => (Scheme::Https, inside.clone()),
-        (Door::Inside(inside), Some((Scheme::Https, authority))) if inside == authority => {
-            (Scheme::Https, inside.clone())
+        (Some((scheme, inside)), None) => (scheme, inside.clone()),
+        (Some(inside), Some((scheme, authority))) if inside == (*scheme, authority) => {
+            (*scheme, authority.clone())
         }
-        (Door::Inside(_), Some(_)) => {
-            return Err(refuse(
-                Kind::AuthorityMismatch,
-                "the URL names another place than CONNECT".to_owned(),
-            ));
+        (Some(_), Some(_)) => {
+            let detail = "the URL names another place than the connection leads to";
+            return Err(refuse(Kind::AuthorityMismatch, detail.to_owned()));
         }
     };
     if let Some(host) = host {
@@ -157,7 +168,7 @@ impl IntoAbout for Box<Refusal> {
     }
 }
 
-/// Whether the server name of a `ClientHello` agrees with the `CONNECT` target. An address has none (RFC
+/// Whether the server name of a `ClientHello` agrees with where the connection leads. An address has none (RFC
 /// 6066 §3); a name may be left out only where the certificate, and so the client, settles it.
 ///
 /// # Errors
@@ -176,7 +187,9 @@ pub fn check_server_name(
         (None, _) => Ok(()),
         (Some(name), host) => match Host::parse(name) {
             Ok(named) if named == *host => Ok(()),
-            Ok(named) => mismatch(format!("the TLS handshake names {named}, CONNECT names {authority}")),
+            Ok(named) => {
+                mismatch(format!("the TLS handshake names {named}, the connection is to {authority}"))
+            }
             Err(_) => mismatch("the TLS handshake names something that is not a host".to_owned()),
         },
     }

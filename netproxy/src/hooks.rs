@@ -70,19 +70,37 @@ pub struct Allow {
     pub credential: Option<Arc<str>>,
     /// Only read for a connection.
     pub tls: TlsMode,
+    /// The upstream proxy to go through, by the name it was registered with; `None` goes there directly.
+    pub upstream: Option<Arc<str>>,
+    /// Whether a pattern with a wildcard matched the host, and not the host's own name. Only read for a DNS name.
+    pub wildcard: bool,
 }
 
 impl Allow {
     /// Allowed by `rule`, without a credential, TLS inspected.
     #[must_use]
     pub fn by(rule: impl Into<Arc<str>>) -> Self {
-        Self { rule: rule.into(), credential: None, tls: TlsMode::Inspect }
+        Self { rule: rule.into(), credential: None, tls: TlsMode::Inspect, upstream: None, wildcard: false }
     }
 
     /// With the credential of this name.
     #[must_use]
     pub fn with_credential(mut self, name: impl Into<Arc<str>>) -> Self {
         self.credential = Some(name.into());
+        self
+    }
+
+    /// Through the upstream proxy of this name.
+    #[must_use]
+    pub fn via(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.upstream = Some(name.into());
+        self
+    }
+
+    /// By a pattern with a wildcard, if `wildcard`.
+    #[must_use]
+    pub fn with_wildcard(mut self, wildcard: bool) -> Self {
+        self.wildcard = wildcard;
         self
     }
 
@@ -148,7 +166,7 @@ impl From<Deny> for Verdict {
     }
 }
 
-/// A `CONNECT`, before anything inside it is known.
+/// A connection (`CONNECT`, SOCKS, transparent), before anything inside it is known.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct ConnectFacts<'a> {
@@ -192,6 +210,11 @@ pub trait Authorize: Send + Sync {
     fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict;
     /// May this request be sent?
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict;
+    /// May bytes that are neither TLS nor HTTP pass, unread, in both directions? Asked when a connection turns out
+    /// to carry such bytes, or none until the server speaks. By default they may not.
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        Deny::unmatched(format!("no rule allows other protocols to {}", facts.authority)).into()
+    }
     /// May this name be resolved for the guest?
     fn dns_name(&self, name: &HostName) -> Verdict;
     /// May this address, to which an allowed name leads, be dialled? By default a public one may and a
@@ -452,6 +475,9 @@ mod shared {
         }
         fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
             (**self).request(facts)
+        }
+        fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+            (**self).tcp(facts)
         }
         fn dns_name(&self, name: &HostName) -> Verdict {
             (**self).dns_name(name)

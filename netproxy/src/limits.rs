@@ -16,6 +16,13 @@ pub const HEADER_FIELDS_MAX: usize = 100;
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// Longest method, in bytes. The longest registered one has 18.
 pub const METHOD_BYTES_MAX: usize = 32;
+/// Longest first line of a connection that is waited for to see whether it is HTTP, in bytes.
+pub const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + 16;
+/// Longest `TCP1 host:port` line before a transparent connection, its line feed included, in bytes.
+pub const PREFACE_BYTES_MAX: usize = 300;
+/// Ports on which TLS or HTTP is the custom: a refused connection to one of them is accepted and refused inside,
+/// in words that clients show. Elsewhere the client learns of the refusal before its first byte.
+pub const WEB_PORTS: [u16; 10] = [80, 443, 3000, 5000, 8000, 8008, 8080, 8443, 8888, 9443];
 /// Longest line that opens a chunk, extensions included, in bytes.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// Largest single chunk, in bytes (1 TiB): far above use, far below an overflow.
@@ -51,6 +58,9 @@ pub struct Limits {
     /// Longest wait for a `ClientHello` after `CONNECT`, and for the handshake after it. Default 60 s: a client
     /// loads its trust store between the two, and twenty at once on one emulated processor took over 20 s.
     pub client_tls_timeout: Duration,
+    /// Silence of a client after which, where a rule allows raw bytes, the server is dialled and may speak first.
+    /// Default 250 ms. A client that speaks before the server does is still looked at.
+    pub silent_client_wait: Duration,
     /// Longest wait for one upstream to accept a connection and finish its TLS handshake. Default 15 s.
     pub connect_timeout: Duration,
     /// Longest wait for one address of an upstream, when there is another one to try. Default 3 s.
@@ -73,6 +83,7 @@ impl Default for Limits {
             header_bytes_max: 64 * 1024,
             header_timeout: Duration::from_secs(60),
             client_tls_timeout: Duration::from_secs(60),
+            silent_client_wait: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(15),
             connect_attempt_timeout: Duration::from_secs(3),
             resolve_timeout: Duration::from_secs(5),
@@ -85,4 +96,5 @@ impl Default for Limits {
 }
 
 const _: () = assert!(HOST_LABEL_BYTES_MAX < HOST_NAME_BYTES_MAX);
+const _: () = assert!(HOST_NAME_BYTES_MAX + 16 < PREFACE_BYTES_MAX);
 const _: () = assert!(HOST_NAME_BYTES_MAX < AUTHORITY_TEXT_BYTES_MAX);

@@ -37,7 +37,7 @@ pub enum Kind {
     HeadTooLarge,
     /// CONNECT target, SNI and Host do not agree.
     AuthorityMismatch,
-    /// Something other than TLS inside a CONNECT.
+    /// Neither TLS nor HTTP inside a connection, and no rule allows other bytes.
     NotTls,
     /// The credential of the rule does not exist.
     CredentialMissing,
@@ -91,8 +91,8 @@ impl Kind {
                 "Send fewer or shorter headers, or a shorter URL.", false),
             Self::AuthorityMismatch => row(S::MISDIRECTED_REQUEST, "http_request_error", "authority_mismatch", "The request names two different hosts",
                 "CONNECT target, TLS server name and Host header must be the same. Open a connection of its own for each host.", false),
-            Self::NotTls => row(S::FORBIDDEN, "http_request_denied", "not_tls", "Only TLS is allowed inside CONNECT",
-                "Use https with CONNECT; for plain http send the absolute URL to the proxy. Other protocols are not allowed.", false),
+            Self::NotTls => row(S::FORBIDDEN, "http_request_denied", "not_tls", "Only TLS and HTTP are allowed on this connection",
+                "Use https or http. Other protocols pass only where a rule of the sandbox policy names host and port with tcp = true; ask the user.", false),
             Self::CredentialMissing => row(S::FORBIDDEN, "http_request_denied", "credential_missing", "The credential for this request does not exist",
                 "Do not retry. Ask the user to store the credential on the host.", false),
             Self::CredentialLocked => row(S::FORBIDDEN, "http_request_denied", "credential_locked", "The credential store is locked",

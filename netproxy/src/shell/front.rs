@@ -1,4 +1,5 @@
-//! The front door: a plain connection to the proxy, request by request.
+//! The front door: a plain connection to the proxy, request by request, or handed on to the door of the language
+//! that it speaks.
 
 use std::sync::Arc;
 
@@ -8,17 +9,27 @@ use tokio::time::timeout;
 use super::answer;
 use super::connect;
 use super::http1::{self, Client};
+use super::rewind::Rewind;
 use super::shared::Shared;
 use super::strict_io::{NoHead, StrictIo};
+use super::{preface, socks};
 use crate::audit::Layer;
 use crate::refuse::{Kind, Refusal};
+use crate::wire;
 use crate::wire::head::HeadError;
+use crate::wire::socks5;
 
 pub async fn serve<S>(shared: Arc<Shared>, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
+    match timeout(shared.limits.header_timeout, language(&mut io)).await {
+        Ok(Language::Http) => {}
+        Ok(Language::Socks) => return socks::serve(&shared, rewound(io)).await,
+        Ok(Language::Preface) => return preface::serve(&shared, rewound(io)).await,
+        Err(_) => return,
+    }
     let client = Arc::new(Client::plain(Arc::clone(&shared)));
     loop {
         match timeout(shared.limits.header_timeout, io.head()).await {
@@ -33,6 +44,35 @@ where
             return answer::linger(&shared, io.io_mut()).await;
         }
     }
+}
+
+enum Language {
+    Http,
+    Socks,
+    Preface,
+}
+
+/// What the client speaks to us, by its first bytes. No HTTP method starts with a control byte, and none is called
+/// `TCP1`.
+async fn language<S: AsyncRead + Unpin>(io: &mut StrictIo<S>) -> Language {
+    loop {
+        match io.early() {
+            [] => {}
+            [socks5::VERSION, ..] => return Language::Socks,
+            bytes if bytes.starts_with(wire::preface::START) => return Language::Preface,
+            bytes if wire::preface::START.starts_with(bytes) => {}
+            _ => return Language::Http,
+        }
+        // The end of the stream is found again by the HTTP server.
+        if !matches!(io.read_ahead().await, Ok(count) if count > 0) {
+            return Language::Http;
+        }
+    }
+}
+
+fn rewound<S: AsyncRead + Unpin>(io: StrictIo<S>) -> Rewind<S> {
+    let (stream, early) = io.into_parts();
+    Rewind::new(stream, early)
 }
 
 /// Answers a head that is not acceptable.

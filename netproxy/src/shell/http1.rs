@@ -14,12 +14,13 @@ use super::shared::Shared;
 use super::strict_io::StrictIo;
 use crate::authority::Authority;
 use crate::flow::Door;
+use crate::hooks::Scheme;
 
 /// One client connection, and where it leads.
 pub struct Client {
     pub shared: Arc<Shared>,
-    /// `Some` inside an intercepted connection.
-    inside: Option<Authority>,
+    /// `Some` inside a connection to one place: intercepted, or in the clear.
+    inside: Option<(Scheme, Authority)>,
     last: AtomicBool,
     requests: AtomicU64,
 }
@@ -29,12 +30,16 @@ impl Client {
         Self { shared, inside: None, last: AtomicBool::new(false), requests: AtomicU64::new(0) }
     }
 
-    pub fn inside(shared: Arc<Shared>, authority: Authority) -> Self {
-        Self { inside: Some(authority), ..Self::plain(shared) }
+    pub fn inside(shared: Arc<Shared>, scheme: Scheme, authority: Authority) -> Self {
+        Self { inside: Some((scheme, authority)), ..Self::plain(shared) }
     }
 
     pub fn door(&self) -> Door<'_> {
-        self.inside.as_ref().map_or(Door::Plain, Door::Inside)
+        match &self.inside {
+            None => Door::Plain,
+            Some((Scheme::Https, authority)) => Door::Inside(authority),
+            Some((Scheme::Http, authority)) => Door::InsidePlain(authority),
+        }
     }
 
     /// Counts a request; `last` says that nothing may follow its answer.

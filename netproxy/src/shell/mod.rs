@@ -10,13 +10,17 @@ mod front;
 mod http1;
 mod ledger;
 mod pool;
+mod passage;
+mod preface;
 mod proxy;
 mod reach;
 #[cfg(feature = "hickory")]
 mod resolve;
 mod rewind;
 mod shared;
+mod socks;
 mod strict_io;
+mod token;
 mod tunnel;
 mod upstream;
 

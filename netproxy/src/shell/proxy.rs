@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::BytesMut;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::pool::Pool;
+use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
-use super::{dns, front};
+use super::token::Token;
+use super::{dns, front, preface, socks};
 use crate::guard::Guard;
 use crate::hooks::{
     Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
@@ -50,6 +53,7 @@ pub struct Builder {
     own_listeners: Vec<SocketAddr>,
     extra_roots_pem: Vec<String>,
     upstream_tls: Option<Arc<ClientConfig>>,
+    socks_token: Option<Token>,
 }
 
 impl Proxy {
@@ -68,6 +72,7 @@ impl Proxy {
             own_listeners: Vec::new(),
             extra_roots_pem: Vec::new(),
             upstream_tls: None,
+            socks_token: None,
         }
     }
 
@@ -77,14 +82,31 @@ impl Proxy {
         self.shared.leaves.ca().certificate_pem()
     }
 
-    /// Serves one client connection until it ends: absolute-form HTTP and `CONNECT`. Never fails: what goes
-    /// wrong is answered and recorded. A TCP stream should have `TCP_NODELAY` set. Needs a tokio runtime
-    /// with I/O and time enabled.
+    /// Serves one client connection until it ends: absolute-form HTTP and `CONNECT`, or, told by the first bytes,
+    /// SOCKS5 or a transparent connection with its preface. Never fails: what goes wrong is answered and recorded.
+    /// A TCP stream should have `TCP_NODELAY` set. Needs a tokio runtime with I/O and time enabled.
     pub async fn serve<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         front::serve(Arc::clone(&self.shared), stream).await;
+    }
+
+    /// Serves one SOCKS5 client (RFC 1928; `CONNECT` only) until it ends, as [`Proxy::serve`] does others.
+    pub async fn serve_socks<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        socks::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await;
+    }
+
+    /// Serves one transparent connection until it ends: a line that says where to, as in
+    /// [`crate::wire::preface`], then its bytes.
+    pub async fn serve_transparent<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        preface::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await;
     }
 
     /// Serves DNS queries, each with two bytes of length before it (RFC 1035 §4.2.2), until the stream ends.
@@ -185,6 +207,13 @@ impl Builder {
         self
     }
 
+    /// What SOCKS clients must give as their user name (RFC 1929; any password). Default: no authentication.
+    #[must_use]
+    pub fn socks_token(mut self, token: &str) -> Self {
+        self.socks_token = Some(Token::new(token));
+        self
+    }
+
     /// Makes the sandbox's certificate authority and loads the trust roots.
     ///
     /// # Errors
@@ -210,6 +239,7 @@ impl Builder {
             leaves: LeafCache::new(ca),
             upstream_tls,
             pool: Pool::default(),
+            socks_token: self.socks_token,
         };
         Ok(Proxy { shared: Arc::new(shared) })
     }

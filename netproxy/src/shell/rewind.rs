@@ -23,6 +23,11 @@ impl<S: AsyncRead + Unpin> Rewind<S> {
         &self.early
     }
 
+    /// Takes `count` bytes off the front of what was read.
+    pub fn skip(&mut self, count: usize) {
+        self.early.advance(count.min(self.early.len()));
+    }
+
     /// Reads more to look at; 0 at the end of the stream.
     pub async fn read_ahead(&mut self) -> io::Result<usize> {
         self.io.read_buf(&mut self.early).await

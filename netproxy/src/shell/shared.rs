@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustls::ClientConfig;
 
 use super::pool::Pool;
+use super::token::Token;
 use crate::audit::{Outcome, Record, milliseconds};
 use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
@@ -26,6 +27,8 @@ pub struct Shared {
     pub leaves: LeafCache,
     pub upstream_tls: Arc<ClientConfig>,
     pub pool: Pool,
+    /// What a SOCKS client must give as its user name, if anything.
+    pub socks_token: Option<Token>,
 }
 
 /// One decision: its id and when it was taken.

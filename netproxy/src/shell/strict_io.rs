@@ -67,6 +67,16 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
         }
     }
 
+    /// Bytes that were read and not given out yet.
+    pub fn early(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Reads more of them; 0 at the end of the stream.
+    pub async fn read_ahead(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
     /// Waits for a head, without taking it off the stream. Only between two messages.
     pub async fn head(&mut self) -> Result<HeadAhead, NoHead> {
         self.stopped = false;

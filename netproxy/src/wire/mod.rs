@@ -5,5 +5,8 @@ mod bytes;
 pub mod client_hello;
 pub mod framing;
 pub mod head;
+pub mod opening;
 pub mod path;
+pub mod preface;
+pub mod socks5;
 pub mod target;

@@ -121,17 +121,24 @@ async fn connect_sni_and_host_must_agree() {
 }
 
 #[tokio::test]
-async fn only_tls_is_allowed_inside_connect() {
+async fn only_tls_and_http_are_allowed_inside_connect() {
     let world = World::start().await;
-    for (host, error) in
-        [("ok.example", "not_tls"), ("opaque.example", "not_tls"), ("denied.example", "blocked_by_policy")]
-    {
+    for (host, bytes, status, error) in [
+        ("ok.example", "SSH-2.0-x y\r\n", 403, "not_tls"),
+        ("opaque.example", "SSH-2.0-x y\r\n", 403, "not_tls"),
+        ("denied.example", "SSH-2.0-x y\r\n", 403, "blocked_by_policy"),
+        ("denied.example", "GET / HTTP/1.1\r\nHost: denied.example\r\n\r\n", 403, "blocked_by_policy"),
+        // Each request is judged, and must name where the connection leads.
+        ("ok.example", "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421, "authority_mismatch"),
+        ("ok.example", "DELETE / HTTP/1.1\r\nHost: ok.example:PORT\r\n\r\n", 403, "blocked_by_policy"),
+    ] {
         let mut stream = connect(&world, &world.at(host)).await;
-        let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost: ok.example\r\n\r\n").await;
-        assert_eq!((answer.status, &answer.json()["error"]), (403, &error.into()));
+        let bytes = bytes.replace("PORT", &world.tls.address.port().to_string());
+        let answer = ask(&mut stream, &bytes).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (status, &error.into()), "{host} {bytes}");
         assert!(is_at_end(&mut stream).await);
     }
-    assert_eq!(world.records(3).await.len(), 3);
+    assert_eq!(world.records(6).await.len(), 6);
 }
 
 #[tokio::test]

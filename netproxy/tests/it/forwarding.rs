@@ -233,7 +233,7 @@ async fn an_http10_client_is_served_and_the_connection_closed() {
 #[tokio::test]
 async fn another_protocol_on_the_proxy_port_is_refused_at_once() {
     let world = World::start().await;
-    for bytes in [b"\x16\x03\x01\x02\0\x01".as_slice(), b"\x05\x01\0"] {
+    for bytes in [b"\x16\x03\x01\x02\0\x01".as_slice(), b"\x04\x01\0\x50"] {
         let mut stream = world.connect();
         stream.write_all(bytes).await.unwrap();
         assert_eq!(read_answer(&mut stream, "GET").await.status, 400);

@@ -4,12 +4,15 @@
 mod client;
 mod denials;
 mod dns;
+mod doors;
 mod forwarding;
 mod hooks;
 mod limits;
 mod redaction;
 mod resolving;
 mod smuggling;
+mod socks;
 mod tables;
+mod transparent;
 mod upstream;
 mod world;

@@ -17,6 +17,13 @@ fn table<T: for<'de> Deserialize<'de>>(text: &str) -> Vec<T> {
     toml::from_str::<Table<T>>(text).unwrap().case
 }
 
+/// Bytes written as hexadecimal digits, with spaces.
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(pair).collect()
+}
+
 #[derive(Deserialize)]
 struct AuthorityCase {
     text: String,
@@ -109,11 +116,7 @@ struct DnsCase {
 fn dns_queries_are_understood_or_refused() {
     let cases: Vec<DnsCase> = table(include_str!("../../../testdata/dns.toml"));
     for case in cases {
-        let digits: Vec<u8> = case.bytes.bytes().filter(|byte| *byte != b' ').collect();
-        let bytes: Vec<u8> = digits
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect();
+        let bytes = hex(&case.bytes);
         let query = Query::parse(&bytes);
         let (kind, host) = match query.as_ref().map(Query::asked) {
             None => ("none", None),

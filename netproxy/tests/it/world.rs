@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use netproxy::hooks::Authorize;
 use netproxy::limits::Limits;
 use netproxy::{Builder, Proxy};
 use tokio::io::DuplexStream;
@@ -37,6 +38,15 @@ impl World {
         more_names: impl FnOnce(Names) -> Names,
         more: impl FnOnce(Builder) -> Builder,
     ) -> Arc<Self> {
+        Self::build_ruled(more_names, |ports| Rules { ports }, more).await
+    }
+
+    /// With rules of one's own, which are told the ports of the upstreams.
+    pub async fn build_ruled<A: Authorize + 'static>(
+        more_names: impl FnOnce(Names) -> Names,
+        rules: impl FnOnce(Vec<u16>) -> A,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Arc<Self> {
         let tls = upstream::start(&["ok.example", "opaque.example", "127.0.0.1"], true).await;
         let plain = upstream::start(&["plain.example"], false).await;
         let records = Records::default();
@@ -47,7 +57,7 @@ impl World {
             .with("badcert.example", &[&["127.0.0.1"]]);
         let builder = Proxy::builder()
             .name("test")
-            .authorize(Rules { ports: vec![tls.address.port(), plain.address.port(), 1] })
+            .authorize(rules(vec![tls.address.port(), plain.address.port(), 1]))
             .inject(Vault)
             .audit(records.clone())
             .resolve(more_names(names))

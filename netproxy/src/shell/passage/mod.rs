@@ -1,0 +1,218 @@
+//! What is inside a connection to one place, through whichever door it came: `CONNECT`, SOCKS, or transparent
+//! with a preface. The door has decided about host and port; here the first bytes say what is spoken, and who
+//! judges it from there:
+//!
+//! ```text
+//! TLS hello      passage/tls.rs    intercepted, or passed on unread where the rule says so
+//! HTTP request   here              each request decided, the authority fixed
+//! anything else  passage/raw.rs    only where `Authorize::tcp` allows it
+//! silence        passage/raw.rs    the same; then the server may speak first
+//! ```
+//!
+//! A refusal is given in the language that the client speaks. Nothing is dialled before the first byte is judged,
+//! except for a silent client where raw bytes are allowed.
+
+mod raw;
+mod tls;
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::answer::{self, linger};
+use super::front::refuse_bad;
+use super::http1::{self, Client};
+use super::rewind::Rewind;
+use super::shared::{Decision, Shared};
+use super::strict_io::{NoHead, StrictIo};
+use crate::audit::Layer;
+use crate::authority::Authority;
+use crate::flow::{self, Door, subject_of};
+use crate::hooks::{Allow, ConnectFacts, Scheme, Verdict};
+use crate::refuse::{Kind, Refusal, Subject};
+use crate::wire::client_hello::ClientHello;
+use crate::wire::head;
+use crate::wire::opening::{Opening, look};
+
+/// A connection that its door has let in.
+pub struct Passage<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub decision: Decision,
+    pub authority: Authority,
+    /// Of the door.
+    pub layer: Layer,
+}
+
+/// What came first inside.
+enum Inside {
+    Tls(ClientHello),
+    Http,
+    Other,
+    /// Nothing that could be answered.
+    Nothing(&'static str),
+}
+
+impl Passage<'_> {
+    /// Serves the connection under the verdict on host and port.
+    pub async fn serve<S>(self, mut stream: Rewind<S>, verdict: Verdict)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let inside = match self.silent(&mut stream).await {
+            None => self.look_inside(&mut stream).await,
+            Some(allow) => match self.let_server_speak(&mut stream, allow).await {
+                Some(inside) => inside,
+                None => return,
+            },
+        };
+        match (verdict, inside) {
+            (Verdict::Allow(allow), Inside::Tls(hello)) => self.serve_tls(stream, hello, allow).await,
+            (Verdict::Allow(_), Inside::Http) => self.serve_http(stream).await,
+            (verdict, Inside::Other) => self.serve_raw(stream, verdict).await,
+            (Verdict::Deny(deny), inside) => {
+                let refusal = Refusal::policy(self.layer, deny).about(self.subject(&inside));
+                self.refuse(stream, inside, refusal).await;
+            }
+            (Verdict::Allow(allow), Inside::Nothing(detail)) => {
+                let inside = Inside::Nothing(detail);
+                let refusal = Refusal::new(Kind::NotTls, Layer::Tls, detail).about(self.subject(&inside));
+                self.refuse(stream, inside, refusal.under(Some(allow.rule))).await;
+            }
+        }
+    }
+
+    fn facts(&self) -> ConnectFacts<'_> {
+        ConnectFacts { authority: &self.authority }
+    }
+
+    fn subject(&self, inside: &Inside) -> Subject {
+        let scheme = match inside {
+            Inside::Tls(_) => Some(Scheme::Https),
+            Inside::Http => Some(Scheme::Http),
+            Inside::Other | Inside::Nothing(_) => None,
+        };
+        Subject { scheme, ..subject_of(&self.authority) }
+    }
+
+    /// Waits for the client's first byte; the verdict that lets the server speak first, if none comes in time.
+    async fn silent<S: AsyncRead + Unpin>(&self, stream: &mut Rewind<S>) -> Option<Allow> {
+        if !stream.early().is_empty() {
+            return None;
+        }
+        // An end or an error is found again by whoever looks inside.
+        match timeout(self.shared.limits.silent_client_wait, stream.read_ahead()).await {
+            Ok(_) => None,
+            Err(_) => match self.shared.authorize.tcp(&self.facts()) {
+                Verdict::Allow(allow) => Some(allow),
+                Verdict::Deny(_) => None,
+            },
+        }
+    }
+
+    async fn look_inside<S: AsyncRead + Unpin>(&self, stream: &mut Rewind<S>) -> Inside {
+        let look = async {
+            loop {
+                if let Some(inside) = understand(look(stream.early())) {
+                    return inside;
+                }
+                if !matches!(stream.read_ahead().await, Ok(count) if count > 0) {
+                    return Inside::Nothing("the client sent nothing that could be understood");
+                }
+            }
+        };
+        timeout(self.shared.limits.client_tls_timeout, look)
+            .await
+            .unwrap_or(Inside::Nothing("neither a TLS handshake nor a request came in time"))
+    }
+
+    /// Refuses in the language that the client speaks: HTTP inside TLS, plain HTTP, or not at all.
+    async fn refuse<S>(&self, mut stream: Rewind<S>, inside: Inside, refusal: Refusal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match inside {
+            Inside::Tls(hello) => self.refuse_in_tls(stream, &hello, refusal).await,
+            Inside::Http => self.refuse_in_http(stream, Door::InsidePlain(&self.authority), refusal).await,
+            // Whoever began with `CONNECT` speaks HTTP, and most show what they cannot understand.
+            Inside::Other if self.layer == Layer::Connect => {
+                answer::refuse(self.shared, &mut stream, &refusal, &self.decision).await;
+            }
+            Inside::Other | Inside::Nothing(_) => {
+                self.shared.record_refusal(&self.decision, &refusal, false);
+            }
+        }
+    }
+
+    /// Reads one request and answers it with the refusal.
+    async fn refuse_in_http<T>(&self, io: T, door: Door<'_>, mut refusal: Refusal)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut io = StrictIo::new(io, self.shared.limits.header_bytes_max);
+        match timeout(self.shared.limits.header_timeout, io.head()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(NoHead::Bad(error))) => return refuse_bad(self.shared, &mut io, error).await,
+            _ => return self.shared.record_refusal(&self.decision, &refusal, false),
+        }
+        let head_bytes = io.take_head();
+        if let Ok(head) = head::parse(&head_bytes) {
+            refusal.subject.method = Some(head.method.to_owned());
+            let understood = flow::understand(door, head.method, head.target, None);
+            refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
+        }
+        answer::refuse(self.shared, io.io_mut(), &refusal, &self.decision).await;
+    }
+
+    /// Serves plain HTTP, each request with a decision of its own.
+    async fn serve_http<S>(&self, stream: Rewind<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = Client::inside(Arc::clone(self.shared), Scheme::Http, self.authority.clone());
+        self.serve_requests(stream, &Arc::new(client)).await;
+    }
+
+    async fn serve_requests<T>(&self, io: T, client: &Arc<Client>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut io = StrictIo::new(io, self.shared.limits.header_bytes_max);
+        loop {
+            match timeout(self.shared.limits.header_timeout, io.head()).await {
+                Ok(Ok(ahead)) if ahead.connect => {
+                    client.count_request(true);
+                    let detail = "CONNECT inside a connection to one place is not allowed";
+                    let refusal =
+                        Refusal::new(Kind::Malformed, Layer::Http, detail).about(subject_of(&self.authority));
+                    let decision = self.shared.begin();
+                    return answer::refuse(self.shared, io.io_mut(), &refusal, &decision).await;
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(NoHead::Bad(error))) => {
+                    client.count_request(true);
+                    return refuse_bad(self.shared, &mut io, error).await;
+                }
+                Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => {
+                    return linger(self.shared, io.io_mut()).await;
+                }
+            }
+            let Some(back) = http1::serve(io, client).await else { return };
+            io = back;
+            if !io.has_news() || client.is_last() {
+                return linger(self.shared, io.io_mut()).await;
+            }
+        }
+    }
+}
+
+/// `None` for too few bytes.
+fn understand(opening: Opening) -> Option<Inside> {
+    match opening {
+        Opening::Need => None,
+        Opening::Tls(hello) => Some(Inside::Tls(hello)),
+        Opening::BadTls => Some(Inside::Nothing("the TLS handshake is malformed")),
+        Opening::Http => Some(Inside::Http),
+        Opening::Other => Some(Inside::Other),
+    }
+}

@@ -1,0 +1,103 @@
+//! Bytes that are neither TLS nor HTTP: passed on unread where [`Authorize::tcp`](crate::hooks::Authorize::tcp)
+//! allows them, refused everywhere else. A server may speak first; a client that answers with TLS or HTTP, before
+//! the server has said anything, is judged as that: silence is no way around inspection.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Inside, Passage, understand};
+use crate::audit::Layer;
+use crate::flow::subject_of;
+use crate::hooks::{Allow, Verdict};
+use crate::refuse::{Kind, Refusal};
+use crate::shell::ledger::Ledger;
+use crate::shell::reach;
+use crate::shell::rewind::Rewind;
+use crate::shell::tunnel;
+use crate::wire::opening::look;
+
+impl Passage<'_> {
+    /// The client has begun with bytes that nobody understands; `verdict` is the one on host and port.
+    pub(super) async fn serve_raw<S>(&self, mut stream: Rewind<S>, verdict: Verdict)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let refusal = match (self.shared.authorize.tcp(&self.facts()), verdict) {
+            (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
+                Ok((mut upstream, ledger)) => {
+                    let idle = self.shared.limits.idle_timeout;
+                    return tunnel::relay(&mut stream, &mut upstream, idle, ledger).await;
+                }
+                Err(refusal) => *refusal,
+            },
+            (Verdict::Deny(_), Verdict::Deny(deny)) => Refusal::policy(self.layer, deny),
+            (Verdict::Deny(deny), Verdict::Allow(_)) => {
+                let detail = format!("the bytes are neither TLS nor HTTP: {}", deny.reason);
+                Refusal::new(Kind::NotTls, Layer::Tcp, detail).under(deny.rule)
+            }
+        };
+        self.refuse(stream, Inside::Other, refusal.about(subject_of(&self.authority))).await;
+    }
+
+    /// The client waits for the server, and may. `None` once the connection was served to its end.
+    pub(super) async fn let_server_speak<S>(&self, stream: &mut Rewind<S>, allow: Allow) -> Option<Inside>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut upstream, ledger) = match self.open_raw(&allow).await {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                let refusal = refusal.about(subject_of(&self.authority));
+                self.shared.record_refusal(&self.decision, &refusal, false);
+                return None;
+            }
+        };
+        // A timeout is left to the relay, which records it.
+        let idle = self.shared.limits.idle_timeout;
+        let first = timeout(idle, who_speaks_first(stream, &upstream)).await.unwrap_or(First::Server);
+        match first {
+            First::Client(inside @ (Inside::Tls(_) | Inside::Http | Inside::Nothing(_))) => {
+                ledger.discard();
+                Some(inside)
+            }
+            First::Client(Inside::Other) | First::Server => {
+                tunnel::relay(stream, &mut upstream, idle, ledger).await;
+                None
+            }
+        }
+    }
+
+    async fn open_raw(&self, allow: &Allow) -> Result<(TcpStream, Ledger), Box<Refusal>> {
+        let refuse = |refusal: Box<Refusal>| Box::new(refusal.under(Some(allow.rule.clone())));
+        self.shared.audit.ready().map_err(|error| {
+            refuse(Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Tcp, error.to_string())))
+        })?;
+        let upstream = reach::connect(self.shared, &self.authority).await.map_err(refuse)?;
+        let subject = subject_of(&self.authority);
+        Ok((upstream, Ledger::open(self.shared, &self.decision, Layer::Tcp, (allow, subject))))
+    }
+}
+
+enum First {
+    Client(Inside),
+    /// Or its end, or an error: for the relay to find.
+    Server,
+}
+
+async fn who_speaks_first<S: AsyncRead + Unpin>(stream: &mut Rewind<S>, upstream: &TcpStream) -> First {
+    let mut byte = [0u8; 1];
+    loop {
+        tokio::select! {
+            biased;
+            read = stream.read_ahead() => match read {
+                // A client that only ends its side can still hear the server.
+                Ok(0) | Err(_) => return First::Server,
+                Ok(_) => if let Some(inside) = understand(look(stream.early())) {
+                    return First::Client(inside);
+                },
+            },
+            _ = upstream.peek(&mut byte) => return First::Server,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! TLS inside a connection: intercepted, each request decided; or passed on unread, once its server name agrees.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{Inside, Passage};
+use crate::audit::{Layer, Outcome, Record, milliseconds};
+use crate::authority::Host;
+use crate::flow::{Door, check_server_name, subject_of};
+use crate::hooks::{Allow, Scheme, TlsMode};
+use crate::refuse::{Kind, Refusal, Subject};
+use crate::shell::http1::Client;
+use crate::shell::ledger::Ledger;
+use crate::shell::reach;
+use crate::shell::rewind::Rewind;
+use crate::shell::tunnel;
+use crate::wire::client_hello::ClientHello;
+
+impl Passage<'_> {
+    pub(super) async fn serve_tls<S>(&self, stream: Rewind<S>, hello: ClientHello, allow: Allow)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let name_required = allow.tls == TlsMode::Opaque;
+        let name = hello.server_name.as_deref();
+        if let Err(refusal) = check_server_name(&self.authority, name, name_required) {
+            let refusal = refusal.under(Some(allow.rule));
+            return self.refuse(stream, Inside::Tls(hello), refusal).await;
+        }
+        match allow.tls {
+            TlsMode::Inspect => self.intercept(stream, allow).await,
+            TlsMode::Opaque => self.pass_through(stream, allow, hello).await,
+        }
+    }
+
+    fn tls_subject(&self) -> Subject {
+        Subject { scheme: Some(Scheme::Https), ..subject_of(&self.authority) }
+    }
+
+    /// Terminates TLS, reads one request and answers it with the refusal.
+    pub(super) async fn refuse_in_tls<S>(&self, stream: Rewind<S>, hello: &ClientHello, refusal: Refusal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // As whom the client wants us to be: else it could not read the answer.
+        let named = hello.server_name.as_deref().and_then(|name| Host::parse(name).ok());
+        let host = named.as_ref().unwrap_or_else(|| self.authority.host());
+        let Ok(tls) = self.accept(stream, host).await else {
+            return self.shared.record_refusal(&self.decision, &refusal, false);
+        };
+        self.refuse_in_http(tls, Door::Inside(&self.authority), refusal).await;
+    }
+
+    async fn accept<S>(&self, stream: Rewind<S>, host: &Host) -> io::Result<TlsStream<Rewind<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.shared.leaves.server_config(host, self.decision.time).map_err(io::Error::other)?;
+        timeout(self.shared.limits.client_tls_timeout, TlsAcceptor::from(config).accept(stream))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Serves the requests inside, each with a decision of its own.
+    async fn intercept<S>(&self, stream: Rewind<S>, allow: Allow)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let tls = match self.accept(stream, self.authority.host()).await {
+            Ok(tls) => tls,
+            Err(error) => return self.record_unused(&allow, Some(&error)),
+        };
+        let client = Arc::new(Client::inside(Arc::clone(self.shared), Scheme::Https, self.authority.clone()));
+        self.serve_requests(tls, &client).await;
+        if client.requests() == 0 {
+            self.record_unused(&allow, None);
+        }
+    }
+
+    /// An allowed connection over which no request came: mostly a client that does not trust our authority.
+    fn record_unused(&self, allow: &Allow, error: Option<&io::Error>) {
+        let outcome = if error.is_some() { Outcome::Error } else { Outcome::Allow };
+        let mut record = Record::new(self.decision.time, self.decision.id.clone(), Layer::Tls, outcome);
+        record.rule = Some(Arc::clone(&allow.rule));
+        record.scheme = Some(Scheme::Https);
+        record.host = Some(self.authority.host().to_string());
+        record.port = Some(self.authority.port());
+        record.error = error.map(|_| "client_tls_failed");
+        record.reason = error.map(|error| format!("the TLS handshake with the client failed: {error}"));
+        record.ms_total = milliseconds(self.decision.started.elapsed());
+        self.shared.audit.record(record);
+    }
+
+    /// Passes the bytes on unread. The upstream is dialled only now: the name inside agrees.
+    async fn pass_through<S>(&self, mut stream: Rewind<S>, allow: Allow, hello: ClientHello)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ready =
+            self.shared.audit.ready().map_err(|error| {
+                Box::new(Refusal::new(Kind::AuditUnavailable, self.layer, error.to_string()))
+            });
+        let upstream = match ready {
+            Ok(()) => reach::connect(self.shared, &self.authority).await,
+            Err(refusal) => Err(refusal),
+        };
+        match upstream {
+            Ok(mut upstream) => {
+                let subject = Subject { method: Some("CONNECT".to_owned()), ..self.tls_subject() };
+                let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
+                ledger.first_byte(200);
+                tunnel::relay(&mut stream, &mut upstream, self.shared.limits.idle_timeout, ledger).await;
+            }
+            Err(refusal) => {
+                let refusal = refusal.about(self.tls_subject()).under(Some(allow.rule));
+                self.refuse_in_tls(stream, &hello, refusal).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The transparent door: one line that says where to (see [`crate::wire::preface`]), then the bytes of a program
+//! that knows of no proxy. Judged as after `CONNECT`.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::answer::linger;
+use super::passage::Passage;
+use super::rewind::Rewind;
+use super::shared::{Decision, Shared};
+use super::socks::can_be_told_inside;
+use crate::audit::Layer;
+use crate::authority::Authority;
+use crate::flow::subject_of;
+use crate::hooks::{ConnectFacts, Verdict};
+use crate::refuse::{Kind, Refusal};
+use crate::wire::preface::{self, PrefaceError};
+
+/// Serves one connection that starts with a preface.
+pub async fn serve<S>(shared: &Arc<Shared>, mut stream: Rewind<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let asked = timeout(shared.limits.header_timeout, read(&mut stream)).await;
+    let decision = shared.begin();
+    let authority = match asked {
+        Ok(Some(Ok(authority))) => authority,
+        Ok(Some(Err(error))) => {
+            let refusal = Refusal::new(Kind::Malformed, Layer::Transparent, error.to_string());
+            return refuse(shared, stream, &refusal, &decision).await;
+        }
+        Ok(None) | Err(_) => return,
+    };
+    let facts = ConnectFacts { authority: &authority };
+    let verdict = shared.authorize.connect(&facts);
+    if let Verdict::Deny(deny) = &verdict
+        && !can_be_told_inside(shared, &facts)
+    {
+        let refusal = Refusal::policy(Layer::Transparent, deny.clone()).about(subject_of(&authority));
+        return refuse(shared, stream, &refusal, &decision).await;
+    }
+    if stream.write_all(preface::ACCEPTED).await.is_err() || stream.flush().await.is_err() {
+        return;
+    }
+    Passage { shared, decision, authority, layer: Layer::Transparent }.serve(stream, verdict).await;
+}
+
+/// `None` if the stream ended or broke.
+async fn read<S: AsyncRead + Unpin>(stream: &mut Rewind<S>) -> Option<Result<Authority, PrefaceError>> {
+    loop {
+        match preface::parse(stream.early()) {
+            Ok(Some((authority, length))) => {
+                stream.skip(length);
+                return Some(Ok(authority));
+            }
+            Ok(None) => {}
+            Err(error) => return Some(Err(error)),
+        }
+        if stream.read_ahead().await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn refuse<S>(shared: &Shared, mut stream: Rewind<S>, refusal: &Refusal, decision: &Decision)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let line = preface::refused(refusal.kind.code(), &decision.id);
+    let written = timeout(shared.limits.header_timeout, async {
+        stream.write_all(line.as_bytes()).await?;
+        stream.flush().await
+    });
+    let sent = matches!(written.await, Ok(Ok(())));
+    shared.record_refusal(decision, refusal, false);
+    if sent {
+        linger(shared, &mut stream).await;
+    }
+}
