@@ -1,15 +1,21 @@
 //! Bytes passed on unread, both ways, with half-close, counted, until both sides are done or silent.
+//!
+//! An idle tunnel holds no buffer: bytes are read into one that all tunnels of a thread share, and only what
+//! the other side does not take at once is kept.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 
 use super::ledger::Ledger;
+use crate::limits::TUNNEL_READ_BYTES;
 
 /// Relays until the end.
 pub async fn relay<A, B>(client: &mut A, upstream: &mut B, idle: Duration, mut ledger: Ledger)
@@ -17,17 +23,29 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (up, down) = (ledger.sent(), AtomicU64::new(0));
-    let mut client = Counted { io: client, read: &up.bytes };
-    let mut upstream = Counted { io: upstream, read: &down };
+    let (sent, down) = (ledger.sent(), AtomicU64::new(0));
     let error = tokio::select! {
-        copied = copy_bidirectional(&mut client, &mut upstream) => copied.err().map(|_| "tunnel_broke_off"),
-        () = silence(&up.bytes, &down, idle) => Some("tunnel_too_quiet"),
+        copied = copy_both(client, upstream, &sent.bytes, &down) => copied.err().map(|_| "tunnel_broke_off"),
+        () = silence(&sent.bytes, &down, idle) => Some("tunnel_too_quiet"),
     };
     ledger.note(|record| record.bytes_down = down.load(Ordering::Relaxed));
     if let Some(error) = error {
         ledger.fail(error);
     }
+}
+
+async fn copy_both<A, B>(client: &mut A, upstream: &mut B, up: &AtomicU64, down: &AtomicU64) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut upwards, mut downwards) = (Half::default(), Half::default());
+    poll_fn(|cx| {
+        let up = upwards.poll_copy(cx, client, upstream, up)?;
+        let down = downwards.poll_copy(cx, upstream, client, down)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Returns after a whole `idle` without a byte either way.
@@ -44,33 +62,154 @@ async fn silence(up: &AtomicU64, down: &AtomicU64, idle: Duration) {
     }
 }
 
-struct Counted<'a, S> {
-    io: &'a mut S,
-    read: &'a AtomicU64,
+thread_local! {
+    /// Where every tunnel of this thread reads into; empty of meaning between two polls.
+    static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+/// One direction.
+#[derive(Default)]
+struct Half {
+    /// Read and not yet taken by the other side.
+    kept: Vec<u8>,
+    /// How much of `kept` is written.
+    written: usize,
+    stage: Stage,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// The reader ended; what is kept, and the end, still have to be written.
+    Ended,
+    Done,
+}
+
+impl Half {
+    /// Copies until one side has to be waited for. Ready when the end was passed on.
+    fn poll_copy<R, W>(
+        &mut self,
         cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &AtomicU64,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_write_kept(cx, to))?;
+            match self.stage {
+                Stage::Done => return Poll::Ready(Ok(())),
+                Stage::Ended => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.stage = Stage::Done;
+                }
+                Stage::Open => {
+                    let Poll::Ready(bytes) = self.poll_pass(cx, from, to)? else {
+                        // Writers that buffer must not sit on the last bytes.
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        return Poll::Pending;
+                    };
+                    count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn poll_write_kept<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
     ) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        ready!(Pin::new(&mut *self.io).poll_read(cx, out))?;
-        let count = out.filled().len().saturating_sub(before);
-        self.read.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written = self.written.saturating_add(count);
+        }
+        if !self.kept.is_empty() {
+            (self.kept, self.written) = (Vec::new(), 0);
+        }
         Poll::Ready(Ok(()))
     }
+
+    /// Reads once and writes what the other side takes now; keeps the rest. Gives the number of bytes read.
+    fn poll_pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<usize>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        SHARED.with_borrow_mut(|shared| {
+            shared.resize(TUNNEL_READ_BYTES, 0);
+            let mut buffer = ReadBuf::new(shared);
+            ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.stage = Stage::Ended;
+                return Poll::Ready(Ok(0));
+            }
+            let taken = match Pin::new(to).poll_write(cx, bytes)? {
+                Poll::Ready(count) => count,
+                Poll::Pending => 0,
+            };
+            self.kept.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, bytes)
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Far less room between the two than is sent, so that most of it is kept for a while.
+    #[tokio::test]
+    async fn every_byte_arrives_in_order_and_each_end_is_passed_on() {
+        let (mut client, mut near) = duplex(1000);
+        let (mut far, mut upstream) = duplex(300);
+        let relay = tokio::spawn(async move {
+            let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+            copy_both(&mut near, &mut far, &up, &down).await.map(|()| (up.into_inner(), down.into_inner()))
+        });
+        let sent: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+        let expected = sent.clone();
+        let server = tokio::spawn(async move {
+            let mut got = Vec::new();
+            upstream.read_to_end(&mut got).await.unwrap();
+            assert!(got == expected);
+            // The other direction is still open.
+            upstream.write_all(b"goodbye").await.unwrap();
+        });
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"goodbye");
+        server.await.unwrap();
+        assert_eq!(relay.await.unwrap().unwrap(), (200_000, 7));
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
+
+    #[tokio::test]
+    async fn an_idle_half_keeps_no_buffer() {
+        let (mut client, mut near) = duplex(1000);
+        let (mut far, mut upstream) = duplex(3);
+        let (mut half, count) = (Half::default(), AtomicU64::new(0));
+        client.write_all(b"hello").await.unwrap();
+        let mut poll = |half: &mut Half| {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(half.poll_copy(&mut cx, &mut near, &mut far, &count).is_pending());
+        };
+        poll(&mut half);
+        assert_eq!(half.kept, b"lo");
+        let mut got = [0; 3];
+        upstream.read_exact(&mut got).await.unwrap();
+        poll(&mut half);
+        assert_eq!(half.kept.capacity(), 0);
     }
 }
