@@ -1,11 +1,12 @@
 //! What a user types: every verb and option, with the text `--help` shows. Parses, decides nothing.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use glue::keys::SecretSpec;
+use glue::resolve::ResolveSpec;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -152,53 +153,6 @@ pub enum EngineChoice {
     Qemu,
 }
 
-/// `NAME@HOST[:PORT]`, or `NAME=env:VAR@HOST[:PORT]`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SecretSpec {
-    pub name: String,
-    pub source: SecretSource,
-    pub host: String,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SecretSource {
-    Vault,
-    HostEnvironment(String),
-}
-
-impl FromStr for SecretSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = "expected NAME@HOST[:PORT] or NAME=env:VAR@HOST[:PORT]";
-        let (what, place) = text.split_once('@').ok_or(form)?;
-        let (name, source) = match what.split_once('=') {
-            None => (what, SecretSource::Vault),
-            Some((name, from)) => {
-                let variable = from.strip_prefix("env:").filter(|variable| !variable.is_empty());
-                let variable =
-                    variable.ok_or("a source is written env:VAR; never put a key on the command line")?;
-                (name, SecretSource::HostEnvironment(variable.to_owned()))
-            }
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(format!("NAME is also an environment variable: letters, digits and _; {form}"));
-        }
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) => {
-                (host, port.parse().map_err(|_| format!("{port:?} is not a port; {form}"))?)
-            }
-            None => (place, 443),
-        };
-        if host.is_empty() {
-            return Err(form.to_owned());
-        }
-        Ok(Self { name: name.to_owned(), source, host: host.to_owned(), port })
-    }
-}
-
 /// `PATH` or `PATH:ro`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ShareSpec {
@@ -221,24 +175,6 @@ impl FromStr for ShareSpec {
     }
 }
 
-/// `HOST:ADDR`; an IPv6 address needs no brackets, as HOST has no colon.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ResolveSpec {
-    pub host: String,
-    pub address: IpAddr,
-}
-
-impl FromStr for ResolveSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, address) = text.split_once(':').ok_or("expected HOST:ADDR")?;
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        let address = address.parse().map_err(|_| format!("{address:?} is not an IP address"))?;
-        Ok(Self { host: host.to_owned(), address })
-    }
-}
-
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds_per_unit = match &text[digits.len()..] {
@@ -257,18 +193,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secret_forms() {
-        let vault = SecretSpec::from_str("OPENAI_API_KEY@api.openai.com").unwrap();
-        assert_eq!((vault.source, vault.port), (SecretSource::Vault, 443));
-        let env = SecretSpec::from_str("K=env:MY_KEY@localhost:8443").unwrap();
-        assert_eq!(env.source, SecretSource::HostEnvironment("MY_KEY".into()));
-        assert_eq!((env.host.as_str(), env.port), ("localhost", 8443));
-        for bad in ["K", "K@", "@h", "K=sk-123@h", "1K@h", "K=env:@h", "K@h:notaport"] {
-            assert!(SecretSpec::from_str(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn durations_and_shares() {
         assert_eq!(parse_duration("90").unwrap(), Duration::from_secs(90));
         assert_eq!(parse_duration("2h").unwrap(), Duration::from_secs(7200));
@@ -277,8 +201,5 @@ mod tests {
         }
         assert!(ShareSpec::from_str("/a:ro").unwrap().read_only);
         assert!(!ShareSpec::from_str("/a").unwrap().read_only);
-        assert!(ResolveSpec::from_str("h.example:127.0.0.1").is_ok());
-        assert!(ResolveSpec::from_str("h.example:[::1]").is_ok());
-        assert!(ResolveSpec::from_str("h.example").is_err());
     }
 }

@@ -19,6 +19,8 @@ pub enum Error {
     Policy(#[from] policy::PolicyError),
     #[error("secret {name}: {problem}")]
     Secret { name: String, problem: String },
+    #[error(transparent)]
+    Key(#[from] glue::keys::KeyError),
     #[error("engine {engine} cannot be used: {problem}\n  {remedy}")]
     Engine { engine: &'static str, problem: String, remedy: String },
     #[error(

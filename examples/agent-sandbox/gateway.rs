@@ -5,18 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use credvault::Vault;
+use glue::audit::AuditFile;
+use glue::authorize::PolicyAuthorize;
+use glue::inject::VaultInject;
+use glue::redact::VaultRedact;
+use glue::resolve::ResolveSpec;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
-use netproxy::hooks::{Resolve, ResolveNothing, StaticResolve};
-use netproxy::{Host, Proxy, SystemResolve};
+use netproxy::Proxy;
 use tokio::runtime::Runtime;
 use vmm_core::devices::vsock::VsockHost;
 
-use crate::cli::ResolveSpec;
 use crate::error::{Error, Result};
-use crate::glue::audit::AuditFile;
-use crate::glue::authorize::PolicyAuthorize;
-use crate::glue::inject::VaultInject;
-use crate::glue::redact::VaultRedact;
 use crate::secrets::Keyed;
 
 /// Two threads carry a sandbox's traffic; more would only take processors from the guest.
@@ -51,16 +50,14 @@ pub fn runtime() -> Result<Runtime> {
 
 impl Gateway {
     pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
-        if network.policy.mode() == policy::Mode::Audit {
-            let text = "mode = \"audit\" (record refusals, allow all) is not available in this program; use \"enforce\"";
-            return Err(Error::Usage(text.to_owned()));
+        if let Some(why) = glue::keys::misfit(&network.policy, &network.keys.vault) {
+            return Err(Error::Usage(why));
         }
-        known_credentials(&network)?;
         let vault = Arc::new(network.keys.vault);
         let resolve = {
             // The system's resolver is made where its timers will run.
             let _context = runtime.enter();
-            resolver(&network.resolve)?
+            glue::resolve::resolver(&network.resolve).map_err(Error::Usage)?
         };
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
@@ -145,29 +142,4 @@ impl Gateway {
     pub fn placeholders(&self) -> Vec<(String, String)> {
         self.vault.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
-}
-
-/// A rule that promises a credential which nobody gave would fail at the first request: say so now.
-fn known_credentials(network: &Network) -> Result<()> {
-    let known: Vec<&str> = network.keys.vault.names().collect();
-    match network.policy.credentials().find(|name| !known.contains(name)) {
-        Some(missing) => Err(Error::Usage(format!(
-            "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn resolver(fixed: &[ResolveSpec]) -> Result<StaticResolve> {
-    let system: Arc<dyn Resolve> = match SystemResolve::new() {
-        Ok(system) => Arc::new(system),
-        Err(_) => Arc::new(ResolveNothing),
-    };
-    fixed.iter().try_fold(StaticResolve::over(system), |resolve, spec| match Host::parse(&spec.host) {
-        Ok(Host::Name(name)) => Ok(resolve.with(name, spec.address)),
-        Ok(Host::Ip(_)) => {
-            Err(Error::Usage(format!("--resolve {}: an address needs no resolving", spec.host)))
-        }
-        Err(error) => Err(Error::Usage(format!("--resolve {}: {error}", spec.host))),
-    })
 }

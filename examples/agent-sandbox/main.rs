@@ -8,7 +8,6 @@ mod doctor;
 mod engine;
 mod error;
 mod gateway;
-mod glue;
 mod guest;
 mod report;
 mod run;

@@ -140,7 +140,7 @@ fn policy_of(args: &RunArgs) -> Result<policy::Ruleset> {
             })?;
             Ok(policy::Ruleset::parse(&text, &path.to_string_lossy())?)
         }
-        None => crate::secrets::policy_for(&args.secrets),
+        None => Ok(glue::keys::policy_for(&args.secrets)?),
     }
 }
 

@@ -1,11 +1,10 @@
 //! Keys on the host: where `--secret` finds them, and the `secret` verb. A value never leaves `Secret`.
 
-use credvault::{
-    Binding, Endpoint, Injection, PlaceholderFormat, Secret, SecretServiceStore, Services, Store, Vault,
-};
+use credvault::{Injection, Secret, SecretServiceStore, Store, Vault};
+use glue::keys::{self, SecretSource, SecretSpec};
 use serde_json::json;
 
-use crate::cli::{SecretArgs, SecretSource, SecretSpec, SecretVerb};
+use crate::cli::{SecretArgs, SecretVerb};
 use crate::error::{Error, Result};
 use crate::report;
 use crate::terminal::HiddenInput;
@@ -21,53 +20,20 @@ pub struct Keyed {
 impl Keyed {
     /// Fetches every value and mints its placeholder.
     pub fn resolve(specs: &[SecretSpec]) -> Result<Self> {
-        let mut builder = Vault::builder();
-        let mut done: Vec<&str> = Vec::new();
-        for spec in specs {
-            if done.contains(&spec.name.as_str()) {
-                continue;
-            }
-            done.push(&spec.name);
-            let places: Vec<&SecretSpec> = specs.iter().filter(|other| other.name == spec.name).collect();
-            if places.iter().any(|other| other.source != spec.source) {
-                return Err(problem(&spec.name, "it is given with two different sources"));
-            }
-            builder
-                .bind(binding(&spec.name, &places)?, value_of(spec)?, &mut credvault::os_random)
-                .map_err(|error| problem(&spec.name, &error.to_string()))?;
-        }
-        Ok(Self { vault: builder.build() })
+        Ok(Self { vault: keys::vault(specs, |_| Injection::replace(), value_of)? })
     }
 
     /// One credential with a known value, for the demo.
     pub fn fixed(name: &str, value: &[u8], host: &str, port: u16) -> Result<Self> {
         let spec =
             SecretSpec { name: name.to_owned(), source: SecretSource::Vault, host: host.to_owned(), port };
-        let mut builder = Vault::builder();
-        builder
-            .bind(binding(name, &[&spec])?, Secret::new(value.to_vec()), &mut credvault::os_random)
-            .map_err(|error| problem(name, &error.to_string()))?;
-        Ok(Self { vault: builder.build() })
+        let value = |_: &SecretSpec| Ok(Secret::new(value.to_vec()));
+        Ok(Self { vault: keys::vault(&[spec], |_| Injection::replace(), value)? })
     }
 
     pub fn placeholder(&self, name: &str) -> Option<String> {
         self.vault.placeholder(name).map(|placeholder| placeholder.as_str().to_owned())
     }
-}
-
-/// Without a policy file, exactly the places of the keys can be reached: the user named them.
-pub fn policy_for(specs: &[SecretSpec]) -> Result<policy::Ruleset> {
-    let mut builder = policy::RulesetBuilder::new();
-    for (number, spec) in specs.iter().enumerate() {
-        let rule = policy::Rule::allow()
-            .id(format!("secret-{}", number + 1))
-            .host(&spec.host)
-            .port(spec.port)
-            .credential(&spec.name)
-            .origin(format!("--secret {}@{}:{}", spec.name, spec.host, spec.port));
-        builder = builder.rule(rule)?;
-    }
-    Ok(builder.build())
 }
 
 /// The `secret` verb.
@@ -108,34 +74,16 @@ fn say(as_json: bool, text: &str, object: serde_json::Value) -> Result<()> {
     }
 }
 
-fn value_of(spec: &SecretSpec) -> Result<Secret> {
+fn value_of(spec: &SecretSpec) -> Result<Secret, String> {
     match &spec.source {
         SecretSource::Vault => {
-            keyring()?.get(&spec.name).map_err(|error| problem(&spec.name, &error.to_string()))
+            keyring().map_err(|error| error.to_string())?.get(&spec.name).map_err(|error| error.to_string())
         }
         SecretSource::HostEnvironment(variable) => match std::env::var_os(variable) {
             Some(value) => Ok(Secret::new(std::os::unix::ffi::OsStringExt::into_vec(value))),
-            None => Err(problem(&spec.name, &format!("the variable {variable} is not set on this host"))),
+            None => Err("the variable named after `=` is not set on this host".to_owned()),
         },
     }
-}
-
-/// Bound to https at the named places; where a known service has a key of this name, with its look.
-fn binding(name: &str, places: &[&SecretSpec]) -> Result<Binding> {
-    let services = Services::builtin().map_err(|error| problem(name, &error.to_string()))?;
-    let known = services.iter().find(|service| service.binding.env.iter().any(|variable| variable == name));
-    let endpoint = |spec: &&SecretSpec| {
-        Endpoint::https(&spec.host, Injection::replace())
-            .map(|endpoint| endpoint.on_port(spec.port))
-            .map_err(|error| problem(name, &error.to_string()))
-    };
-    Ok(Binding {
-        name: name.to_owned(),
-        endpoints: places.iter().map(endpoint).collect::<Result<_>>()?,
-        env: vec![name.to_owned()],
-        placeholder: known
-            .map_or_else(PlaceholderFormat::generic, |service| service.binding.placeholder.clone()),
-    })
 }
 
 /// From standard input, never an argument: arguments are visible to every user of the host.

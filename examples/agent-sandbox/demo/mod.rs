@@ -6,11 +6,12 @@ mod upstream;
 use std::fs;
 use std::path::PathBuf;
 
+use glue::resolve::ResolveSpec;
 use serde_json::{Value, json};
 
 use self::checks::Check;
 use self::upstream::{HOST, Upstream};
-use crate::cli::{DemoArgs, MachineArgs, ResolveSpec};
+use crate::cli::{DemoArgs, MachineArgs};
 use crate::error::{Error, Result};
 use crate::gateway::{Gateway, Network};
 use crate::guest::userland;

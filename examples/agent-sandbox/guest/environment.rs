@@ -10,24 +10,6 @@ pub const PROXY_URL: &str = "http://127.0.0.1:3128";
 /// The bundle that holds the host's roots and the sandbox's own CA.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Tools disagree on where to look for trusted certificates; together these cover curl, git, OpenSSL,
-/// Python (requests, httpx, pip), cargo, Node, npm, Deno, the AWS tools and Codex.
-const CA_VARIABLES: &[&str] = &[
-    "SSL_CERT_FILE",
-    "CURL_CA_BUNDLE",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "npm_config_cafile",
-    "DENO_CERT",
-    "AWS_CA_BUNDLE",
-    "CODEX_CA_CERTIFICATE",
-];
-
-const PROXY_VARIABLES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
-
 /// The defaults, before `--env` and the placeholders of `--secret`.
 pub fn defaults() -> Vec<(String, String)> {
     let mut variables = Vec::new();
@@ -38,18 +20,8 @@ pub fn defaults() -> Vec<(String, String)> {
     set("LOGNAME", "root");
     set("SHELL", "/bin/sh");
     set("LANG", "C.UTF-8");
-    for name in PROXY_VARIABLES {
-        set(name, PROXY_URL);
-    }
-    for name in ["NO_PROXY", "no_proxy"] {
-        set(name, "localhost,127.0.0.1,::1");
-    }
-    for name in CA_VARIABLES {
-        set(name, CA_BUNDLE);
-    }
-    set("SSL_CERT_DIR", "/etc/ssl/certs");
-    // git asks on the terminal for what a refused request "lacks"; an agent would wait for ever.
-    set("GIT_TERMINAL_PROMPT", "0");
+    variables.extend(glue::clients::variables(PROXY_URL, Some(CA_BUNDLE)));
+    variables.push(("SSL_CERT_DIR".to_owned(), "/etc/ssl/certs".to_owned()));
     variables
 }
 

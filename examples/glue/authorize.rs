@@ -1,6 +1,8 @@
 //! `netproxy` asks, `policy` decides. Facts are copied, never changed: both crates mean the same by
 //! "canonical", and `policy` refuses what it does not.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use netproxy::hooks::{
     AddressFacts, Allow, Authorize, ConnectFacts, Deny, RequestFacts, Scheme, TlsMode, Verdict,
 };
@@ -59,6 +61,44 @@ impl PolicyAuthorize {
             policy::TlsMode::Opaque => TlsMode::Opaque,
         };
         allow.with_tls(tls).into()
+    }
+}
+
+/// Decides by the rule set of the moment. A reload replaces it whole; requests under way keep what judged them.
+pub struct ReloadableAuthorize(RwLock<Arc<PolicyAuthorize>>);
+
+impl ReloadableAuthorize {
+    /// Starts with this rule set.
+    #[must_use]
+    pub fn new(rules: Ruleset) -> Self {
+        Self(RwLock::new(Arc::new(PolicyAuthorize(rules))))
+    }
+
+    /// From now on, these rules.
+    pub fn replace(&self, rules: Ruleset) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(PolicyAuthorize(rules));
+    }
+
+    fn now(&self) -> Arc<PolicyAuthorize> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Authorize for ReloadableAuthorize {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.now().connect(facts)
+    }
+
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        self.now().request(facts)
+    }
+
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        self.now().dns_name(name)
+    }
+
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        self.now().address(facts)
     }
 }
 

@@ -1,0 +1,190 @@
+//! Keys on the host: how `--secret` is written, where it may go, and the vault made of it. A value never leaves
+//! `Secret`, and never stands in an error.
+
+use std::str::FromStr;
+
+use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Vault};
+use policy::{PolicyError, Ruleset};
+
+/// One `--secret`: `NAME@HOST[:PORT]`, `NAME=VAR@HOST[:PORT]` or `NAME=env:VAR@HOST[:PORT]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SecretSpec {
+    /// Name of the credential, and of the variable that holds its placeholder.
+    pub name: String,
+    /// Where the value comes from.
+    pub source: SecretSource,
+    /// The one host that it is sent to.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SecretSource {
+    /// The user's keyring.
+    Vault,
+    /// This variable of the program's own environment.
+    HostEnvironment(String),
+}
+
+/// A key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("secret {name}: {problem}")]
+pub struct KeyError {
+    /// Its name.
+    pub name: String,
+    /// What is wrong; never holds a value.
+    pub problem: String,
+}
+
+const FORM: &str =
+    "expected NAME=VAR@HOST[:PORT] (VAR: a variable of this host) or NAME@HOST[:PORT] (keyring)";
+
+impl FromStr for SecretSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (what, place) = text.split_once('@').ok_or(FORM)?;
+        let (name, source) = match what.split_once('=') {
+            None => (what, SecretSource::Vault),
+            Some((name, from)) => {
+                let variable = from.strip_prefix("env:").unwrap_or(from);
+                if !credvault::is_env_name(variable) {
+                    return Err(format!(
+                        "after `=` stands the name of a variable; never put a key on the command line; {FORM}"
+                    ));
+                }
+                (name, SecretSource::HostEnvironment(variable.to_owned()))
+            }
+        };
+        if !credvault::is_env_name(name) {
+            return Err(format!("NAME is also an environment variable: letters, digits and _; {FORM}"));
+        }
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) => {
+                (host, port.parse().map_err(|_| format!("{port:?} is not a port; {FORM}"))?)
+            }
+            None => (place, 443),
+        };
+        if host.is_empty() {
+            return Err(FORM.to_owned());
+        }
+        Ok(Self { name: name.to_owned(), source, host: host.to_owned(), port })
+    }
+}
+
+/// Makes the vault: `value_of` fetches each value once, `injection_of` says how the credential of a name is put in.
+///
+/// # Errors
+/// What `value_of` said, or a name, host or value that cannot be used.
+pub fn vault(
+    specs: &[SecretSpec],
+    injection_of: impl Fn(&str) -> Injection,
+    mut value_of: impl FnMut(&SecretSpec) -> Result<Secret, String>,
+) -> Result<Vault, KeyError> {
+    let mut builder = Vault::builder();
+    let mut done: Vec<&str> = Vec::new();
+    for spec in specs {
+        if done.contains(&spec.name.as_str()) {
+            continue;
+        }
+        done.push(&spec.name);
+        let places: Vec<&SecretSpec> = specs.iter().filter(|other| other.name == spec.name).collect();
+        if places.iter().any(|other| other.source != spec.source) {
+            return Err(problem(&spec.name, "it is given with two different sources"));
+        }
+        let value = value_of(spec).map_err(|text| problem(&spec.name, text))?;
+        let binding = binding(&spec.name, &places, &injection_of(&spec.name))?;
+        builder
+            .bind(binding, value, &mut credvault::os_random)
+            .map_err(|error| problem(&spec.name, error.to_string()))?;
+    }
+    Ok(builder.build())
+}
+
+/// Without a policy file, exactly the places of the keys can be reached: the user named them.
+///
+/// # Errors
+/// A host that is no pattern of a policy.
+pub fn policy_for(specs: &[SecretSpec]) -> Result<Ruleset, PolicyError> {
+    let mut builder = policy::RulesetBuilder::new();
+    for (number, spec) in specs.iter().enumerate() {
+        let rule = policy::Rule::allow()
+            .id(format!("secret-{}", number + 1))
+            .host(&spec.host)
+            .port(spec.port)
+            .credential(&spec.name)
+            .origin(format!("--secret {}@{}:{}", spec.name, spec.host, spec.port));
+        builder = builder.rule(rule)?;
+    }
+    Ok(builder.build())
+}
+
+/// Why a policy and a vault do not fit together, found before the first request does: a rule promises a credential
+/// that nobody gave, or the policy only wants to record.
+#[must_use]
+pub fn misfit(policy: &Ruleset, vault: &Vault) -> Option<String> {
+    if policy.mode() == policy::Mode::Audit {
+        let text =
+            "mode = \"audit\" (record refusals, allow all) is not available in this program; use \"enforce\"";
+        return Some(text.to_owned());
+    }
+    let missing = policy.credentials().find(|name| !vault.names().any(|known| known == *name))?;
+    Some(format!(
+        "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
+    ))
+}
+
+/// Bound to https at the named places; where a known service has a key of this name, with its look.
+fn binding(name: &str, places: &[&SecretSpec], injection: &Injection) -> Result<Binding, KeyError> {
+    let services = Services::builtin().map_err(|error| problem(name, error.to_string()))?;
+    let known = services.iter().find(|service| service.binding.env.iter().any(|variable| variable == name));
+    let endpoint = |spec: &&SecretSpec| {
+        Endpoint::https(&spec.host, injection.clone())
+            .map(|endpoint| endpoint.on_port(spec.port))
+            .map_err(|error| problem(name, error.to_string()))
+    };
+    Ok(Binding {
+        name: name.to_owned(),
+        endpoints: places.iter().map(endpoint).collect::<Result<_, _>>()?,
+        env: vec![name.to_owned()],
+        placeholder: known
+            .map_or_else(PlaceholderFormat::generic, |service| service.binding.placeholder.clone()),
+    })
+}
+
+fn problem(name: &str, problem: impl Into<String>) -> KeyError {
+    KeyError { name: name.to_owned(), problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_forms() {
+        let vault = SecretSpec::from_str("OPENAI_API_KEY@api.openai.com").unwrap();
+        assert_eq!((vault.source, vault.port), (SecretSource::Vault, 443));
+        for form in ["K=env:MY_KEY@localhost:8443", "K=MY_KEY@localhost:8443"] {
+            let env = SecretSpec::from_str(form).unwrap();
+            assert_eq!(env.source, SecretSource::HostEnvironment("MY_KEY".into()));
+            assert_eq!((env.host.as_str(), env.port), ("localhost", 8443));
+        }
+        for bad in ["K", "K@", "@h", "K=sk-123@h", "1K@h", "K=env:@h", "K=@h", "K@h:notaport"] {
+            assert!(SecretSpec::from_str(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_nobody_gave_is_a_misfit() {
+        let specs = [SecretSpec::from_str("K=V@api.example").unwrap()];
+        let policy = policy_for(&specs).unwrap();
+        let value = |_: &SecretSpec| Ok(Secret::new(b"0123456789abcdef".to_vec()));
+        let given = super::vault(&specs, |_| Injection::bearer(), value).unwrap();
+        assert_eq!(misfit(&policy, &given), None);
+        assert!(misfit(&policy, &Vault::builder().build()).unwrap().contains("\"K\""));
+        let audit = Ruleset::parse("version = 1\nmode = \"audit\"\n", "p").unwrap();
+        assert!(misfit(&audit, &given).unwrap().contains("enforce"));
+    }
+}

@@ -1,0 +1,14 @@
+//! Adapters between the hooks of `netproxy` and the libraries that answer them. Each only copies fields:
+//! a decision made here would be one that nobody can test elsewhere.
+//!
+//! Beside them, what programs that embed the three libraries also share: where keys come from
+//! ([`keys`]), fixed addresses ([`resolve`]), and the variables that make clients use the proxy
+//! ([`clients`]). Never prints, never ends the process.
+
+pub mod audit;
+pub mod authorize;
+pub mod clients;
+pub mod inject;
+pub mod keys;
+pub mod redact;
+pub mod resolve;

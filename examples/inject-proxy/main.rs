@@ -1,0 +1,49 @@
+//! `inject-proxy`: `netproxy`, `policy` and `credvault` as one program, in front of a container or any process.
+//! The smallest embedding of the three: read it to write your own.
+//!
+//! `options.rs` (what a user types), `keys.rs` (keys out of the environment), `setup.rs` (the proxy from its parts),
+//! `serve.rs` (connections and signals), `say.rs` (what it prints). It never writes the authority's key anywhere,
+//! and never listens beyond loopback unasked.
+
+mod error;
+mod files;
+mod keys;
+mod options;
+mod say;
+mod serve;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::say::Messages;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let messages = Messages { json: options.json };
+    match run(&options, messages) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            messages.say("error", &format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(options: &Options, messages: Messages) -> Result<()> {
+    let values = keys::take(options)?;
+    // Refused only where a stricter rule is in force already.
+    let _ = credvault::harden_process();
+    serve::raise_file_limit();
+    let runtime =
+        serve::runtime(options.threads).map_err(Error::io("the proxy's threads cannot be started"))?;
+    let setup = {
+        // Listeners and the resolver's timers belong to the runtime.
+        let _context = runtime.enter();
+        setup::Setup::new(options, values)?
+    };
+    runtime.block_on(serve::serve(setup, options, messages))
+}

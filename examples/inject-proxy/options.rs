@@ -1,0 +1,92 @@
+//! What a user types. Parses, decides nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use credvault::Injection;
+use glue::keys::SecretSpec;
+use glue::resolve::ResolveSpec;
+
+const AFTER_HELP: &str = "\
+On standard output stand the variables that make clients use the proxy, then `# ready`; with --json one object with
+the same. Clients get `ca.pem` in --ca-dir: without it they trust nothing that the proxy intercepts.
+
+SIGHUP loads the policy again; if it does not load, the old one stays. SIGTERM and SIGINT stop taking connections and
+let the open ones finish.
+
+Example:
+  MY_KEY=… inject-proxy --listen 127.0.0.1:3128 --policy policy.toml \\
+      --secret OPENAI_API_KEY=MY_KEY@api.openai.com --ca-dir /tmp/ca --audit audit.jsonl
+
+Exit code: 0 after SIGTERM or SIGINT; 1 if the audit log lacks a line; 2 if nothing was started.";
+
+/// A proxy that applies your policy and adds your API keys on the way out.
+#[derive(Debug, Parser)]
+#[command(name = "inject-proxy", version, after_help = AFTER_HELP, max_term_width = 118)]
+pub struct Options {
+    /// Where clients connect; port 0 takes a free one and says which
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Policy file (TOML); without one, only the hosts of --secret can be reached
+    #[arg(long, value_name = "FILE", required_unless_present = "secrets")]
+    pub policy: Option<PathBuf>,
+    /// Key NAME from this environment's variable VAR, only ever sent to HOST[:PORT] over https
+    #[arg(long = "secret", value_name = "NAME=VAR@HOST")]
+    pub secrets: Vec<SecretSpec>,
+    /// How the key NAME is put in, e.g. 'NAME=authorization: Bearer {}'; by default in place of its placeholder
+    #[arg(long = "inject", value_name = "NAME=FORM", value_parser = parse_injection)]
+    pub injections: Vec<(String, Injection)>,
+    /// Write the certificate that clients must trust to DIR/ca.pem, and with this machine's to DIR/ca-bundle.pem
+    #[arg(long, value_name = "DIR")]
+    pub ca_dir: Option<PathBuf>,
+    /// Trust the certificates in FILE (PEM) when connecting upstream
+    #[arg(long, value_name = "FILE")]
+    pub upstream_ca: Vec<PathBuf>,
+    /// Use ADDR for HOST instead of asking DNS (a special address still needs a `cidr` rule)
+    #[arg(long = "resolve", value_name = "HOST:ADDR")]
+    pub resolve: Vec<ResolveSpec>,
+    /// Append one JSON line per decision
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Threads that carry traffic
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// How long open connections may go on after SIGTERM or SIGINT, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub drain: u64,
+    /// What is printed, as JSON lines
+    #[arg(long)]
+    pub json: bool,
+    /// Listen beyond loopback: the proxy asks nobody for a password, and adds your keys for all who reach it
+    #[arg(long)]
+    pub i_know_anyone_can_use_it: bool,
+    /// The values of --secret come as frames on standard input (see keys.rs)
+    #[arg(long, hide = true)]
+    pub keys_on_stdin: bool,
+}
+
+fn parse_injection(text: &str) -> Result<(String, Injection), String> {
+    let (name, form) = text.split_once('=').ok_or("expected NAME=FORM")?;
+    let injection = form.parse().map_err(|error| format!("{form:?}: {error}"))?;
+    Ok((name.to_owned(), injection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from(["inject-proxy", "--listen", "127.0.0.1:0"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn a_policy_or_a_secret_is_needed() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--policy", "p.toml"]).is_ok());
+        let options = parse(&["--secret", "K=V@h:8443", "--inject", "K=x-api-key: {}"]).unwrap();
+        assert_eq!(options.secrets[0].port, 8443);
+        assert!(matches!(&options.injections[0].1, Injection::Header { name, .. } if name == "x-api-key"));
+        assert!(parse(&["--secret", "K=V@h", "--inject", "K=nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! What the program prints: on standard output how to use the proxy, once; on standard error what happens to it.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+
+/// How messages are shown.
+#[derive(Clone, Copy)]
+pub struct Messages {
+    pub json: bool,
+}
+
+impl Messages {
+    /// One message on standard error. It may be closed; there is nobody left to tell then.
+    pub fn say(self, event: &str, text: &str) {
+        // Parts of a message are a file's or an option's words: shown, never obeyed.
+        let shown: Vec<String> = text.lines().map(printable).collect();
+        let line = match self.json {
+            true => json!({ "event": event, "message": text }).to_string(),
+            false => format!("inject-proxy: {}", shown.join("\n")),
+        };
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Where the proxy listens and what clients need, on standard output.
+    pub fn ready(self, listen: SocketAddr, variables: &[(String, String)]) -> io::Result<()> {
+        let text = match self.json {
+            true => {
+                let variables: Map<String, Value> =
+                    variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+                json!({ "event": "ready", "listen": listen.to_string(), "environment": variables })
+                    .to_string()
+                    + "\n"
+            }
+            false => {
+                let line = |(name, value): &(String, String)| format!("export {name}={}\n", quoted(value));
+                let exports: String = variables.iter().map(line).collect();
+                format!("# inject-proxy listens on {listen}\n{exports}# ready\n")
+            }
+        };
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+}
+
+/// As a word of a POSIX shell.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_word_and_a_control_character_is_shown() {
+        assert_eq!(quoted("it's $x"), r"'it'\''s $x'");
+        assert_eq!(printable("a\x1b[2J"), "a\\x1b[2J");
+    }
+}

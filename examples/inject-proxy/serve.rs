@@ -1,0 +1,102 @@
+//! Connections in, signals in between, and the end. Decides nothing about a request.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::say::Messages;
+use crate::setup::{Setup, load_policy};
+
+/// Pause after an accept that failed, mostly for want of descriptors: they come back as connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One thread carries the traffic of one sandbox; more only where they were asked for.
+pub fn runtime(threads: u16) -> io::Result<Runtime> {
+    match threads {
+        1 => Builder::new_current_thread().enable_all().build(),
+        more => Builder::new_multi_thread().worker_threads(usize::from(more)).enable_all().build(),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(setup: Setup, options: &Options, messages: Messages) -> Result<()> {
+    let (mut hangup, mut term, mut int) = signals().map_err(Error::io("signals cannot be watched"))?;
+    messages
+        .ready(setup.listen, &setup.variables)
+        .map_err(Error::io("standard output cannot be written, where the address stands"))?;
+    // Each connection holds a sender; the receiver hears when the last one has gone.
+    let (open, mut all_gone) = mpsc::channel::<()>(1);
+    let which = loop {
+        tokio::select! {
+            () = accept(&setup, &open) => {}
+            _ = hangup.recv() => reload(&setup, options, messages),
+            _ = term.recv() => break "SIGTERM",
+            _ = int.recv() => break "SIGINT",
+        }
+    };
+    let Setup { listener, audit, .. } = setup;
+    drop((listener, open));
+    messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
+    let drained = timeout(Duration::from_secs(options.drain), all_gone.recv()).await;
+    if drained.is_err() {
+        messages.say("cut", "the time is over: what is still open is closed");
+    }
+    match audit {
+        Some(audit) if audit.has_failed() => Err(Error::Audit),
+        _ => Ok(()),
+    }
+}
+
+type Signals = (tokio::signal::unix::Signal, tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+fn signals() -> io::Result<Signals> {
+    Ok((signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+/// Takes one connection and starts to serve it. May be dropped while it waits.
+async fn accept(setup: &Setup, open: &mpsc::Sender<()>) {
+    let Some(stream) = next(&setup.listener).await else {
+        return tokio::time::sleep(ACCEPT_PAUSE).await;
+    };
+    let (proxy, open) = (setup.proxy.clone(), open.clone());
+    tokio::spawn(async move {
+        proxy.serve(stream).await;
+        drop(open);
+    });
+}
+
+async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
+    let (stream, _) = listener.accept().await.ok()?;
+    // Without it, small answers wait for the client's delayed acknowledgement (40 ms).
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+/// The policy from its file again; what does not load changes nothing.
+fn reload(setup: &Setup, options: &Options, messages: Messages) {
+    match load_policy(options, &setup.vault) {
+        Ok(rules) => {
+            setup.authorize.replace(rules);
+            setup.proxy.close_idle_upstreams();
+            messages.say("reloaded", "the policy was loaded again");
+        }
+        Err(error) => {
+            messages.say("kept", &format!("the policy was not loaded again, the old one stays: {error}"));
+        }
+    }
+}
+
+/// Two descriptors per connection add up: take what the host allows.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only where a stricter limit is in force, and then connections wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,150 @@
+//! From options to a proxy that can serve: everything that can be wrong is found here, before a client connects.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use credvault::{Injection, Vault};
+use glue::audit::AuditFile;
+use glue::authorize::ReloadableAuthorize;
+use glue::inject::VaultInject;
+use glue::keys::{KeyError, misfit, policy_for, vault};
+use glue::redact::VaultRedact;
+use netproxy::Proxy;
+use policy::Ruleset;
+use tokio::net::TcpListener;
+
+use crate::error::{Error, Result};
+use crate::files::write_certificates;
+use crate::keys::{Values, variable_of};
+use crate::options::Options;
+
+/// The parts of a running proxy.
+pub struct Setup {
+    pub proxy: Proxy,
+    pub listener: TcpListener,
+    /// Where it listens: the real port.
+    pub listen: SocketAddr,
+    pub authorize: Arc<ReloadableAuthorize>,
+    pub vault: Arc<Vault>,
+    pub audit: Option<Arc<AuditFile>>,
+    /// What clients need.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn new(options: &Options, values: Values) -> Result<Self> {
+        let vault = Arc::new(vault_of(options, values)?);
+        let authorize = Arc::new(ReloadableAuthorize::new(load_policy(options, &vault)?));
+        let (listener, listen) = listen(options)?;
+        let mut builder = Proxy::builder()
+            .name("inject-proxy")
+            .authorize(authorize.clone())
+            .inject(VaultInject(vault.clone()))
+            .redact(VaultRedact(vault.clone()))
+            .resolve(glue::resolve::resolver(&options.resolve).map_err(Error::Usage)?)
+            .own_listener(listen);
+        for path in &options.upstream_ca {
+            builder = builder.extra_roots_pem(read(path)?);
+        }
+        let mut audit = None;
+        if let Some(path) = &options.audit {
+            let what = format!("cannot write {}", path.display());
+            let file = Arc::new(AuditFile::open(path).map_err(Error::io(what))?);
+            builder = builder.audit(file.clone());
+            audit = Some(file);
+        }
+        let proxy =
+            builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
+        let variables = variables(options, listen, &proxy, &vault)?;
+        Ok(Self { proxy, listener, listen, authorize, vault, audit, variables })
+    }
+}
+
+/// Reads and checks the policy; at the start, and again for a reload.
+pub fn load_policy(options: &Options, vault: &Vault) -> Result<Ruleset> {
+    let rules = match &options.policy {
+        Some(path) => Ruleset::parse(&read(path)?, &path.to_string_lossy())?,
+        None => policy_for(&options.secrets)?,
+    };
+    match misfit(&rules, vault) {
+        Some(why) => Err(Error::Usage(why)),
+        None => Ok(rules),
+    }
+}
+
+fn vault_of(options: &Options, mut values: Values) -> Result<Vault> {
+    let unknown = |name: &String| !options.secrets.iter().any(|spec| spec.name == *name);
+    if let Some((name, _)) = options.injections.iter().find(|(name, _)| unknown(name)) {
+        return Err(Error::Usage(format!("--inject {name}: there is no --secret of this name")));
+    }
+    let injection_of = |name: &str| {
+        let given = options.injections.iter().find(|(other, _)| other == name);
+        given.map_or_else(Injection::replace, |(_, injection)| injection.clone())
+    };
+    let value_of = |spec: &_| {
+        // A second secret from the same variable gets a copy; the vault holds both in locked memory.
+        let value = variable_of(spec).and_then(|variable| values.get_mut(variable));
+        value.map(|value| value.duplicate()).ok_or_else(|| "its variable is not set".to_owned())
+    };
+    Ok(vault(&options.secrets, injection_of, value_of)?)
+}
+
+fn listen(options: &Options) -> Result<(TcpListener, SocketAddr)> {
+    let asked = options.listen;
+    if !asked.ip().is_loopback() && !options.i_know_anyone_can_use_it {
+        return Err(Error::Usage(format!(
+            "--listen {asked}: everybody who reaches this address could use your keys\n  \
+             listen on 127.0.0.1, or add --i-know-anyone-can-use-it"
+        )));
+    }
+    let bind = || {
+        let listener = std::net::TcpListener::bind(asked)?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let listen = listener.local_addr()?;
+        Ok((listener, listen))
+    };
+    bind().map_err(Error::io(format!("cannot listen on {asked}")))
+}
+
+fn variables(
+    options: &Options,
+    listen: SocketAddr,
+    proxy: &Proxy,
+    vault: &Vault,
+) -> Result<Vec<(String, String)>> {
+    let bundle = match &options.ca_dir {
+        None => None,
+        Some(folder) => {
+            let what = format!("cannot write the certificate to {}", folder.display());
+            Some(write_certificates(folder, proxy.ca_certificate_pem()).map_err(Error::io(what))?.bundle)
+        }
+    };
+    let bundle = bundle.map(|path| path.to_string_lossy().into_owned());
+    let url = format!("http://{}", reachable(listen));
+    let mut variables = glue::clients::variables(&url, bundle.as_deref());
+    for (name, placeholder) in vault.env() {
+        if variables.iter().any(|(taken, _)| taken == name) {
+            let problem = "this variable tells clients about the proxy; choose another name".to_owned();
+            return Err(KeyError { name: name.to_owned(), problem }.into());
+        }
+        variables.push((name.to_owned(), placeholder.to_owned()));
+    }
+    Ok(variables)
+}
+
+/// An address that clients on this machine can connect to.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io(format!("cannot read {}", path.display())))
+}

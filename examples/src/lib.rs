@@ -1,1 +1,0 @@
-//! Empty: the programs are the `[[example]]` targets beside this folder.
