@@ -33,6 +33,28 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Largest DNS query, in bytes.
 pub const DNS_QUERY_BYTES_MAX: usize = 1232;
+/// DNS queries answered at once, over all clients; more wait.
+pub const DNS_QUERIES_MAX: usize = 64;
+/// Largest UDP answer to a client that says nothing about its size (RFC 1035 §4.2.1), in bytes.
+pub const DNS_UDP_BYTES_MAX: u16 = 512;
+/// Names whose addresses are kept for DNS answers.
+pub const DNS_CACHE_NAMES_MAX: usize = 1024;
+/// Longest time that a missing name is believed to be missing, in seconds.
+pub const DNS_NEGATIVE_TTL_S_MAX: u32 = 5;
+/// Names that have a synthetic address at one time.
+pub const SYNTHETIC_NAMES_MAX: usize = 4096;
+/// Longest name below a wildcard that is answered for, in bytes.
+pub const DNS_WILDCARD_NAME_BYTES_MAX: usize = 100;
+/// Longest label of such a name, in bytes: a SHA-1 in hexadecimal has 40.
+pub const DNS_WILDCARD_LABEL_BYTES_MAX: usize = 40;
+/// Most information in one label of such a name, in bits (see [`crate::dns::covert`]). A UUID has about 130.
+pub const DNS_WILDCARD_LABEL_BITS_MAX: f64 = 160.0;
+/// Names below wildcards that are remembered as not new.
+pub const DNS_NAMES_SEEN_MAX: usize = 4096;
+/// Rules with a wildcard whose budgets are kept apart.
+pub const DNS_WILDCARD_RULES_MAX: usize = 1024;
+/// Longest rule id in the extra text of a DNS refusal, in bytes: all must fit into 512.
+pub const DNS_RULE_BYTES_MAX: usize = 64;
 /// Most addresses taken over from one answer of the resolver.
 pub const ADDRESSES_MAX: usize = 16;
 /// Longest text from a hook (reason, hint, rule) that reaches an answer, in bytes.
@@ -77,6 +99,8 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
     pub dns_ttl_s: u32,
+    /// New names below one rule's wildcards that are answered for in a minute. Default 60.
+    pub dns_new_names_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -93,6 +117,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             linger_timeout: Duration::from_secs(5),
             dns_ttl_s: 30,
+            dns_new_names_per_minute: 60,
         }
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::audit::Layer;
 use crate::hooks::{Deny, InjectError, Scheme};
 use crate::id::DecisionId;
-use crate::limits::HOOK_TEXT_BYTES_MAX;
+use crate::limits::{DNS_RULE_BYTES_MAX, HOOK_TEXT_BYTES_MAX};
 
 /// The name of our member in `Proxy-Status`.
 pub const PROXY_NAME: &str = "agent-sandbox";
@@ -291,7 +291,7 @@ pub fn http1_bytes(refusal: &Refusal, id: &DecisionId) -> Vec<u8> {
 /// The EXTRA-TEXT of EDE 15 (Blocked): short, as it travels in a DNS answer.
 #[must_use]
 pub fn dns_extra_text(refusal: &Refusal, id: &DecisionId) -> String {
-    let rule = refusal.rule.as_deref().unwrap_or("none");
+    let rule: String = refusal.rule.as_deref().unwrap_or("none").chars().take(DNS_RULE_BYTES_MAX).collect();
     printable(&format!("{}; rule={rule}; decision_id={id}", refusal.kind.code()))
 }
 

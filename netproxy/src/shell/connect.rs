@@ -26,7 +26,7 @@ where
     let decision = shared.begin();
     let bytes = io.take_head();
     let authority = match head::parse(&bytes) {
-        Ok(head) => flow::understand_connect(&head),
+        Ok(head) => flow::understand_connect(&head).and_then(|authority| shared.dns.named(authority)),
         Err(error) => return refuse_bad(shared, &mut io, error).await,
     };
     let authority = match authority {

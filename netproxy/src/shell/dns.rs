@@ -1,20 +1,76 @@
-//! DNS streams: each query decided, resolved through the same hook and judged by the same guard as a
+//! DNS streams and sockets: each query decided, resolved through the same hook and judged by the same guard as a
 //! connection. No query of the guest ever leaves this process as it came.
 
-use std::sync::Arc;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::reach::{guard_refusal, resolve_failure};
 use super::shared::{Decision, Shared};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
-use crate::authority::{Host, HostName};
+use crate::authority::{Authority, Host, HostName};
+use crate::dns::cache::{Cache, Resolved};
+use crate::dns::covert::{Budget, check_name};
+use crate::dns::synthetic::{Synthetic, is_synthetic};
 use crate::dns::{Asked, Query};
+use crate::flow::subject_of;
 use crate::hooks::{AddressFacts, Allow, ResolveError, Verdict};
-use crate::limits::DNS_QUERY_BYTES_MAX;
+use crate::limits::{DNS_QUERIES_MAX, DNS_QUERY_BYTES_MAX, Limits};
 use crate::refuse::{Kind, Refusal, Subject, dns_extra_text};
 
+/// What the DNS side of a proxy remembers. The locks are held for moments, never over I/O.
+pub struct DnsState {
+    cache: Mutex<Cache>,
+    budget: Mutex<Budget>,
+    /// `None`: real addresses are given.
+    synthetic: Option<Mutex<Synthetic>>,
+    slots: Arc<Semaphore>,
+}
+
+impl DnsState {
+    pub fn new(limits: &Limits, synthetic: bool) -> Self {
+        Self {
+            cache: Mutex::new(Cache::new(limits.dns_ttl_s)),
+            budget: Mutex::new(Budget::new(limits.dns_new_names_per_minute)),
+            synthetic: synthetic.then(Mutex::default),
+            slots: Arc::new(Semaphore::new(DNS_QUERIES_MAX)),
+        }
+    }
+
+    /// The name that a synthetic address stands for.
+    pub fn name_of(&self, address: IpAddr) -> Option<HostName> {
+        lock(self.synthetic.as_ref()?).name_of(address)
+    }
+
+    /// The place that a connection means: a synthetic address stands for a name.
+    pub fn named(&self, authority: Authority) -> Result<Authority, Box<Refusal>> {
+        let Host::Ip(ip) = authority.host() else { return Ok(authority) };
+        if self.synthetic.is_none() || !is_synthetic(*ip) {
+            return Ok(authority);
+        }
+        let named = self.name_of(*ip).map(|name| Authority::new(Host::Name(name), authority.port()));
+        match named {
+            Some(Ok(named)) => Ok(named),
+            _ => {
+                let detail = format!("{ip} stands for no name any more; resolve the name again");
+                let refusal = Refusal::new(Kind::SpecialAddress, Layer::Address, detail);
+                Err(Box::new(refusal.about(subject_of(&authority))))
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers queries with two bytes of length before each (RFC 1035 §4.2.2), one after the other.
 pub async fn serve<S>(shared: &Arc<Shared>, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -25,8 +81,9 @@ where
         if !matches!(read, Ok(Ok(true))) {
             return;
         }
+        let Ok(_slot) = shared.dns.slots.acquire().await else { return };
         // What is not even a query is not worth an answer, nor is its sender worth a connection.
-        let Some(answer) = answer(shared, &query).await else { return };
+        let Some(answer) = answer(shared, &query, usize::from(u16::MAX)).await else { return };
         let Ok(length) = u16::try_from(answer.len()) else { return };
         let framed = [&length.to_be_bytes(), answer.as_slice()].concat();
         if stream.write_all(&framed).await.is_err() || stream.flush().await.is_err() {
@@ -35,7 +92,7 @@ where
     }
 }
 
-async fn read_query<S: AsyncRead + Unpin>(stream: &mut S, query: &mut Vec<u8>) -> std::io::Result<bool> {
+async fn read_query<S: AsyncRead + Unpin>(stream: &mut S, query: &mut Vec<u8>) -> io::Result<bool> {
     let length = usize::from(stream.read_u16().await?);
     if length > DNS_QUERY_BYTES_MAX {
         return Ok(false);
@@ -45,54 +102,122 @@ async fn read_query<S: AsyncRead + Unpin>(stream: &mut S, query: &mut Vec<u8>) -
     Ok(true)
 }
 
-pub async fn answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
+/// Answers queries on a UDP socket, several at once, for ever; returns when the socket breaks.
+pub async fn serve_udp(shared: &Arc<Shared>, socket: UdpSocket) -> io::Error {
+    let socket = Arc::new(socket);
+    // One more than a query may have: what fills it was cut off.
+    let mut buffer = vec![0; DNS_QUERY_BYTES_MAX.saturating_add(1)];
+    loop {
+        // More queries than slots wait in the socket's own buffer, which is bounded.
+        let Ok(slot) = Arc::clone(&shared.dns.slots).acquire_owned().await else {
+            return io::ErrorKind::Other.into();
+        };
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // A client that has gone: an ICMP answer to something we sent before.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+            Err(error) => return error,
+        };
+        let Some(query) = buffer.get(..length).filter(|query| query.len() <= DNS_QUERY_BYTES_MAX) else {
+            continue;
+        };
+        let (shared, socket, query) = (Arc::clone(shared), Arc::clone(&socket), query.to_vec());
+        tokio::spawn(async move {
+            let room = Query::parse(&query).map_or(0, |query| query.udp_bytes_max());
+            if let Some(answer) = answer(&shared, &query, room).await {
+                // Whoever does not get it asks again.
+                let _ = socket.send_to(&answer, from).await;
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Answers one query with at most `room` bytes; a longer answer becomes "ask over TCP".
+pub async fn answer(shared: &Shared, bytes: &[u8], room: usize) -> Option<Vec<u8>> {
     let query = Query::parse(bytes)?;
+    let answer = answer_query(shared, &query).await?;
+    if answer.len() > room { query.truncated() } else { Some(answer) }
+}
+
+async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
     let decision = shared.begin();
     let name = match query.asked() {
         Asked::Malformed => return query.format_error(),
-        Asked::Type(None) => return refuse(shared, &decision, &query, (None, not_served(&query))),
+        Asked::Type(None) => return refuse(shared, &decision, query, (None, not_served(query))),
         Asked::Type(Some(name)) | Asked::Addresses(name) | Asked::Nothing(name) => name,
     };
-    let allow = match shared.authorize.dns_name(name) {
-        Verdict::Allow(allow) => allow,
-        Verdict::Deny(deny) => {
-            return refuse(shared, &decision, &query, (Some(name), Refusal::policy(Layer::Dns, deny)));
-        }
+    let allow = match allow(shared, name) {
+        Ok(allow) => allow,
+        Err(refusal) => return refuse(shared, &decision, query, (Some(name), *refusal)),
     };
     match query.asked() {
         Asked::Nothing(_) => {
-            record(shared, &decision, &query, (name, &allow));
+            record(shared, &decision, query, (name, &allow));
             return query.answer(&[], shared.limits.dns_ttl_s);
         }
         Asked::Type(_) => {
             // Audited as refused, answered as "no such record": NXDOMAIN would deny the name itself, and with it
             // its addresses and all names below (RFC 8020 §2).
-            refuse(shared, &decision, &query, (Some(name), not_served(&query)));
+            refuse(shared, &decision, query, (Some(name), not_served(query)));
             return query.answer(&[], shared.limits.dns_ttl_s);
         }
         Asked::Addresses(_) | Asked::Malformed => {}
     }
-    let resolved = timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
-        .await
-        .unwrap_or(Err(ResolveError::Timeout))
-        .map_err(resolve_failure);
-    let host = Host::Name(name.clone());
-    let judged = resolved.and_then(|addresses| {
-        let admits = |address, special| {
-            shared.authorize.address(&AddressFacts { host: &host, port: None, address, special })
-        };
-        shared.guard.check_answer(&host, &addresses, &admits).map_err(|error| guard_refusal(&error))
-    });
-    match judged {
-        Ok(addresses) => {
-            record(shared, &decision, &query, (name, &allow));
-            query.answer(&addresses, shared.limits.dns_ttl_s)
+    match addresses(shared, name).await {
+        Ok((addresses, ttl_s)) => {
+            record(shared, &decision, query, (name, &allow));
+            query.answer(&addresses, ttl_s)
         }
         Err(refusal) => {
             let refusal = refusal.under(Some(Arc::clone(&allow.rule)));
-            refuse(shared, &decision, &query, (Some(name), refusal))
+            refuse(shared, &decision, query, (Some(name), refusal))
         }
     }
+}
+
+/// The policy's verdict, and below a wildcard the limits on names.
+fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
+    let allow = match shared.authorize.dns_name(name) {
+        Verdict::Allow(allow) => allow,
+        Verdict::Deny(deny) => return Err(Box::new(Refusal::policy(Layer::Dns, deny))),
+    };
+    if allow.wildcard {
+        check_name(name)
+            .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
+            .map_err(|covert| {
+                Refusal::new(Kind::Policy, Layer::Dns, covert.to_string())
+                    .under(Some(Arc::clone(&allow.rule)))
+            })?;
+    }
+    Ok(allow)
+}
+
+/// The addresses to give for an allowed name, and for how long.
+async fn addresses(shared: &Shared, name: &HostName) -> Result<(Vec<IpAddr>, u32), Box<Refusal>> {
+    if let Some(synthetic) = &shared.dns.synthetic {
+        return Ok((lock(synthetic).addresses_of(name).to_vec(), shared.limits.dns_ttl_s));
+    }
+    let (resolved, ttl_s) = resolve(shared, name).await;
+    let addresses = resolved.map_err(resolve_failure)?;
+    let host = Host::Name(name.clone());
+    let admits = |address, special| {
+        shared.authorize.address(&AddressFacts { host: &host, port: None, address, special })
+    };
+    let judged =
+        shared.guard.check_answer(&host, &addresses, &admits).map_err(|error| guard_refusal(&error))?;
+    Ok((judged, ttl_s))
+}
+
+async fn resolve(shared: &Shared, name: &HostName) -> (Resolved, u32) {
+    if let Some(kept) = lock(&shared.dns.cache).get(name, Instant::now()) {
+        return kept;
+    }
+    let resolved = timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
+        .await
+        .unwrap_or(Err(ResolveError::Timeout));
+    lock(&shared.dns.cache).put(name, &resolved, Instant::now());
+    (resolved, shared.limits.dns_ttl_s)
 }
 
 fn not_served(query: &Query) -> Refusal {

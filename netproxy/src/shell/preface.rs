@@ -33,6 +33,10 @@ where
         }
         Ok(None) | Err(_) => return,
     };
+    let authority = match shared.dns.named(authority) {
+        Ok(authority) => authority,
+        Err(refusal) => return refuse(shared, stream, &refusal, &decision).await,
+    };
     let facts = ConnectFacts { authority: &authority };
     let verdict = shared.authorize.connect(&facts);
     if let Verdict::Deny(deny) = &verdict

@@ -1,18 +1,22 @@
 //! The public face of the shell: build a [`Proxy`], hand it streams.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UdpSocket;
 
+use super::dns::DnsState;
 use super::pool::Pool;
 use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
 use super::token::Token;
 use super::{dns, front, preface, socks};
+use crate::authority::HostName;
 use crate::guard::Guard;
 use crate::hooks::{
     Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
@@ -54,6 +58,7 @@ pub struct Builder {
     extra_roots_pem: Vec<String>,
     upstream_tls: Option<Arc<ClientConfig>>,
     socks_token: Option<Token>,
+    synthetic_dns: bool,
 }
 
 impl Proxy {
@@ -73,6 +78,7 @@ impl Proxy {
             extra_roots_pem: Vec::new(),
             upstream_tls: None,
             socks_token: None,
+            synthetic_dns: false,
         }
     }
 
@@ -125,7 +131,20 @@ impl Proxy {
 
     /// Answers one DNS query, for callers with a framing of their own (UDP). `None`: not worth an answer.
     pub async fn answer_dns(&self, query: &[u8]) -> Option<Vec<u8>> {
-        dns::answer(&self.shared, query).await
+        dns::answer(&self.shared, query, usize::from(u16::MAX)).await
+    }
+
+    /// Answers DNS queries on a UDP socket until it breaks, and gives the error that it broke with. Queries whose
+    /// answers are too long for the client are told to come over TCP: to [`Proxy::serve_dns`].
+    pub async fn serve_dns_udp(&self, socket: UdpSocket) -> io::Error {
+        dns::serve_udp(&self.shared, socket).await
+    }
+
+    /// The name that a synthetic address stands for (see [`Builder::synthetic_dns`]); `None` for any other
+    /// address, and for one that was given out too long ago.
+    #[must_use]
+    pub fn name_of(&self, address: IpAddr) -> Option<HostName> {
+        self.shared.dns.name_of(address)
     }
 }
 
@@ -214,6 +233,16 @@ impl Builder {
         self
     }
 
+    /// Whether DNS answers for allowed names are addresses that stand for the name, from 198.18.0.0/15 and
+    /// fd73:616e:6462:6f78::/96, instead of real ones. Nothing is resolved then until something connects, to a name
+    /// or to its address: `CONNECT`, SOCKS and transparent connections know which name is meant. For sandboxes whose
+    /// programs must be routed here without knowing of a proxy. Default: real addresses.
+    #[must_use]
+    pub fn synthetic_dns(mut self, on: bool) -> Self {
+        self.synthetic_dns = on;
+        self
+    }
+
     /// Makes the sandbox's certificate authority and loads the trust roots.
     ///
     /// # Errors
@@ -234,6 +263,7 @@ impl Builder {
             audit: self.audit,
             resolve: self.resolve,
             ids: self.ids,
+            dns: DnsState::new(&self.limits, self.synthetic_dns),
             limits: self.limits,
             guard: Guard::new(self.own_listeners),
             leaves: LeafCache::new(ca),

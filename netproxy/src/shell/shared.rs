@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 
+use super::dns::DnsState;
 use super::pool::Pool;
 use super::token::Token;
 use crate::audit::{Outcome, Record, milliseconds};
@@ -27,6 +28,7 @@ pub struct Shared {
     pub leaves: LeafCache,
     pub upstream_tls: Arc<ClientConfig>,
     pub pool: Pool,
+    pub dns: DnsState,
     /// What a SOCKS client must give as its user name, if anything.
     pub socks_token: Option<Token>,
 }

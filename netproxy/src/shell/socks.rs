@@ -1,4 +1,5 @@
-//! The SOCKS5 door. A name is never resolved here: it is judged, and what is inside decides the rest.
+//! The SOCKS5 door. A name is never resolved here: it is judged, and what is inside decides the rest. A
+//! synthetic address of ours stands for its name.
 //!
 //! A refused connection to a port of the web is answered with success, and refused inside TLS or HTTP, as after
 //! `CONNECT`: clients retry or hide a refused one. To any other port the reply is 0x02 (not allowed by ruleset).
@@ -46,6 +47,13 @@ where
         Ok(Err(Fault::Gone)) | Err(_) => return,
         Ok(Err(Fault::Refused(kind, detail, reply))) => {
             let refusal = Refusal::new(kind, Layer::Socks, detail);
+            return refuse(shared, (stream, &decision), &reply, &refusal).await;
+        }
+    };
+    let authority = match shared.dns.named(authority) {
+        Ok(authority) => authority,
+        Err(refusal) => {
+            let reply = socks5::reply_bytes(Reply::HostUnreachable);
             return refuse(shared, (stream, &decision), &reply, &refusal).await;
         }
     };

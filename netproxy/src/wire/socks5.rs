@@ -50,6 +50,8 @@ pub enum Reply {
     GeneralFailure = 1,
     /// Refused by policy.
     NotAllowed = 2,
+    /// A synthetic address that stands for nothing any more.
+    HostUnreachable = 4,
     /// `BIND` and `UDP ASSOCIATE`.
     CommandNotSupported = 7,
     /// Not 1, 3 or 4.

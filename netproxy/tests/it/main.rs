@@ -4,6 +4,7 @@
 mod client;
 mod denials;
 mod dns;
+mod dns_depth;
 mod doors;
 mod forwarding;
 mod hooks;

@@ -3,6 +3,11 @@
 //! An answer is written from the name and type that were understood, never copied from the query's bytes;
 //! only the name's spelling is kept, since resolvers compare its case (0x20).
 
+pub mod cache;
+pub mod covert;
+mod recent;
+pub mod synthetic;
+
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
@@ -10,6 +15,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::authority::{Host, HostName};
+use crate::limits::DNS_UDP_BYTES_MAX;
 
 /// RFC 8914 §4.16: blocked by the operator's policy.
 const EDE_BLOCKED: u16 = 15;
@@ -61,6 +67,21 @@ impl Query {
     #[must_use]
     pub fn record_type(&self) -> String {
         self.message.queries.first().map_or_else(String::new, |query| query.query_type().to_string())
+    }
+
+    /// The largest answer that the client takes over UDP, in bytes (RFC 6891 §6.2.5).
+    #[must_use]
+    pub fn udp_bytes_max(&self) -> usize {
+        let says = self.message.edns.as_ref().map_or(DNS_UDP_BYTES_MAX, Edns::max_payload);
+        usize::from(says.clamp(DNS_UDP_BYTES_MAX, EDNS_PAYLOAD_BYTES))
+    }
+
+    /// No answer, but "ask again over TCP".
+    #[must_use]
+    pub fn truncated(&self) -> Option<Vec<u8>> {
+        let mut response = self.response(ResponseCode::NoError);
+        response.metadata.truncation = true;
+        response.to_vec().ok()
     }
 
     /// The addresses of the family that was asked for; with none, "no such record".
