@@ -26,6 +26,10 @@ impl Authorize for PolicyAuthorize {
         self.answer(&Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path))
     }
 
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.answer(&Facts::tcp(host(facts.authority.host()), facts.authority.port()))
+    }
+
     fn dns_name(&self, name: &HostName) -> Verdict {
         self.answer(&Facts::dns(name.as_str()))
     }
@@ -91,6 +95,10 @@ impl Authorize for ReloadableAuthorize {
 
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
         self.now().request(facts)
+    }
+
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.now().tcp(facts)
     }
 
     fn dns_name(&self, name: &HostName) -> Verdict {

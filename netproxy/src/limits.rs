@@ -87,7 +87,9 @@ pub struct Limits {
     pub silent_client_wait: Duration,
     /// Longest wait for one upstream to accept a connection and finish its TLS handshake. Default 15 s.
     pub connect_timeout: Duration,
-    /// Longest wait for one address of an upstream, when there is another one to try. Default 3 s.
+    /// Between the starts of attempts at two addresses of one upstream (RFC 8305 §8). Default 250 ms.
+    pub connect_attempt_delay: Duration,
+    /// Longest wait for a connection that is open already to be ready for the next request. Default 3 s.
     pub connect_attempt_timeout: Duration,
     /// Longest wait for a name to resolve. Default 5 s.
     pub resolve_timeout: Duration,
@@ -111,6 +113,7 @@ impl Default for Limits {
             client_tls_timeout: Duration::from_secs(60),
             silent_client_wait: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(15),
+            connect_attempt_delay: Duration::from_millis(250),
             connect_attempt_timeout: Duration::from_secs(3),
             resolve_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(600),

@@ -15,8 +15,7 @@ use crate::refuse::{Kind, Refusal};
 /// Resolves, judges and dials.
 pub async fn connect(shared: &Shared, authority: &Authority) -> Result<TcpStream, Box<Refusal>> {
     let checked = check(shared, authority).await?;
-    let dialled =
-        timeout(shared.limits.connect_timeout, dial(&checked, shared.limits.connect_attempt_timeout));
+    let dialled = timeout(shared.limits.connect_timeout, dial(&checked, shared.limits.connect_attempt_delay));
     match dialled.await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(DialError::Unreachable)) => {

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 mod client;
 mod denials;
+mod dial;
 mod dns;
 mod dns_depth;
 mod doors;
