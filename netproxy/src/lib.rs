@@ -67,6 +67,7 @@ pub mod dns;
 pub mod flow;
 pub mod guard;
 pub mod hooks;
+pub mod http2;
 pub mod id;
 pub mod limits;
 pub mod refuse;
@@ -74,6 +75,7 @@ pub mod refuse;
 mod shell;
 #[cfg(feature = "shell")]
 pub mod tls;
+pub mod trailers;
 pub mod wire;
 
 pub use audit::audit_json_line;

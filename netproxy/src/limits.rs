@@ -71,6 +71,19 @@ pub const TUNNEL_READ_BYTES: usize = 64 * 1024;
 /// clients send their whole body before they read.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Most streams open at once on one HTTP/2 connection, on either side (RFC 9113 §6.5.2): also the most HTTP/1.1
+/// connections that one client connection has open towards an upstream without HTTP/2.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// Bytes that one HTTP/2 stream may send before they are consumed.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that all streams of one HTTP/2 connection may send before they are consumed.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of one HTTP/2 stream that wait to be written to a peer that does not read.
+pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Streams that a peer may open and reset before they were looked at (CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we reset because of the peer's errors before the connection ends (CVE-2025-8671).
+pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
 /// What an embedder may tune. Each field has a default that suits one coding agent.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -14,6 +14,7 @@ use crate::audit::Layer;
 use crate::hooks::{Deny, InjectError, Scheme};
 use crate::id::DecisionId;
 use crate::limits::{DNS_RULE_BYTES_MAX, HOOK_TEXT_BYTES_MAX};
+use crate::wire::head::HeadError;
 
 /// The name of our member in `Proxy-Status`.
 pub const PROXY_NAME: &str = "agent-sandbox";
@@ -191,6 +192,16 @@ impl Refusal {
             InjectError::Missing { .. } => Kind::CredentialMissing,
             InjectError::Locked { .. } => Kind::CredentialLocked,
             InjectError::Refused { .. } => Kind::CredentialRefused,
+        };
+        Self::new(kind, Layer::Http, error.to_string())
+    }
+
+    /// A head that is not acceptable.
+    #[must_use]
+    pub fn head(error: HeadError) -> Self {
+        let kind = match error {
+            HeadError::TooLarge | HeadError::TooManyFields => Kind::HeadTooLarge,
+            _ => Kind::Malformed,
         };
         Self::new(kind, Layer::Http, error.to_string())
     }

@@ -15,15 +15,32 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let bytes = http1_bytes(refusal, &decision.id);
-    let written = timeout(shared.limits.header_timeout, async {
-        io.write_all(&bytes).await?;
-        io.flush().await
-    });
-    let answered = matches!(written.await, Ok(Ok(())));
+    let answered = write(shared, io, &bytes).await;
     shared.record_refusal(decision, refusal, answered);
     if answered {
         linger(shared, io).await;
     }
+}
+
+/// The same in a language that has no room for the refusal: `bytes` are all that is said.
+pub async fn refuse_with<S>(shared: &Shared, io: &mut S, refusal: &Refusal, bytes: &[u8])
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let decision = shared.begin();
+    let written = write(shared, io, bytes).await;
+    shared.record_refusal(&decision, refusal, false);
+    if written {
+        linger(shared, io).await;
+    }
+}
+
+async fn write<S: AsyncWrite + Unpin>(shared: &Shared, io: &mut S, bytes: &[u8]) -> bool {
+    let written = timeout(shared.limits.header_timeout, async {
+        io.write_all(bytes).await?;
+        io.flush().await
+    });
+    matches!(written.await, Ok(Ok(())))
 }
 
 /// Ends our side, then reads what the client is still sending: closing over unread bytes would reset the

@@ -9,12 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, Sender, give_back};
-use crate::hooks::ResponseFilter;
+use crate::hooks::{HeaderFate, ResponseFilter};
+use crate::trailers;
 
 /// A limit on silence. The timer is moved only when it fires: no work per chunk.
 struct Silence {
@@ -46,7 +48,7 @@ impl Silence {
     }
 }
 
-/// The body of a request on its way up. Trailers are dropped.
+/// The body of a request on its way up, with the trailers that may be.
 pub struct RequestBody {
     incoming: Incoming,
     silence: Silence,
@@ -92,9 +94,17 @@ impl Body for RequestBody {
                     if self.incoming.is_end_stream() {
                         self.ended();
                     }
-                    if let Ok(data) = frame.into_data() {
-                        count(&self.sent.bytes, data.len());
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    match frame.into_data().map_err(Frame::into_trailers) {
+                        Ok(data) => {
+                            count(&self.sent.bytes, data.len());
+                            return Poll::Ready(Some(Ok(Frame::data(data))));
+                        }
+                        Err(Ok(mut fields)) => {
+                            trailers::clean(&mut fields);
+                            return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                        }
+                        // No other kind of frame exists.
+                        Err(Err(_)) => {}
                     }
                 }
             }
@@ -130,6 +140,8 @@ pub struct Passing {
     silence: Silence,
     ledger: Ledger,
     connection: Option<(Place, Sender)>,
+    /// They wait for what the filter held back.
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
@@ -137,14 +149,14 @@ impl Passing {
     pub fn new(
         incoming: Incoming,
         filter: Option<Box<dyn ResponseFilter>>,
-        connection: (Place, Sender),
+        connection: Option<(Place, Sender)>,
         ledger: Ledger,
     ) -> Self {
         // Without a body there is nothing to search, and the server never asks for any.
         let ended = incoming.is_end_stream();
         let filter = filter.filter(|_| !ended);
         let silence = Silence::new(ledger.shared().limits.idle_timeout);
-        let mut passing = Self { incoming, filter, silence, ledger, connection: Some(connection), ended };
+        let mut passing = Self { incoming, filter, silence, ledger, connection, trailers: None, ended };
         passing.give_back_if_ended();
         passing
     }
@@ -160,8 +172,12 @@ impl Passing {
         }
     }
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         loop {
+            if let Some(trailers) = self.trailers.take() {
+                self.ended = true;
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
             if self.ended {
                 return Poll::Ready(None);
             }
@@ -177,13 +193,14 @@ impl Passing {
                 }
                 Poll::Ready(None) => {
                     self.ended = true;
-                    self.filter.as_mut().map(|filter| filter.finish()).unwrap_or_default()
+                    self.finish()
                 }
-                // Trailers are dropped: no client here asks for them, and they could carry secrets.
-                Poll::Ready(Some(Ok(frame))) => match (frame.into_data(), &mut self.filter) {
-                    (Err(_), _) => continue,
-                    (Ok(data), None) => data,
-                    (Ok(data), Some(filter)) => filter.body(data),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Err(frame) => self.take_trailers(frame),
+                    Ok(data) => match &mut self.filter {
+                        None => data,
+                        Some(filter) => filter.body(data),
+                    },
                 },
             };
             self.silence.heard();
@@ -194,9 +211,40 @@ impl Passing {
             // A filter may hold a chunk back whole.
             if !data.is_empty() {
                 self.ledger.down(data.len());
-                return Poll::Ready(Some(Ok(data)));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }
+    }
+
+    /// What the filter held back.
+    fn finish(&mut self) -> Bytes {
+        self.filter.as_mut().map(|filter| filter.finish()).unwrap_or_default()
+    }
+
+    /// Trailers end the body. They are searched as headers are.
+    fn take_trailers(&mut self, frame: Frame<Bytes>) -> Bytes {
+        let Ok(mut fields) = frame.into_trailers() else { return Bytes::new() };
+        trailers::clean(&mut fields);
+        if let Some(filter) = &mut self.filter {
+            redact_fields(filter.as_mut(), &mut fields);
+        }
+        self.trailers = Some(fields);
+        self.finish()
+    }
+}
+
+/// Takes secrets out of headers or trailers.
+pub fn redact_fields(filter: &mut dyn ResponseFilter, fields: &mut HeaderMap) {
+    let mut dropped = Vec::new();
+    for (name, value) in fields.iter_mut() {
+        match filter.header(name, value) {
+            HeaderFate::Keep => {}
+            HeaderFate::Replace(clean) => *value = clean,
+            HeaderFate::Drop => dropped.push(name.clone()),
+        }
+    }
+    for name in dropped {
+        fields.remove(name);
     }
 }
 
@@ -219,9 +267,7 @@ impl Body for Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Passing(passing) => {
-                Poll::Ready(ready!(passing.poll_data(cx)).map(|data| data.map(Frame::data)))
-            }
+            Self::Passing(passing) => passing.poll_next(cx),
         }
     }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
-use super::body::{Passing, Reply, RequestBody};
+use super::body::{Passing, Reply, RequestBody, redact_fields};
 use super::http1::Client;
 use super::ledger::Ledger;
 use super::pool::{Place, Sender};
@@ -18,21 +19,38 @@ use super::shared::Decision;
 use super::upstream::{self, Arrived};
 use crate::audit::{Layer, milliseconds};
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, HeaderFate, RequestHead, ResponseFilter, Verdict};
-use crate::refuse::{Kind, Refusal, http_response, strip_forged_proxy_status};
+use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
+use crate::http2;
+use crate::refuse::{Kind, Refusal, Subject, http_response, strip_forged_proxy_status};
+use crate::trailers;
 
 /// Answers one request, whatever it is.
 pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Reply> {
     client.count_request(ends_connection(&request));
+    let version = request.version();
     let decision = client.shared.begin();
     match exchange(client, request, &decision).await {
         Ok(response) => response,
         Err(refusal) => {
             client.close_after();
-            client.shared.record_refusal(&decision, &refusal, true);
-            http_response(&refusal, &decision.id).map(|body| Reply::Whole(Some(body)))
+            refuse(client, &refusal, (&decision, version))
         }
     }
+}
+
+/// Answers with a refusal, and records it.
+pub fn refuse(
+    client: &Client,
+    refusal: &Refusal,
+    (decision, version): (&Decision, Version),
+) -> Response<Reply> {
+    client.shared.record_refusal(decision, refusal, true);
+    let mut response = http_response(refusal, &decision.id).map(|body| Reply::Whole(Some(body)));
+    if version == Version::HTTP_2 {
+        // RFC 9113 §8.2.2: there it is malformed; the stream ends, and others go on.
+        response.headers_mut().remove(CONNECTION);
+    }
+    response
 }
 
 /// Whether the client says that this is its last request (RFC 9112 §9.3).
@@ -68,8 +86,8 @@ async fn exchange(
         .await
     {
         Ok((arrived, filter)) => {
-            let place = (request.scheme, request.authority);
-            Ok(pass_back(arrived.response, filter, (place, arrived.sender), ledger))
+            let connection = arrived.sender.map(|sender| ((request.scheme, request.authority), sender));
+            Ok(pass_back(arrived.response, filter, connection, ledger))
         }
         Err(refusal) => {
             ledger.discard();
@@ -79,7 +97,13 @@ async fn exchange(
     }
 }
 
-fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<Refusal>> {
+pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<Refusal>> {
+    if parts.version == Version::HTTP_2 {
+        http2::check(&parts.method, &parts.uri, &parts.headers).map_err(|error| {
+            let (host, method) = (client.subject(), Some(parts.method.as_str().to_owned()));
+            Box::new(Refusal::head(error).about(Subject { method, ..host }))
+        })?;
+    }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     // Origin form has only a path: no copy needed.
     let whole;
@@ -115,19 +139,28 @@ async fn forward(
         .ready()
         .map_err(|error| Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Http, error.to_string())))?;
     let facts = asked.request.facts();
+    let (trailers, length) =
+        (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).cloned());
     let decided = Decided { request: facts, allow: asked.allow, decision_id: &asked.decision.id };
     let mut head =
         RequestHead { headers: end_to_end(asked.parts.headers), query: asked.request.target.query.clone() };
-    let length = head.headers.get(CONTENT_LENGTH).cloned();
+    if asked.parts.version == Version::HTTP_2 {
+        http2::join_cookies(&mut head.headers);
+    }
     let injected = shared.inject.inject(&decided, &mut head).await;
     let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
     ledger.note(|record| record.credential = injected.credential);
     let filter = shared.redact.filter(&decided);
     let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.sent());
-    let request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
+    let mut request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
+    trailers.put(request.headers_mut());
 
-    let place = (asked.request.scheme, &asked.request.authority);
-    let arrived = upstream::send(shared, place, request).await?;
+    let authority = &asked.request.authority;
+    let arrived = match &client.multiplex {
+        None => upstream::send(shared, (asked.request.scheme, authority), request).await?,
+        // Boxed: requests over HTTP/1.1 do not carry its room about.
+        Some(multiplex) => Box::pin(multiplex.send(shared, authority, request)).await?,
+    };
     ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
     let response = &arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -139,6 +172,32 @@ async fn forward(
         return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
     }
     Ok((arrived, filter))
+}
+
+/// What a request says about trailers. It is hop-by-hop, so we say it anew.
+struct Trailers {
+    /// The client takes them: `TE: trailers`.
+    wanted: bool,
+    announced: Option<HeaderValue>,
+}
+
+impl Trailers {
+    fn of(headers: &HeaderMap) -> Self {
+        let te = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+        let wanted = te.flat_map(|te| te.split(',')).any(|te| te.trim().eq_ignore_ascii_case("trailers"));
+        Self { wanted, announced: trailers::announcement(headers) }
+    }
+
+    fn put(self, headers: &mut HeaderMap) {
+        if self.wanted {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            // RFC 9110 §10.1.4: whoever sends TE lists it.
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        if let Some(announced) = self.announced {
+            headers.insert(TRAILER, announced);
+        }
+    }
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
@@ -165,6 +224,9 @@ fn write_anew(
     headers.remove(CONTENT_LENGTH);
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
+    } else if !body.is_end_stream() {
+        // Said openly: for a GET the library would take "no length" for "no body".
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if redact {
         make_redactable(&mut headers);
@@ -186,7 +248,7 @@ fn write_anew(
 fn pass_back(
     response: Response<Incoming>,
     mut filter: Filter,
-    connection: (Place, Sender),
+    connection: Option<(Place, Sender)>,
     mut ledger: Ledger,
 ) -> Response<Reply> {
     let (parts, incoming) = response.into_parts();
@@ -196,23 +258,17 @@ fn pass_back(
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
+    let trailers = trailers::announcement(&headers);
     strip_hop_by_hop(&mut headers);
     strip_forged_proxy_status(&mut headers);
+    if let Some(trailers) = trailers {
+        headers.insert(TRAILER, trailers);
+    }
     // They lead clients to another place or protocol, where the same request would be refused.
     headers.remove(ALT_SVC);
     headers.remove(UPGRADE);
     if let Some(filter) = &mut filter {
-        let mut dropped = Vec::new();
-        for (name, value) in &mut headers {
-            match filter.header(name, value) {
-                HeaderFate::Keep => {}
-                HeaderFate::Replace(clean) => *value = clean,
-                HeaderFate::Drop => dropped.push(name.clone()),
-            }
-        }
-        for name in dropped {
-            headers.remove(name);
-        }
+        redact_fields(filter.as_mut(), &mut headers);
         ledger.redactions(filter.redactions());
         if !incoming.is_end_stream() {
             headers.remove(CONTENT_LENGTH);

@@ -13,8 +13,8 @@ use super::rewind::Rewind;
 use super::shared::Shared;
 use super::strict_io::{NoHead, StrictIo};
 use super::{preface, socks};
-use crate::audit::Layer;
-use crate::refuse::{Kind, Refusal};
+use crate::http2::GOAWAY_HTTP_1_1_REQUIRED;
+use crate::refuse::Refusal;
 use crate::wire;
 use crate::wire::head::HeadError;
 use crate::wire::socks5;
@@ -80,10 +80,10 @@ pub async fn refuse_bad<S>(shared: &Shared, io: &mut StrictIo<S>, error: HeadErr
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let kind = match error {
-        HeadError::TooLarge | HeadError::TooManyFields => Kind::HeadTooLarge,
-        _ => Kind::Malformed,
-    };
-    let refusal = Refusal::new(kind, Layer::Http, error.to_string());
+    let refusal = Refusal::head(error);
+    // The preface of RFC 9113 §3.4; what it says next would be frames.
+    if io.early().starts_with(b"PRI * HTTP/2.0\r\n\r\n") {
+        return answer::refuse_with(shared, io.io_mut(), &refusal, GOAWAY_HTTP_1_1_REQUIRED).await;
+    }
     answer::refuse(shared, io.io_mut(), &refusal, &shared.begin()).await;
 }

@@ -10,28 +10,43 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange;
+use super::multiplex::Multiplex;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
 use crate::authority::Authority;
-use crate::flow::Door;
+use crate::flow::{Door, subject_of};
 use crate::hooks::Scheme;
+use crate::refuse::Subject;
 
 /// One client connection, and where it leads.
 pub struct Client {
     pub shared: Arc<Shared>,
     /// `Some` inside a connection to one place: intercepted, or in the clear.
     inside: Option<(Scheme, Authority)>,
+    /// `Some` where the client speaks HTTP/2.
+    pub multiplex: Option<Multiplex>,
     last: AtomicBool,
     requests: AtomicU64,
 }
 
 impl Client {
     pub fn plain(shared: Arc<Shared>) -> Self {
-        Self { shared, inside: None, last: AtomicBool::new(false), requests: AtomicU64::new(0) }
+        Self {
+            shared,
+            inside: None,
+            multiplex: None,
+            last: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+        }
     }
 
     pub fn inside(shared: Arc<Shared>, scheme: Scheme, authority: Authority) -> Self {
         Self { inside: Some((scheme, authority)), ..Self::plain(shared) }
+    }
+
+    /// Inside an intercepted connection over which the client speaks HTTP/2.
+    pub fn inside_http2(shared: Arc<Shared>, authority: Authority) -> Self {
+        Self { multiplex: Some(Multiplex::default()), ..Self::inside(shared, Scheme::Https, authority) }
     }
 
     pub fn door(&self) -> Door<'_> {
@@ -39,6 +54,14 @@ impl Client {
             None => Door::Plain,
             Some((Scheme::Https, authority)) => Door::Inside(authority),
             Some((Scheme::Http, authority)) => Door::InsidePlain(authority),
+        }
+    }
+
+    /// What is known of a request that was not understood.
+    pub fn subject(&self) -> Subject {
+        match &self.inside {
+            Some((scheme, authority)) => Subject { scheme: Some(*scheme), ..subject_of(authority) },
+            None => Subject { scheme: Some(Scheme::Http), ..Subject::default() },
         }
     }
 

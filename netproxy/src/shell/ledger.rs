@@ -102,6 +102,10 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
+        // Without a status nothing came back, and nobody said why: the client did not wait for it.
+        if self.record.as_ref().is_some_and(|record| record.layer == Layer::Http && record.status.is_none()) {
+            self.fail("client_went_away");
+        }
         if let Some(mut record) = self.record.take() {
             record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());

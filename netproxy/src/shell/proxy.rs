@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UdpSocket;
 
 use super::dns::DnsState;
+use super::http2::ALPN;
 use super::pool::Pool;
 use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
@@ -219,7 +220,7 @@ impl Builder {
         self
     }
 
-    /// Another TLS configuration for upstreams, whole; must offer HTTP/1.1 only.
+    /// Another TLS configuration for upstreams, whole; must offer HTTP/1.1 only; HTTP/2 is added where it may be used.
     #[must_use]
     pub fn upstream_tls(mut self, config: Arc<ClientConfig>) -> Self {
         self.upstream_tls = Some(config);
@@ -256,6 +257,8 @@ impl Builder {
                 Arc::new(client_config(&roots)?)
             }
         };
+        let mut upstream_tls_http2 = ClientConfig::clone(&upstream_tls);
+        upstream_tls_http2.alpn_protocols.insert(0, ALPN.to_vec());
         let shared = Shared {
             authorize: self.authorize,
             inject: self.inject,
@@ -268,6 +271,7 @@ impl Builder {
             guard: Guard::new(self.own_listeners),
             leaves: LeafCache::new(ca),
             upstream_tls,
+            upstream_tls_http2: Arc::new(upstream_tls_http2),
             pool: Pool::default(),
             socks_token: self.socks_token,
         };

@@ -26,7 +26,10 @@ pub struct Shared {
     pub limits: Limits,
     pub guard: Guard,
     pub leaves: LeafCache,
+    /// Offers HTTP/1.1.
     pub upstream_tls: Arc<ClientConfig>,
+    /// The same, but offers HTTP/2 first.
+    pub upstream_tls_http2: Arc<ClientConfig>,
     pub pool: Pool,
     pub dns: DnsState,
     /// What a SOCKS client must give as its user name, if anything.

@@ -8,11 +8,13 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::CertificateError;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::pool::Sender;
@@ -28,8 +30,8 @@ pub struct Arrived {
     pub response: Response<Incoming>,
     /// `None` on a connection that was open already.
     pub connect: Option<Duration>,
-    /// What it comes over.
-    pub sender: Sender,
+    /// What it comes over, if that is this exchange's alone.
+    pub sender: Option<Sender>,
 }
 
 /// Sends `request`, over an open connection if there is one. A kept connection that the upstream has closed
@@ -43,7 +45,7 @@ pub async fn send(
         && becomes_ready(shared, &mut sender).await
     {
         match wait_for_head(shared, sender.try_send_request(request)).await? {
-            Ok(response) => return Ok(Arrived { response, connect: None, sender }),
+            Ok(response) => return Ok(Arrived { response, connect: None, sender: Some(sender) }),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(&error.into_error())),
@@ -51,10 +53,18 @@ pub async fn send(
         }
     }
     let started = Instant::now();
-    let mut sender = open(shared, scheme, authority).await?;
-    let connect = Some(started.elapsed());
+    let sender = open(shared, scheme, authority).await?;
+    send_over(shared, sender, (request, Some(started.elapsed()))).await
+}
+
+/// Sends over a connection that was opened just now, in `connect`.
+pub async fn send_over(
+    shared: &Shared,
+    mut sender: Sender,
+    (request, connect): (Request<RequestBody>, Option<Duration>),
+) -> Result<Arrived, Box<Refusal>> {
     match wait_for_head(shared, sender.try_send_request(request)).await? {
-        Ok(response) => Ok(Arrived { response, connect, sender }),
+        Ok(response) => Ok(Arrived { response, connect, sender: Some(sender) }),
         Err(error) => Err(broken(&error.into_error())),
     }
 }
@@ -65,43 +75,54 @@ async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
     matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
 }
 
-async fn wait_for_head<T>(shared: &Shared, head: impl Future<Output = T>) -> Result<T, Box<Refusal>> {
+pub async fn wait_for_head<T>(shared: &Shared, head: impl Future<Output = T>) -> Result<T, Box<Refusal>> {
     timeout(shared.limits.response_timeout, head)
         .await
         .map_err(|_| failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time"))
 }
 
-fn broken(error: &hyper::Error) -> Box<Refusal> {
+pub fn broken(error: &hyper::Error) -> Box<Refusal> {
     // "User" is whoever wrote the body: our client.
     if error.is_user() {
-        let detail = "the body of the request is malformed, broke off, or stopped for too long";
-        return Box::new(Refusal::new(Kind::Malformed, Layer::Http, detail));
+        return malformed_body();
     }
-    failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP/1.1")
+    failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP")
+}
+
+pub fn malformed_body() -> Box<Refusal> {
+    let detail = "the body of the request is malformed, broke off, or stopped for too long";
+    Box::new(Refusal::new(Kind::Malformed, Layer::Http, detail))
 }
 
 pub fn failure(kind: Kind, detail: &str) -> Box<Refusal> {
     Box::new(Refusal::new(kind, Layer::Upstream, detail))
 }
 
-/// Opens an HTTP connection.
+/// Opens an HTTP/1.1 connection.
 async fn open(shared: &Shared, scheme: Scheme, authority: &Authority) -> Result<Sender, Box<Refusal>> {
-    let tcp = connect(shared, authority).await?;
     match scheme {
-        Scheme::Http => handshake(tcp).await,
-        Scheme::Https => {
-            let name = server_name(authority.host())?;
-            let tls = TlsConnector::from(Arc::clone(&shared.upstream_tls)).connect(name, tcp);
-            match timeout(shared.limits.connect_timeout, tls).await {
-                Ok(Ok(stream)) => handshake(stream).await,
-                Ok(Err(error)) => Err(tls_failure(&error)),
-                Err(_) => Err(failure(Kind::UpstreamTimeout, "the upstream's TLS handshake takes too long")),
-            }
-        }
+        Scheme::Http => handshake(connect(shared, authority).await?).await,
+        Scheme::Https => handshake(open_tls(shared, authority, &shared.upstream_tls).await?).await,
     }
 }
 
-async fn handshake<S>(io: S) -> Result<Sender, Box<Refusal>>
+/// Opens a TLS connection with what `config` offers.
+pub async fn open_tls(
+    shared: &Shared,
+    authority: &Authority,
+    config: &Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, Box<Refusal>> {
+    let tcp = connect(shared, authority).await?;
+    let name = server_name(authority.host())?;
+    let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp);
+    match timeout(shared.limits.connect_timeout, tls).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(tls_failure(&error)),
+        Err(_) => Err(failure(Kind::UpstreamTimeout, "the upstream's TLS handshake takes too long")),
+    }
+}
+
+pub async fn handshake<S>(io: S) -> Result<Sender, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

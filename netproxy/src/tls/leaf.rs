@@ -87,7 +87,7 @@ impl LeafCache {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Fixed(key)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::clone(&self.sessions);
         // One ticket: most clients here make one connection and never resume.
         config.send_tls13_tickets = 1;

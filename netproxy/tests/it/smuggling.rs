@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::*;
 use crate::world::World;
@@ -22,6 +22,9 @@ struct Case {
     /// never a whole request.
     #[serde(default)]
     head_passes: bool,
+    /// The client speaks HTTP/2, and is answered in it.
+    #[serde(default)]
+    goaway: bool,
 }
 
 #[tokio::test]
@@ -36,6 +39,13 @@ async fn refused_framings_never_reach_the_upstream() {
         let mut stream = world.connect();
         let request = case.request.replace("PLACE", &place);
         stream.write_all(request.as_bytes()).await.unwrap();
+        if case.goaway {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(netproxy::http2::GOAWAY_HTTP_1_1_REQUIRED), "{}", case.name);
+            assert_eq!(world.plain.seen.lock().unwrap().len(), before);
+            continue;
+        }
         let answer = read_answer(&mut stream, "GET").await;
         assert_eq!(answer.status, case.status, "{}: {answer:?}", case.name);
         if case.status != 200 {

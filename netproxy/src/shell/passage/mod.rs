@@ -12,6 +12,7 @@
 //! A refusal is given in the language that the client speaks. Nothing is dialled before the first byte is judged,
 //! except for a silent client where raw bytes are allowed.
 
+mod http2;
 mod raw;
 mod tls;
 
@@ -129,7 +130,7 @@ impl Passage<'_> {
     /// Refuses in the language that the client speaks: HTTP inside TLS, plain HTTP, or not at all.
     async fn refuse<S>(&self, mut stream: Rewind<S>, inside: Inside, refusal: Refusal)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match inside {
             Inside::Tls(hello) => self.refuse_in_tls(stream, &hello, refusal).await,

@@ -21,7 +21,7 @@ impl Passage<'_> {
     /// The client has begun with bytes that nobody understands; `verdict` is the one on host and port.
     pub(super) async fn serve_raw<S>(&self, mut stream: Rewind<S>, verdict: Verdict)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let refusal = match (self.shared.authorize.tcp(&self.facts()), verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {

@@ -15,6 +15,7 @@ use crate::flow::{Door, check_server_name, subject_of};
 use crate::hooks::{Allow, Scheme, TlsMode};
 use crate::refuse::{Kind, Refusal, Subject};
 use crate::shell::http1::Client;
+use crate::shell::http2;
 use crate::shell::ledger::Ledger;
 use crate::shell::reach;
 use crate::shell::rewind::Rewind;
@@ -45,7 +46,7 @@ impl Passage<'_> {
     /// Terminates TLS, reads one request and answers it with the refusal.
     pub(super) async fn refuse_in_tls<S>(&self, stream: Rewind<S>, hello: &ClientHello, refusal: Refusal)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // As whom the client wants us to be: else it could not read the answer.
         let named = hello.server_name.as_deref().and_then(|name| Host::parse(name).ok());
@@ -53,6 +54,9 @@ impl Passage<'_> {
         let Ok(tls) = self.accept(stream, host).await else {
             return self.shared.record_refusal(&self.decision, &refusal, false);
         };
+        if speaks_http2(&tls) {
+            return self.refuse_in_http2(tls, refusal).await;
+        }
         self.refuse_in_http(tls, Door::Inside(&self.authority), refusal).await;
     }
 
@@ -75,8 +79,16 @@ impl Passage<'_> {
             Ok(tls) => tls,
             Err(error) => return self.record_unused(&allow, Some(&error)),
         };
-        let client = Arc::new(Client::inside(Arc::clone(self.shared), Scheme::Https, self.authority.clone()));
-        self.serve_requests(tls, &client).await;
+        let (shared, authority) = (Arc::clone(self.shared), self.authority.clone());
+        let client = if speaks_http2(&tls) {
+            let client = Arc::new(Client::inside_http2(shared, authority));
+            http2::serve(tls, &client).await;
+            client
+        } else {
+            let client = Arc::new(Client::inside(shared, Scheme::Https, authority));
+            self.serve_requests(tls, &client).await;
+            client
+        };
         if client.requests() == 0 {
             self.record_unused(&allow, None);
         }
@@ -99,7 +111,7 @@ impl Passage<'_> {
     /// Passes the bytes on unread. The upstream is dialled only now: the name inside agrees.
     async fn pass_through<S>(&self, mut stream: Rewind<S>, allow: Allow, hello: ClientHello)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let ready =
             self.shared.audit.ready().map_err(|error| {
@@ -122,4 +134,8 @@ impl Passage<'_> {
             }
         }
     }
+}
+
+fn speaks_http2<S>(tls: &TlsStream<S>) -> bool {
+    tls.get_ref().1.alpn_protocol() == Some(http2::ALPN)
 }

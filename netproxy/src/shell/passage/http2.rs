@@ -1,0 +1,62 @@
+//! A refused connection over which the client speaks HTTP/2: each stream is answered with the refusal, and the
+//! client is told to go after the first.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::uri::PathAndQuery;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::Passage;
+use crate::flow;
+use crate::refuse::Refusal;
+use crate::shell::body::Reply;
+use crate::shell::exchange;
+use crate::shell::http1::Client;
+use crate::shell::http2;
+use crate::shell::shared::Decision;
+
+impl Passage<'_> {
+    pub(super) async fn refuse_in_http2<T>(&self, tls: T, refusal: Refusal)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = Arc::new(Client::inside_http2(Arc::clone(self.shared), self.authority.clone()));
+        let first = Mutex::new(Some(self.decision.clone()));
+        let refused = Arc::new(Refused { refusal, first, done: Notify::new() });
+        http2::drive(tls, self.shared, refused.done.notified(), |request| {
+            let (client, refused) = (Arc::clone(&client), Arc::clone(&refused));
+            async move { refused.answer(&client, &request) }
+        })
+        .await;
+        if let Some(decision) = refused.take_first() {
+            self.shared.record_refusal(&decision, &refused.refusal, false);
+        }
+    }
+}
+
+struct Refused {
+    refusal: Refusal,
+    /// The decision of the door; streams after the first have decisions of their own.
+    first: Mutex<Option<Decision>>,
+    done: Notify,
+}
+
+impl Refused {
+    fn take_first(&self) -> Option<Decision> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn answer(&self, client: &Client, request: &Request<Incoming>) -> Response<Reply> {
+        let decision = self.take_first().unwrap_or_else(|| client.shared.begin());
+        let mut refusal = self.refusal.clone();
+        refusal.subject.method = Some(request.method().as_str().to_owned());
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let understood = flow::understand(client.door(), request.method().as_str(), path, None);
+        refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
+        self.done.notify_one();
+        exchange::refuse(client, &refusal, (&decision, Version::HTTP_2))
+    }
+}

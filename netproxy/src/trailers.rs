@@ -1,0 +1,131 @@
+//! Which fields may come after a body (RFC 9110 §6.5.1): those that say something about the content that was
+//! just sent, such as `grpc-status`. A field that frames, routes, authenticates or controls is never one, and
+//! is dropped: merged into the head by a careless receiver it would undo what was judged.
+
+use http::HeaderName;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use crate::flow::strip_hop_by_hop;
+use crate::refuse::strip_forged_proxy_status;
+
+/// Fields that are never trailers: framing, routing, authentication, request modifiers, response control,
+/// and those needed to read the content.
+fn is_banned(name: &HeaderName) -> bool {
+    const BANNED: [HeaderName; 30] = [
+        header::ACCEPT_RANGES,
+        header::AGE,
+        header::ALT_SVC,
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_LOCATION,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::DATE,
+        header::EXPECT,
+        header::EXPIRES,
+        header::FORWARDED,
+        header::HOST,
+        header::LOCATION,
+        header::MAX_FORWARDS,
+        header::PRAGMA,
+        header::RANGE,
+        header::REFRESH,
+        header::RETRY_AFTER,
+        header::SET_COOKIE,
+        header::STRICT_TRANSPORT_SECURITY,
+        header::VARY,
+        header::WARNING,
+        header::WWW_AUTHENTICATE,
+        HeaderName::from_static("content_length"),
+        HeaderName::from_static("transfer_encoding"),
+        HeaderName::from_static("x-should-retry"),
+    ];
+    BANNED.contains(name) || name.as_str().starts_with("if-") || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Removes what may not be there.
+pub fn clean(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    strip_forged_proxy_status(trailers);
+    let banned: Vec<HeaderName> = trailers.keys().filter(|name| is_banned(name)).cloned().collect();
+    for name in banned {
+        trailers.remove(name);
+    }
+}
+
+/// The announcement of trailers (`Trailer`) without those that [`clean`] would remove; `None` if nothing is
+/// left of it.
+#[must_use]
+pub fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
+    if !headers.contains_key(header::TRAILER) {
+        return None;
+    }
+    let mut names = headers
+        .get_all(header::TRAILER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| {
+            let mut alone = HeaderMap::new();
+            alone.insert(name, HeaderValue::from_static("x"));
+            clean(&mut alone);
+            !alone.is_empty()
+        });
+    let first = names.next()?.as_str().to_owned();
+    let whole = names.fold(first, |whole, name| whole + ", " + name.as_str());
+    HeaderValue::from_str(&whole).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_steer_are_dropped_and_others_stay() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "grpc-status",
+            "x-checksum",
+            "etag",
+            "content-length",
+            "host",
+            "authorization",
+            "set-cookie",
+            "te",
+            "connection",
+            "trailer",
+            "if-match",
+            "content-type",
+            "location",
+            "x-forwarded-for",
+            "transfer_encoding",
+        ] {
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        trailers.insert("proxy-status", HeaderValue::from_static("agent-sandbox; error=x"));
+        clean(&mut trailers);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["etag", "grpc-status", "x-checksum"]);
+    }
+
+    #[test]
+    fn only_trailers_that_may_come_are_announced() {
+        for (given, kept) in [
+            (vec!["grpc-status, Host,  X-Sum", "te"], Some("grpc-status, x-sum")),
+            (vec!["content-length"], None),
+            (vec!["a b"], None),
+            (vec![], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in given {
+                headers.append("trailer", HeaderValue::from_static(value));
+            }
+            assert_eq!(announcement(&headers).as_ref().map(|v| v.to_str().unwrap()), kept);
+        }
+    }
+}
