@@ -51,13 +51,24 @@ pub async fn tls_trusting<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     sni: &str,
 ) -> std::io::Result<TlsStream<S>> {
+    tls_offering(root_pem, stream, (sni, &[])).await
+}
+
+/// Offers protocols by ALPN.
+pub async fn tls_offering<S: AsyncRead + AsyncWrite + Unpin>(
+    root_pem: &str,
+    stream: S,
+    (sni, alpn): (&str, &[&[u8]]),
+) -> std::io::Result<TlsStream<S>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::try_from(sni.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }

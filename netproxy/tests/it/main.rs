@@ -9,6 +9,7 @@ mod dns_depth;
 mod doors;
 mod forwarding;
 mod hooks;
+mod http2;
 mod limits;
 mod redaction;
 mod resolving;

@@ -23,6 +23,8 @@ pub struct Upstream {
     pub whole: Arc<AtomicUsize>,
     /// Lets the event stream send its next event.
     pub next_event: Arc<Notify>,
+    /// Connections that finished their handshake; only counted by the HTTP/2 upstreams.
+    pub connections: Arc<AtomicUsize>,
 }
 
 /// A server for `names`, over TLS or in the clear.
@@ -47,7 +49,14 @@ pub async fn start(names: &[&str], tls: bool) -> Upstream {
             });
         }
     });
-    Upstream { address, root_pem, seen: log.seen, whole: log.whole, next_event: log.next_event }
+    Upstream {
+        address,
+        root_pem,
+        seen: log.seen,
+        whole: log.whole,
+        next_event: log.next_event,
+        connections: Arc::default(),
+    }
 }
 
 #[derive(Clone, Default)]
@@ -57,7 +66,7 @@ struct Log {
     next_event: Arc<Notify>,
 }
 
-fn certificate(names: &[&str]) -> (String, ServerConfig) {
+pub fn certificate(names: &[&str]) -> (String, ServerConfig) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();

@@ -17,6 +17,9 @@ pub struct World {
     pub records: Records,
 }
 
+/// What the TLS upstream has a certificate for.
+pub const NAMES: &[&str] = &["ok.example", "opaque.example", "127.0.0.1"];
+
 impl World {
     pub async fn start() -> Arc<Self> {
         Self::with(|names| names, false).await
@@ -47,7 +50,17 @@ impl World {
         rules: impl FnOnce(Vec<u16>) -> A,
         more: impl FnOnce(Builder) -> Builder,
     ) -> Arc<Self> {
-        let tls = upstream::start(&["ok.example", "opaque.example", "127.0.0.1"], true).await;
+        let tls = upstream::start(NAMES, true).await;
+        Self::build_over(tls, more_names, rules, more).await
+    }
+
+    /// With another TLS upstream.
+    pub async fn build_over<A: Authorize + 'static>(
+        tls: Upstream,
+        more_names: impl FnOnce(Names) -> Names,
+        rules: impl FnOnce(Vec<u16>) -> A,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Arc<Self> {
         let plain = upstream::start(&["plain.example"], false).await;
         let records = Records::default();
         let names = Names::default()

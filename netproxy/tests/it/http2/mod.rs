@@ -1,0 +1,29 @@
+//! HTTP/2 on both sides.
+
+mod client;
+mod forwarding;
+mod frames;
+mod malformed;
+mod refusals;
+mod retries;
+mod upstream;
+
+use std::sync::Arc;
+
+use netproxy::Builder;
+
+use crate::hooks::Rules;
+use crate::world::{NAMES, World};
+
+const H2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// A world whose TLS upstream offers these protocols.
+async fn world(alpn: &[&[u8]]) -> Arc<World> {
+    world_with(alpn, |builder| builder).await
+}
+
+async fn world_with(alpn: &[&[u8]], more: impl FnOnce(Builder) -> Builder) -> Arc<World> {
+    let tls = upstream::start(NAMES, alpn).await;
+    World::build_over(tls, |names| names, |ports| Rules { ports }, more).await
+}
