@@ -17,10 +17,12 @@ enum Fate {
 
 use Fate::{GoAway, Reset, Status};
 
-fn cases() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, Fate)> {
+type Field = (&'static str, &'static str);
+
+fn cases() -> Vec<(&'static str, Vec<Field>, Fate)> {
     let head =
         |path| vec![(":method", "GET"), (":scheme", "https"), (":authority", "PLACE"), (":path", path)];
-    let with = |fields: &[(&'static str, &'static str)]| [head("/"), fields.to_vec()].concat();
+    let with = |fields: &[Field]| [head("/"), fields.to_vec()].concat();
     vec![
         ("as it should be", head("/"), Status(200)),
         ("te: trailers", with(&[("te", "trailers")]), Status(200)),
