@@ -81,6 +81,6 @@ pub mod wire;
 pub use audit::audit_json_line;
 pub use authority::{Authority, AuthorityError, Host, HostName};
 #[cfg(feature = "shell")]
-pub use shell::{BuildError, Builder, Proxy};
+pub use shell::{BuildError, Builder, Proxy, ProxyCredentials, UpstreamProxy, UpstreamProxyError};
 #[cfg(feature = "hickory")]
 pub use shell::{SystemResolve, SystemResolveError};

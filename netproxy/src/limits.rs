@@ -20,6 +20,10 @@ pub const METHOD_BYTES_MAX: usize = 32;
 pub const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + 16;
 /// Longest `TCP1 host:port` line before a transparent connection, its line feed included, in bytes.
 pub const PREFACE_BYTES_MAX: usize = 300;
+/// Largest head of an upstream proxy's answer to `CONNECT`, in bytes.
+pub const UPSTREAM_PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most answers of an upstream proxy to one `CONNECT`, the interim ones (1xx) included.
+pub const UPSTREAM_PROXY_INTERIM_MAX: usize = 4;
 /// Ports on which TLS or HTTP is the custom: a refused connection to one of them is accepted and refused inside,
 /// in words that clients show. Elsewhere the client learns of the refusal before its first byte.
 pub const WEB_PORTS: [u16; 10] = [80, 443, 3000, 5000, 8000, 8008, 8080, 8443, 8888, 9443];

@@ -62,6 +62,8 @@ pub enum Kind {
     UpstreamTls,
     /// The upstream's answer is not HTTP, or ends early.
     UpstreamProtocol,
+    /// The upstream proxy that the rule names cannot be reached, refuses us or the destination, or does not exist.
+    UpstreamProxy,
     /// The answer must be searched for secrets and is encoded in a way that cannot be.
     NotRedactable,
 }
@@ -116,6 +118,8 @@ impl Kind {
                 "The policy allows this host, but no TLS version or cipher is shared with it, or it does not speak TLS.", false),
             Self::UpstreamProtocol => row(S::BAD_GATEWAY, "http_protocol_error", "upstream_protocol", "The upstream's answer is not valid HTTP",
                 "The policy allows this host, but its answer broke off or is not HTTP/1.1.", true),
+            Self::UpstreamProxy => row(S::BAD_GATEWAY, "destination_unavailable", "upstream_proxy", "The upstream proxy does not let the request through",
+                "The policy allows this host by way of an upstream proxy, and that one fails or refuses. Do not retry; ask the user to check it on the host.", false),
             Self::NotRedactable => row(S::BAD_GATEWAY, "http_response_transform_error", "response_not_redactable", "The upstream's answer cannot be searched for secrets",
                 "The upstream ignored 'Accept-Encoding: identity'. Ask the user whether this rule needs redaction.", false),
         }

@@ -86,7 +86,11 @@ async fn exchange(
         .await
     {
         Ok((arrived, filter)) => {
-            let connection = arrived.sender.map(|sender| ((request.scheme, request.authority), sender));
+            let connection = arrived.sender.map(|sender| {
+                let place =
+                    Place { scheme: request.scheme, authority: request.authority, via: allow.upstream };
+                (place, sender)
+            });
             Ok(pass_back(arrived.response, filter, connection, ledger))
         }
         Err(refusal) => {
@@ -155,11 +159,15 @@ async fn forward(
     let mut request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
     trailers.put(request.headers_mut());
 
-    let authority = &asked.request.authority;
+    let place = Place {
+        scheme: asked.request.scheme,
+        authority: asked.request.authority.clone(),
+        via: asked.allow.upstream.clone(),
+    };
     let arrived = match &client.multiplex {
-        None => upstream::send(shared, (asked.request.scheme, authority), request).await?,
+        None => upstream::send(shared, &place, request).await?,
         // Boxed: requests over HTTP/1.1 do not carry its room about.
-        Some(multiplex) => Box::pin(multiplex.send(shared, authority, request)).await?,
+        Some(multiplex) => Box::pin(multiplex.send(shared, &place, request)).await?,
     };
     ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
     let response = &arrived.response;

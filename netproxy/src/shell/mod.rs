@@ -25,7 +25,9 @@ mod strict_io;
 mod token;
 mod tunnel;
 mod upstream;
+mod upstream_proxy;
 
 pub use proxy::{BuildError, Builder, Proxy};
 #[cfg(feature = "hickory")]
 pub use resolve::{SystemResolve, SystemResolveError};
+pub use upstream_proxy::{ProxyCredentials, UpstreamProxy, UpstreamProxyError};

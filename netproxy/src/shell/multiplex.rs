@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 
 use super::body::RequestBody;
 use super::http2::ALPN;
-use super::pool::Sender as Http1;
+use super::pool::{Place, Sender as Http1};
 use super::shared::Shared;
 use super::upstream::{self, Arrived, broken, failure, malformed_body, wait_for_head};
 use crate::authority::Authority;
@@ -36,10 +37,10 @@ use crate::refuse::{Kind, Refusal};
 
 type Http2 = http2::SendRequest<Returning>;
 
-/// What is known of the upstream. The lock is held while dialling: the other streams wait for the outcome.
+/// What is known of the upstream, by way of which upstream proxy. The lock is held while dialling: the other streams wait for the outcome.
 #[derive(Default)]
 pub struct Multiplex {
-    known: Mutex<Known>,
+    known: Mutex<(Option<Arc<str>>, Known)>,
 }
 
 #[derive(Default)]
@@ -70,13 +71,13 @@ impl Multiplex {
     pub async fn send(
         &self,
         shared: &Shared,
-        authority: &Authority,
+        place: &Place,
         request: Request<RequestBody>,
     ) -> Result<Arrived, Box<Refusal>> {
         let (parts, mut body) = request.into_parts();
         let mut second = false;
         loop {
-            let (mut sender, connect) = match self.way(shared, authority, Instant::now()).await? {
+            let (mut sender, connect) = match self.way(shared, place, Instant::now()).await? {
                 Way::Http2(sender, connect) => (sender, connect),
                 Way::NewHttp1(sender, connect) => {
                     let request = Request::from_parts(parts, body);
@@ -84,11 +85,11 @@ impl Multiplex {
                 }
                 Way::Http1 => {
                     let request = Request::from_parts(parts, body);
-                    return upstream::send(shared, (Scheme::Https, authority), request).await;
+                    return upstream::send(shared, place, request).await;
                 }
             };
             let (returning, home) = Returning::new(body);
-            let request = Request::from_parts(http2_parts(&parts, authority)?, returning);
+            let request = Request::from_parts(http2_parts(&parts, &place.authority)?, returning);
             match wait_for_head(shared, sender.try_send_request(request)).await? {
                 Ok(response) => return Ok(Arrived { response, connect, sender: None }),
                 Err(mut error) => {
@@ -108,9 +109,14 @@ impl Multiplex {
         }
     }
 
-    async fn way(&self, shared: &Shared, authority: &Authority, asked: Instant) -> Result<Way, Box<Refusal>> {
-        let mut known = self.known.lock().await;
-        match &mut *known {
+    async fn way(&self, shared: &Shared, place: &Place, asked: Instant) -> Result<Way, Box<Refusal>> {
+        let mut state = self.known.lock().await;
+        let (via, known) = &mut *state;
+        if *via != place.via {
+            *via = place.via.clone();
+            *known = Known::Nothing;
+        }
+        match known {
             Known::SpeaksHttp1 => return Ok(Way::Http1),
             Known::Open { sender, used } if !sender.is_closed() && used.elapsed() < UPSTREAM_IDLE => {
                 *used = Instant::now();
@@ -121,7 +127,7 @@ impl Multiplex {
             _ => {}
         }
         let started = Instant::now();
-        match open(shared, authority).await {
+        match open(shared, place).await {
             Ok(Opened::Http2(sender)) => {
                 *known = Known::Open { sender: sender.clone(), used: Instant::now() };
                 Ok(Way::Http2(sender, Some(started.elapsed())))
@@ -139,7 +145,7 @@ impl Multiplex {
 
     /// No new stream goes over the connection in hand; those on it go on.
     pub async fn forget(&self) {
-        *self.known.lock().await = Known::Nothing;
+        self.known.lock().await.1 = Known::Nothing;
     }
 }
 
@@ -148,8 +154,8 @@ enum Opened {
     Http1(Http1),
 }
 
-async fn open(shared: &Shared, authority: &Authority) -> Result<Opened, Box<Refusal>> {
-    let stream = upstream::open_tls(shared, authority, &shared.upstream_tls_http2).await?;
+async fn open(shared: &Shared, place: &Place) -> Result<Opened, Box<Refusal>> {
+    let stream = upstream::open_tls(shared, place, &shared.upstream_tls_http2).await?;
     if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
         handshake(shared, stream).await.map(Opened::Http2)
     } else {

@@ -18,8 +18,14 @@ use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 
 pub type Sender = SendRequest<RequestBody>;
 
-/// Scheme and authority of a connection.
-pub type Place = (Scheme, Authority);
+/// Where a connection leads, and by which upstream proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place {
+    pub scheme: Scheme,
+    pub authority: Authority,
+    /// The name of an upstream proxy.
+    pub via: Option<Arc<str>>,
+}
 
 struct Kept {
     place: Place,
@@ -35,10 +41,10 @@ pub struct Pool {
 
 impl Pool {
     /// The connection to `place` that was used last.
-    pub fn take(&self, scheme: Scheme, authority: &Authority) -> Option<Sender> {
+    pub fn take(&self, place: &Place) -> Option<Sender> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let at = kept.iter().rposition(|one| one.place.0 == scheme && one.place.1 == *authority)?;
+            let at = kept.iter().rposition(|one| one.place == *place)?;
             let found = kept.remove(at);
             if !found.sender.is_closed() && found.since.elapsed() < UPSTREAM_IDLE {
                 return Some(found.sender);

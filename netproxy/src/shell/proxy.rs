@@ -1,5 +1,6 @@
 //! The public face of the shell: build a [`Proxy`], hand it streams.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use super::pool::Pool;
 use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
 use super::token::Token;
+use super::upstream_proxy::UpstreamProxy;
 use super::{dns, front, preface, socks};
-use crate::authority::HostName;
+use crate::authority::{Host, HostName};
 use crate::guard::Guard;
 use crate::hooks::{
     Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
@@ -25,7 +27,10 @@ use crate::hooks::{
 };
 use crate::id::IdSource;
 use crate::limits::Limits;
-use crate::tls::{CaError, LeafCache, SandboxCa, UpstreamTlsError, client_config};
+use crate::tls::{
+    CaError, ClientCertificateError, ClientCertificates, LeafCache, SandboxCa, UpstreamTlsError,
+    client_config,
+};
 
 /// A proxy for one sandbox: its authority, its hooks, its limits. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +48,9 @@ pub enum BuildError {
     /// The trust roots for upstreams.
     #[error(transparent)]
     UpstreamTls(#[from] UpstreamTlsError),
+    /// A client certificate.
+    #[error(transparent)]
+    ClientCertificate(#[from] ClientCertificateError),
 }
 
 /// Collects hooks; whatever is not given does nothing, and allows nothing.
@@ -59,7 +67,9 @@ pub struct Builder {
     extra_roots_pem: Vec<String>,
     upstream_tls: Option<Arc<ClientConfig>>,
     socks_token: Option<Token>,
+    client_certificates: Result<ClientCertificates, ClientCertificateError>,
     synthetic_dns: bool,
+    upstream_proxies: BTreeMap<Arc<str>, UpstreamProxy>,
 }
 
 impl Proxy {
@@ -79,7 +89,9 @@ impl Proxy {
             extra_roots_pem: Vec::new(),
             upstream_tls: None,
             socks_token: None,
+            client_certificates: Ok(ClientCertificates::default()),
             synthetic_dns: false,
+            upstream_proxies: BTreeMap::new(),
         }
     }
 
@@ -244,6 +256,27 @@ impl Builder {
         self
     }
 
+    /// An upstream proxy that rules may name (see [`Allow::via`](crate::hooks::Allow::via)). Its own address may be
+    /// a private one, since the embedder chose it.
+    #[must_use]
+    pub fn upstream_proxy(mut self, name: impl Into<Arc<str>>, proxy: UpstreamProxy) -> Self {
+        self.upstream_proxies.insert(name.into(), proxy);
+        self
+    }
+
+    /// A certificate (a PEM chain, the leaf first, and its unencrypted key) to show to `host`, on any port, if it asks
+    /// for one. No other host is shown it, and it is not used where TLS is passed on unread. What is wrong with it is
+    /// an error of [`Builder::build`].
+    #[must_use]
+    pub fn client_certificate(mut self, host: Host, chain_pem: &str, key_pem: &str) -> Self {
+        if let Ok(certificates) = &mut self.client_certificates
+            && let Err(error) = certificates.add(host, chain_pem, key_pem)
+        {
+            self.client_certificates = Err(error);
+        }
+        self
+    }
+
     /// Makes the sandbox's certificate authority and loads the trust roots.
     ///
     /// # Errors
@@ -267,11 +300,13 @@ impl Builder {
             resolve: self.resolve,
             ids: self.ids,
             dns: DnsState::new(&self.limits, self.synthetic_dns),
+            upstream_proxies: self.upstream_proxies,
             limits: self.limits,
             guard: Guard::new(self.own_listeners),
             leaves: LeafCache::new(ca),
             upstream_tls,
             upstream_tls_http2: Arc::new(upstream_tls_http2),
+            client_certificates: self.client_certificates?,
             pool: Pool::default(),
             socks_token: self.socks_token,
         };

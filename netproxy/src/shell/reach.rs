@@ -1,4 +1,8 @@
-//! From an authority to an open stream: resolve once, judge every address, dial what was judged.
+//! From an authority to an open stream: resolve once, judge every address, dial what was judged, or have an
+//! upstream proxy dial it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -12,10 +16,20 @@ use crate::guard::{Checked, GuardError};
 use crate::hooks::{AddressFacts, ResolveError};
 use crate::refuse::{Kind, Refusal};
 
-/// Resolves, judges and dials.
-pub async fn connect(shared: &Shared, authority: &Authority) -> Result<TcpStream, Box<Refusal>> {
-    let checked = check(shared, authority).await?;
-    let dialled = timeout(shared.limits.connect_timeout, dial(&checked, shared.limits.connect_attempt_delay));
+/// Resolves, judges and dials; by way of the upstream proxy `via`, if one is named.
+pub async fn connect(
+    shared: &Shared,
+    authority: &Authority,
+    via: Option<&Arc<str>>,
+) -> Result<TcpStream, Box<Refusal>> {
+    match via {
+        None => dial_checked(shared, &check(shared, authority).await?).await,
+        Some(name) => connect_via(shared, authority, name).await,
+    }
+}
+
+async fn dial_checked(shared: &Shared, checked: &Checked) -> Result<TcpStream, Box<Refusal>> {
+    let dialled = timeout(shared.limits.connect_timeout, dial(checked, shared.limits.connect_attempt_delay));
     match dialled.await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(DialError::Unreachable)) => {
@@ -27,14 +41,52 @@ pub async fn connect(shared: &Shared, authority: &Authority) -> Result<TcpStream
     }
 }
 
-async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Refusal>> {
-    let addresses = match authority.host() {
-        Host::Ip(ip) => vec![*ip],
+async fn connect_via(
+    shared: &Shared,
+    authority: &Authority,
+    name: &Arc<str>,
+) -> Result<TcpStream, Box<Refusal>> {
+    let failed =
+        |why: &dyn std::fmt::Display| failure(Kind::UpstreamProxy, &format!("upstream proxy {name}: {why}"));
+    let proxy = shared.upstream_proxies.get(name).ok_or_else(|| failed(&"it is not set up on the host"))?;
+    let target = match authority.host() {
+        Host::Name(_) if proxy.sends_names() => authority.clone(),
+        _ => judged_target(&check(shared, authority).await?)?,
+    };
+    // Its place is the embedder's choice, and may be private; only our own listeners are none.
+    let addresses = resolve(shared, proxy.authority()).await.map_err(|refusal| failed(&refusal.detail))?;
+    let checked =
+        shared.guard.check(proxy.authority(), &addresses, &|_, _| true).map_err(|error| failed(&error))?;
+    let mut stream = dial_checked(shared, &checked).await.map_err(|refusal| failed(&refusal.detail))?;
+    match timeout(shared.limits.connect_timeout, proxy.ask(&mut stream, &target)).await {
+        Ok(Ok(())) => Ok(stream),
+        Ok(Err(failure)) => Err(failed(&failure)),
+        Err(_) => Err(failed(&"it does not answer in time")),
+    }
+}
+
+/// The judged address that an upstream proxy is sent to. An IPv4 one if there is any: nobody knows which networks
+/// it has.
+fn judged_target(checked: &Checked) -> Result<Authority, Box<Refusal>> {
+    let mut addresses = checked.addresses().iter();
+    let first = addresses.clone().next();
+    let best = addresses.find(|address| address.is_ipv4()).or(first);
+    best.and_then(|address| Authority::new(Host::from_ip(address.ip()), address.port()).ok())
+        .ok_or_else(|| failure(Kind::NameNotFound, "the upstream's name has no address"))
+}
+
+async fn resolve(shared: &Shared, authority: &Authority) -> Result<Vec<IpAddr>, Box<Refusal>> {
+    match authority.host() {
+        Host::Ip(ip) => Ok(vec![*ip]),
         Host::Name(name) => timeout(shared.limits.resolve_timeout, shared.resolve.resolve(name))
             .await
             .unwrap_or(Err(ResolveError::Timeout))
-            .map_err(resolve_failure)?,
-    };
+            .map_err(resolve_failure),
+    }
+}
+
+async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Refusal>> {
+    let addresses = resolve(shared, authority).await?;
     let admits = |address, special| {
         let port = Some(authority.port());
         shared.authorize.address(&AddressFacts { host: authority.host(), port, address, special })

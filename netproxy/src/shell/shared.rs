@@ -1,5 +1,6 @@
 //! What all connections of one sandbox share, and the moment of a decision.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,13 +9,14 @@ use rustls::ClientConfig;
 use super::dns::DnsState;
 use super::pool::Pool;
 use super::token::Token;
+use super::upstream_proxy::UpstreamProxy;
 use crate::audit::{Outcome, Record, milliseconds};
 use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
 use crate::id::{DecisionId, IdSource};
 use crate::limits::Limits;
 use crate::refuse::Refusal;
-use crate::tls::LeafCache;
+use crate::tls::{ClientCertificates, LeafCache};
 
 pub struct Shared {
     pub authorize: Arc<dyn Authorize>,
@@ -30,8 +32,10 @@ pub struct Shared {
     pub upstream_tls: Arc<ClientConfig>,
     /// The same, but offers HTTP/2 first.
     pub upstream_tls_http2: Arc<ClientConfig>,
+    pub client_certificates: ClientCertificates,
     pub pool: Pool,
     pub dns: DnsState,
+    pub upstream_proxies: BTreeMap<Arc<str>, UpstreamProxy>,
     /// What a SOCKS client must give as its user name, if anything.
     pub socks_token: Option<Token>,
 }

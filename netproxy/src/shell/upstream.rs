@@ -17,11 +17,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
-use super::pool::Sender;
+use super::pool::{Place, Sender};
 use super::reach::connect;
 use super::shared::Shared;
 use crate::audit::Layer;
-use crate::authority::{Authority, Host};
+use crate::authority::Host;
 use crate::hooks::Scheme;
 use crate::refuse::{Kind, Refusal};
 
@@ -38,10 +38,10 @@ pub struct Arrived {
 /// meanwhile is replaced once, if nothing of the request was sent.
 pub async fn send(
     shared: &Shared,
-    (scheme, authority): (Scheme, &Authority),
+    place: &Place,
     mut request: Request<RequestBody>,
 ) -> Result<Arrived, Box<Refusal>> {
-    if let Some(mut sender) = shared.pool.take(scheme, authority)
+    if let Some(mut sender) = shared.pool.take(place)
         && becomes_ready(shared, &mut sender).await
     {
         match wait_for_head(shared, sender.try_send_request(request)).await? {
@@ -53,7 +53,7 @@ pub async fn send(
         }
     }
     let started = Instant::now();
-    let sender = open(shared, scheme, authority).await?;
+    let sender = open(shared, place).await?;
     send_over(shared, sender, (request, Some(started.elapsed()))).await
 }
 
@@ -99,22 +99,23 @@ pub fn failure(kind: Kind, detail: &str) -> Box<Refusal> {
 }
 
 /// Opens an HTTP/1.1 connection.
-async fn open(shared: &Shared, scheme: Scheme, authority: &Authority) -> Result<Sender, Box<Refusal>> {
-    match scheme {
-        Scheme::Http => handshake(connect(shared, authority).await?).await,
-        Scheme::Https => handshake(open_tls(shared, authority, &shared.upstream_tls).await?).await,
+async fn open(shared: &Shared, place: &Place) -> Result<Sender, Box<Refusal>> {
+    match place.scheme {
+        Scheme::Http => handshake(connect(shared, &place.authority, place.via.as_ref()).await?).await,
+        Scheme::Https => handshake(open_tls(shared, place, &shared.upstream_tls).await?).await,
     }
 }
 
-/// Opens a TLS connection with what `config` offers.
+/// Opens a TLS connection with what `config` offers, and the client certificate that the host is to be shown.
 pub async fn open_tls(
     shared: &Shared,
-    authority: &Authority,
+    place: &Place,
     config: &Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, Box<Refusal>> {
-    let tcp = connect(shared, authority).await?;
-    let name = server_name(authority.host())?;
-    let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp);
+    let host = place.authority.host();
+    let tcp = connect(shared, &place.authority, place.via.as_ref()).await?;
+    let config = shared.client_certificates.config_for(host, config);
+    let tls = TlsConnector::from(config).connect(server_name(host)?, tcp);
     match timeout(shared.limits.connect_timeout, tls).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(tls_failure(&error)),

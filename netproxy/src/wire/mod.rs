@@ -8,5 +8,6 @@ pub mod head;
 pub mod opening;
 pub mod path;
 pub mod preface;
+pub mod proxy_reply;
 pub mod socks5;
 pub mod target;

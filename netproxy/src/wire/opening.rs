@@ -6,7 +6,7 @@
 
 use super::bytes::is_token;
 use super::client_hello::{self, ClientHello, Peek};
-use crate::limits::{METHOD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::limits::REQUEST_LINE_BYTES_MAX;
 
 /// What the bytes at hand are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +40,18 @@ fn look_for_http(bytes: &[u8]) -> Opening {
     // RFC 9112 §2.2: empty lines before a request are skipped by servers.
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let line = bytes.get(blank..).unwrap_or_default();
+    // What comes after makes no difference.
+    let line = line.get(..=REQUEST_LINE_BYTES_MAX).unwrap_or(line);
     if blank > REQUEST_LINE_BYTES_MAX {
         return Opening::Other;
     }
-    let Some(space) = line.iter().take(METHOD_BYTES_MAX.saturating_add(1)).position(|byte| *byte == b' ')
-    else {
-        let may_be_method = line.is_empty() || is_token(line);
-        return if may_be_method && line.len() <= METHOD_BYTES_MAX { Opening::Need } else { Opening::Other };
+    // Of any length: a server may take a longer method than we do.
+    let Some(space) = line.iter().position(|byte| *byte == b' ') else {
+        return match line {
+            _ if !line.is_empty() && !is_token(line) => Opening::Other,
+            _ if line.len() > REQUEST_LINE_BYTES_MAX => Opening::Http,
+            _ => Opening::Need,
+        };
     };
     if !line.get(..space).is_some_and(is_token) {
         return Opening::Other;
@@ -62,7 +67,7 @@ fn look_for_http(bytes: &[u8]) -> Opening {
     match end {
         Some(_) if names_http(text) => Opening::Http,
         Some(_) => Opening::Other,
-        None if rest.len() > REQUEST_LINE_BYTES_MAX => Opening::Http,
+        None if line.len() > REQUEST_LINE_BYTES_MAX => Opening::Http,
         None => Opening::Need,
     }
 }
@@ -98,8 +103,10 @@ mod tests {
             (b"GET key\r\n", Opening::Other),
             (&[0, 0, 0, 8, 4, 210, 22, 47], Opening::Other),
             (b"0032git-upload-pack /a\0host=b\0", Opening::Other),
-            (&[b'M'; METHOD_BYTES_MAX], Opening::Need),
-            (&[b'M'; METHOD_BYTES_MAX + 1], Opening::Other),
+            (&[b'M'; REQUEST_LINE_BYTES_MAX], Opening::Need),
+            (&[b'M'; REQUEST_LINE_BYTES_MAX + 1], Opening::Http),
+            // Longer than any method that we take, and taken by some.
+            (b"S2.0-OpenSSSH-2.0-OpS2.0-O`enSSSH-2.0- /x HTTP/1.1\r\n", Opening::Http),
             (&[22, 3, 1, 0, 0], Opening::BadTls),
             (&[22, 3], Opening::Need),
         ] {

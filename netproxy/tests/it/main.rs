@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 mod client;
+mod client_cert;
 mod denials;
 mod dial;
 mod dns;
@@ -18,4 +19,5 @@ mod socks;
 mod tables;
 mod transparent;
 mod upstream;
+mod upstream_proxy;
 mod world;

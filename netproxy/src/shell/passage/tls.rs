@@ -118,7 +118,7 @@ impl Passage<'_> {
                 Box::new(Refusal::new(Kind::AuditUnavailable, self.layer, error.to_string()))
             });
         let upstream = match ready {
-            Ok(()) => reach::connect(self.shared, &self.authority).await,
+            Ok(()) => reach::connect(self.shared, &self.authority, allow.upstream.as_ref()).await,
             Err(refusal) => Err(refusal),
         };
         match upstream {

@@ -1,0 +1,163 @@
+//! Client certificates: shown to the host they are for, and to no other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use netproxy::hooks::*;
+use netproxy::{BuildError, Host, HostName, Proxy};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::client::*;
+use crate::hooks::Names;
+
+struct Any;
+
+impl Authorize for Any {
+    fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
+        Allow::by("any").into()
+    }
+    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
+        Allow::by("any").into()
+    }
+    fn dns_name(&self, _: &HostName) -> Verdict {
+        Allow::by("any").into()
+    }
+    fn address(&self, _: &AddressFacts<'_>) -> bool {
+        true
+    }
+}
+
+struct Authority {
+    pem: String,
+    der: rustls::pki_types::CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Authority { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) }
+}
+
+/// A chain and its key.
+fn leaf(authority: &Authority, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    (CertificateParams::new(names).unwrap().signed_by(&key, &authority.issuer).unwrap(), key)
+}
+
+/// A server that asks for certificates of `clients`, insists on one if told so, and answers with how many it got.
+async fn asking_server(server: &Authority, clients: &Authority, insists: bool) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(clients.der.clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = if insists { verifier } else { verifier.allow_unauthenticated() };
+    let (certificate, key) = leaf(server, &["shown.example", "other.example"]);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut tls = acceptor.accept(stream).await?;
+                read_until(&mut tls, b"\r\n\r\n").await;
+                let count = tls.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n";
+                tls.write_all(format!("{head}{count}").as_bytes()).await?;
+                tls.shutdown().await
+            });
+        }
+    });
+    address
+}
+
+fn host(name: &str) -> Host {
+    Host::parse(name).unwrap()
+}
+
+async fn get(proxy: &Proxy, target: &str) -> Answer {
+    let (mut stream, far) = tokio::io::duplex(64 * 1024);
+    let served = proxy.clone();
+    tokio::spawn(async move { served.serve(far).await });
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(ask(&mut stream, &head).await.status, 200);
+    let name = target.split(':').next().unwrap();
+    let mut tls = tls_trusting(proxy.ca_certificate_pem(), stream, name).await.unwrap();
+    ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn a_certificate_is_shown_to_its_host_and_to_no_other() {
+    let (server, clients) = (authority(), authority());
+    let asks = asking_server(&server, &clients, false).await.port();
+    let insists = asking_server(&server, &clients, true).await.port();
+    let (certificate, key) = leaf(&clients, &["agent"]);
+    let names =
+        || Names::default().with("shown.example", &[&["127.0.0.1"]]).with("other.example", &[&["127.0.0.1"]]);
+    let builder = || Proxy::builder().authorize(Any).resolve(names()).extra_roots_pem(&server.pem);
+    let with = builder()
+        .client_certificate(host("shown.example"), &certificate.pem(), &key.serialize_pem())
+        .build()
+        .unwrap();
+    let without = builder().build().unwrap();
+    for (proxy, target, status, text) in [
+        (&with, format!("shown.example:{asks}"), 200, "1"),
+        (&with, format!("shown.example:{insists}"), 200, "1"),
+        // Again, and after the other host was there.
+        (&with, format!("other.example:{asks}"), 200, "0"),
+        (&with, format!("shown.example:{asks}"), 200, "1"),
+        (&with, format!("other.example:{insists}"), 502, ""),
+        (&without, format!("shown.example:{asks}"), 200, "0"),
+        (&without, format!("shown.example:{insists}"), 502, ""),
+    ] {
+        let answer = get(proxy, &target).await;
+        assert_eq!(answer.status, status, "{target} {answer:?}");
+        if status == 200 {
+            assert_eq!(answer.text(), text, "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_an_error_that_says_so() {
+    let clients = authority();
+    let (certificate, key) = leaf(&clients, &["agent"]);
+    let other_key = KeyPair::generate().unwrap();
+    let (pem, key_pem) = (certificate.pem(), key.serialize_pem());
+    for (chain, key, text) in [
+        ("", key_pem.as_str(), "is not PEM; give a file with BEGIN CERTIFICATE"),
+        (&key_pem, &key_pem, "is not PEM; give a file with BEGIN CERTIFICATE"),
+        (&pem, "", "give a file with an unencrypted PRIVATE KEY"),
+        (&pem, &pem, "give a file with an unencrypted PRIVATE KEY"),
+        (&pem, &other_key.serialize_pem(), "cannot be used"),
+    ] {
+        let built = Proxy::builder().client_certificate(host("a.example"), chain, key).build();
+        match built.err() {
+            Some(error @ BuildError::ClientCertificate(_)) => {
+                let error = error.to_string();
+                assert!(error.contains(text) && error.contains("a.example"), "{error}");
+                assert!(!error.contains("BEGIN PRIVATE"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
