@@ -68,6 +68,17 @@ pub struct Binding {
     pub env: Vec<String>,
     /// How the placeholder looks.
     pub placeholder: PlaceholderFormat,
+    /// Further placeholders that the client needs beside it, such as the secret half of a pair of keys.
+    pub companions: Vec<Companion>,
+}
+
+/// A placeholder beside the first one: never replaced, refused outside its service just the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companion {
+    /// Environment variables of the guest that hold it.
+    pub env: Vec<String>,
+    /// How it looks.
+    pub placeholder: PlaceholderFormat,
 }
 
 impl Binding {
@@ -83,6 +94,7 @@ impl Binding {
             endpoints: vec![Endpoint::https(host, Injection::bearer())?],
             env: vec![format!("{variable}_API_KEY")],
             placeholder: PlaceholderFormat::generic(),
+            companions: Vec::new(),
         })
     }
 
@@ -99,6 +111,12 @@ impl Binding {
             endpoint.port = port;
         }
         Ok(self)
+    }
+
+    /// Every variable of the guest that holds one of its placeholders.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let companions = self.companions.iter().flat_map(|companion| &companion.env);
+        self.env.iter().chain(companions).map(String::as_str)
     }
 
     /// The first endpoint that matches.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::encode::{base64_decode, base64_padded};
 use crate::limits::BASIC_VALUE_BYTES_MAX;
 use crate::matching::is_http_token;
+use crate::sign::HmacTemplate;
 
 /// Headers in which clients send credentials. On a request that gets a credential of ours, the client's
 /// own are removed: a server might prefer a stale key that the client found in a file.
@@ -26,7 +27,8 @@ pub const AUTH_HEADERS: [&str; 8] = [
 ];
 
 /// How a credential is put into a request. Written in a service table as `authorization: Bearer {}`,
-/// `basic USER`, `replace`, or `replace: HEADER, HEADER`.
+/// `basic USER`, `replace`, `replace: HEADER, HEADER`, `query: PARAMETER`, `body`, `aws-sigv4`, or
+/// `hmac-sha256 …` (see [`HmacTemplate`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Injection {
@@ -50,6 +52,18 @@ pub enum Injection {
         /// Where; elsewhere the placeholder stays, so that a key never lands in a log of user agents.
         headers: Replaceable,
     },
+    /// A parameter of the query, set on every request. Only for services that know no other way: URLs are
+    /// logged.
+    Query {
+        /// Its name.
+        parameter: String,
+    },
+    /// The secret takes the place of its placeholder in the body ([`crate::Vault::replace_in_body`]).
+    Body,
+    /// The client's AWS Signature V4, made with placeholders, is made anew with the real keys.
+    AwsSigV4,
+    /// A signature by template, set on every request.
+    Hmac(HmacTemplate),
 }
 
 /// The headers in which a placeholder is replaced.
@@ -85,7 +99,7 @@ impl Replaceable {
 pub enum InjectionError {
     /// Not one of the forms.
     #[error(
-        "injection is not understood: write `HEADER: TEXT {{}}`, `basic USER`, `replace` or `replace: HEADER, …`"
+        "injection is not understood: write `HEADER: TEXT {{}}`, `basic USER`, `replace`, `replace: HEADER, …`, `query: PARAMETER`, `body`, `aws-sigv4` or `hmac-sha256 …`"
     )]
     Form,
     /// Not exactly one place for the secret.
@@ -117,7 +131,17 @@ impl Injection {
         Self::Replace { headers: Replaceable::CredentialHeaders }
     }
 
-    /// Name and value of the header to set; `None` for a replacement.
+    /// Whether a request without the placeholder gets the credential too.
+    pub(crate) fn is_unasked(&self) -> bool {
+        !matches!(self, Self::Replace { .. } | Self::Body | Self::AwsSigV4)
+    }
+
+    /// Whether the query is a place where the client may put the placeholder.
+    pub(crate) fn reads_query(&self) -> bool {
+        matches!(self, Self::Query { .. } | Self::AwsSigV4)
+    }
+
+    /// Name and value of the header to set; `None` where it is not one header.
     pub(crate) fn header(&self, secret: &[u8]) -> Option<(&str, Zeroizing<Vec<u8>>)> {
         match self {
             Self::Header { name, before, after } => {
@@ -127,7 +151,7 @@ impl Injection {
                 let pair = joined(&[user.as_bytes(), b":", secret]);
                 Some(("authorization", joined(&[b"Basic ", &base64_padded(&pair)])))
             }
-            Self::Replace { .. } => None,
+            _ => None,
         }
     }
 
@@ -150,8 +174,12 @@ impl FromStr for Injection {
     type Err = InjectionError;
 
     fn from_str(text: &str) -> Result<Self, InjectionError> {
-        if text == "replace" {
-            return Ok(Self::replace());
+        match text {
+            "replace" => return Ok(Self::replace()),
+            "body" => return Ok(Self::Body),
+            "aws-sigv4" => return Ok(Self::AwsSigV4),
+            _ if text.starts_with("hmac-sha256 ") => return Ok(Self::Hmac(text.parse()?)),
+            _ => {}
         }
         if let Some(user) = text.strip_prefix("basic ") {
             let good = !user.is_empty() && !user.contains(':') && is_visible(user);
@@ -163,6 +191,11 @@ impl FromStr for Injection {
             let headers =
                 rest.split(',').map(|header| header_name(header.trim())).collect::<Result<_, _>>()?;
             return Ok(Self::Replace { headers: Replaceable::Named(headers) });
+        }
+        if name == "query" && !rest.contains("{}") {
+            let good = is_http_token(rest) && !rest.contains(['&', '%', '+']);
+            let parameter = rest.to_owned();
+            return if good { Ok(Self::Query { parameter }) } else { Err(InjectionError::Text) };
         }
         let name = header_name(name)?;
         let (before, after) = rest.split_once("{}").ok_or(InjectionError::Place)?;
@@ -191,7 +224,7 @@ const FORBIDDEN_HEADERS: [&str; 11] = [
     "proxy-connection",
 ];
 
-fn header_name(text: &str) -> Result<String, InjectionError> {
+pub(crate) fn header_name(text: &str) -> Result<String, InjectionError> {
     if !is_http_token(text) {
         return Err(InjectionError::HeaderName);
     }
@@ -204,14 +237,14 @@ fn is_visible(text: &str) -> bool {
 }
 
 /// One buffer of exactly the right size, so that nothing is left behind by growing.
-fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let len = parts.iter().map(|part| part.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(len));
     parts.iter().for_each(|part| out.extend_from_slice(part));
     out
 }
 
-fn replace_all(text: &[u8], from: &[u8], to: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn replace_all(text: &[u8], from: &[u8], to: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.windows(from.len().max(1)).position(|window| window == from) {

@@ -77,21 +77,26 @@ mod placeholder;
 mod scrub;
 mod secret;
 mod services;
+mod sign;
 mod store;
 mod target;
 mod vault;
 
-pub use binding::{Binding, Endpoint, is_credential_name, is_env_name};
+pub use binding::{Binding, Companion, Endpoint, is_credential_name, is_env_name};
 pub use headers::{BadHeader, HeaderAccess, HeaderEdit};
 pub use injection::{AUTH_HEADERS, Injection, InjectionError, Replaceable};
 pub use lock::Protection;
 pub use matching::{Allowed, HostPattern, Method, PathPattern, PatternError};
 pub use placeholder::{FormatError, Placeholder, PlaceholderFormat};
 pub use scrub::{ScrubSet, Scrubber};
-pub use secret::{Secret, harden_process, os_random};
+pub use secret::{Secret, harden_process, os_clock, os_random};
 pub use services::{Service, Services, ServicesError};
+pub use sign::{
+    AwsKeys, AwsScope, CanonicalStyle, ChunkError, ChunkResigner, HmacEncoding, HmacTemplate, Payload, SigV4,
+    SignError, SignedHeaders, Signer, SigningRequest, hmac_sha256,
+};
 #[cfg(feature = "secret-service")]
 pub use store::SecretServiceStore;
 pub use store::{MemoryStore, NoStoreReason, Store, StoreError};
 pub use target::{Scheme, Target};
-pub use vault::{BindError, InjectError, InjectOutcome, Place, Random, Vault, VaultBuilder};
+pub use vault::{BindError, Clock, InjectError, InjectOutcome, Place, Random, Vault, VaultBuilder};

@@ -42,5 +42,17 @@ pub const KEYRING_CALL_MS_MAX: u64 = 10_000;
 /// than its cipher reaches, small beside any thread's stack.
 pub const STACK_CLEARED_BYTES: usize = 64 * 1024;
 
+/// Most headers, and most query parameters, of a request that is signed. AWS takes 8 KiB of headers.
+pub const SIGNED_FIELDS_MAX: usize = 256;
+
+/// Largest chunk of a body that is signed piece by piece, in bytes. SDKs send 64 KiB to 1 MiB.
+pub const AWS_CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest line before such a chunk, in bytes: size, extension name, 64 digits.
+pub const AWS_CHUNK_HEAD_BYTES_MAX: usize = 128;
+
+/// Largest body in which a placeholder is replaced, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);

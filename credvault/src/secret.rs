@@ -148,6 +148,13 @@ pub fn os_random(buf: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// The system's clock, in seconds since 1970.
+#[must_use]
+pub fn os_clock() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

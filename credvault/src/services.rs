@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::binding::{Binding, Endpoint, is_credential_name, is_env_name};
+use crate::binding::{Binding, Companion, Endpoint, is_credential_name, is_env_name};
 use crate::limits::SERVICES_BYTES_MAX;
 use crate::matching::Allowed;
 use crate::target::Scheme;
@@ -111,7 +111,16 @@ struct ServiceRow {
     env: Vec<String>,
     #[serde(default)]
     placeholder: Option<String>,
+    #[serde(default)]
+    companion: Vec<CompanionRow>,
     endpoint: Vec<EndpointRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompanionRow {
+    env: Vec<String>,
+    placeholder: String,
 }
 
 #[derive(Deserialize)]
@@ -134,7 +143,8 @@ impl ServiceRow {
         if !is_credential_name(&self.name) {
             return Err("name must be 1 to 64 characters of `A-Z a-z 0-9 - _ .`".to_owned());
         }
-        if let Some(bad) = self.env.iter().find(|name| !is_env_name(name)) {
+        let companion_env = self.companion.iter().flat_map(|companion| &companion.env);
+        if let Some(bad) = self.env.iter().chain(companion_env).find(|name| !is_env_name(name)) {
             return Err(format!(
                 "`{}` cannot be a variable of the guest: choose another",
                 bad.escape_debug()
@@ -144,13 +154,18 @@ impl ServiceRow {
             Some(format) => format.parse().map_err(|error| explain(format, error))?,
             None => crate::PlaceholderFormat::generic(),
         };
+        let companion = |row: CompanionRow| match row.placeholder.parse() {
+            Ok(placeholder) => Ok(Companion { env: row.env, placeholder }),
+            Err(error) => Err(explain(&row.placeholder, error)),
+        };
+        let companions = self.companion.into_iter().map(companion).collect::<Result<Vec<_>, _>>()?;
         let endpoints = self.endpoint.into_iter().map(EndpointRow::read).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err("needs at least one [[service.endpoint]]".to_owned());
         }
         Ok(Service {
             title: self.title.unwrap_or_else(|| self.name.clone()),
-            binding: Binding { name: self.name, endpoints, env: self.env, placeholder },
+            binding: Binding { name: self.name, endpoints, env: self.env, placeholder, companions },
         })
     }
 }
@@ -212,8 +227,16 @@ mod tests {
         ] {
             let service = services.get(name).unwrap_or_else(|| panic!("{name} is missing"));
             assert!(!service.binding.env.is_empty() && !service.title.is_empty());
+        }
+        assert!(services.iter().count() >= 50);
+        for service in services.iter() {
+            let (name, binding) = (&service.binding.name, &service.binding);
             let placeholder = service.binding.placeholder.mint(&mut crate::os_random).unwrap();
-            assert!(placeholder.as_str().len() >= 32, "{name}");
+            assert!(placeholder.as_str().len() >= 20, "{name}");
+            // Each can be bound alone, with what SDKs read.
+            let mut builder = crate::Vault::builder();
+            let value = crate::Secret::new(b"AKIDEXAMPLEEXAMPLE:wJalrXUtnFEMI/K7MDENG".to_vec());
+            builder.bind(binding.clone(), value, &mut crate::os_random).unwrap();
         }
     }
 

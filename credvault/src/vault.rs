@@ -10,20 +10,26 @@
 //! Must never put a credential into a request that its binding does not cover, and never let one of its
 //! placeholders through to another target.
 
+mod apply;
 mod build;
+mod version;
 
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::{fmt, io};
+
+use zeroize::Zeroizing;
 
 use crate::binding::{Binding, Endpoint};
 use crate::headers::{BadHeader, HeaderAccess};
-use crate::injection::{AUTH_HEADERS, Injection};
+use crate::injection::{Injection, replace_all};
+use crate::limits::BODY_BYTES_MAX;
 use crate::lock::Protection;
 use crate::placeholder::Placeholder;
 use crate::scrub::{Patterns, ScrubSet, Scrubber};
-use crate::secret::Secret;
+use crate::sign::{ChunkResigner, Payload, SignError};
 use crate::target::Target;
 pub use build::{BindError, VaultBuilder};
+use version::Version;
 
 /// Source of randomness: fills the buffer. [`crate::os_random`] outside tests.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
@@ -32,20 +38,38 @@ pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
 pub struct Vault {
     entries: Vec<Entry>,
     placeholders: Patterns,
-    scrub: Arc<ScrubSet>,
+    scrub: RwLock<Arc<ScrubSet>>,
+    clock: Clock,
 }
+
+/// A clock: seconds since 1970.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 struct Entry {
     binding: Binding,
-    secret: Secret,
+    /// The newest and the one before, which answers under way may still hold.
+    versions: RwLock<(Arc<Version>, Option<Arc<Version>>)>,
     placeholder: Placeholder,
+    companions: Vec<Placeholder>,
 }
 
 /// What [`Vault::inject`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default)]
+#[non_exhaustive]
 pub struct InjectOutcome<'v> {
     /// Name of the credential that is in the request now; `None` if the request was left as it was.
     pub credential: Option<&'v str>,
+    /// What to send in place of the query; may hold the secret. `None`: the query stays.
+    pub query: Option<Zeroizing<String>>,
+    /// What the body has to pass through, if [`Payload::Streamed`] was promised and is needed.
+    pub chunks: Option<ChunkResigner>,
+}
+
+/// Without the query, which may hold a secret.
+impl fmt::Debug for InjectOutcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InjectOutcome").field("credential", &self.credential).finish_non_exhaustive()
+    }
 }
 
 /// Where in a request a placeholder was found.
@@ -53,8 +77,12 @@ pub struct InjectOutcome<'v> {
 pub enum Place {
     /// A header's value or name.
     Header,
-    /// Path or query.
+    /// The path.
     Url,
+    /// The query.
+    Query,
+    /// The body.
+    Body,
 }
 
 /// Why a request must be refused. The texts may be shown to the guest: they name no secret.
@@ -103,6 +131,20 @@ pub enum InjectError {
         /// The credential.
         name: String,
     },
+    /// The credential's time is over and no newer one has come.
+    #[error("credential `{name}` has expired on the host: renew it there")]
+    Expired {
+        /// The credential.
+        name: String,
+    },
+    /// The request cannot be signed.
+    #[error("credential `{name}`: {reason}")]
+    Sign {
+        /// The credential.
+        name: String,
+        /// Why.
+        reason: SignError,
+    },
     /// The header type refused the value.
     #[error(transparent)]
     Header(#[from] BadHeader),
@@ -118,7 +160,12 @@ impl Vault {
     /// Variables for the guest's environment, with placeholders as values.
     pub fn env(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().flat_map(|entry| {
-            entry.binding.env.iter().map(|variable| (variable.as_str(), entry.placeholder.as_str()))
+            let first = entry.binding.env.iter().map(|variable| (variable, &entry.placeholder));
+            let pairs = entry.binding.companions.iter().zip(&entry.companions);
+            let others = pairs.flat_map(|(companion, placeholder)| {
+                companion.env.iter().map(move |variable| (variable, placeholder))
+            });
+            first.chain(others).map(|(variable, placeholder)| (variable.as_str(), placeholder.as_str()))
         })
     }
 
@@ -136,7 +183,10 @@ impl Vault {
     /// What the system granted for the memory of all secrets: a part is true if it is for each.
     #[must_use]
     pub fn protection(&self) -> Protection {
-        self.entries.iter().map(|entry| entry.secret.protection()).fold(Protection::FULL, Protection::and)
+        self.entries
+            .iter()
+            .map(|entry| entry.current().secret.protection())
+            .fold(Protection::FULL, Protection::and)
     }
 
     /// Names of the credentials.
@@ -165,24 +215,53 @@ impl Vault {
         target: &Target<'_>,
         headers: &mut dyn HeaderAccess,
     ) -> Result<InjectOutcome<'_>, InjectError> {
+        self.inject_with(target, headers, Payload::Unknown)
+    }
+
+    /// As [`Vault::inject`], for signatures that cover the body.
+    ///
+    /// # Errors
+    /// [`InjectError`]: refuse the request.
+    pub fn inject_with(
+        &self,
+        target: &Target<'_>,
+        headers: &mut dyn HeaderAccess,
+        payload: Payload<'_>,
+    ) -> Result<InjectOutcome<'_>, InjectError> {
         let present = self.checked_placeholders(target, headers)?;
         let bound = || self.entries.iter().filter_map(|entry| Some((entry, entry.binding.endpoint(target)?)));
         let shown =
             only_one(bound().filter(|(entry, _)| present.iter().any(|&other| std::ptr::eq(*entry, other))))?;
         let chosen = match shown {
             Some(shown) => Some(shown),
-            None => only_one(
-                bound().filter(|(_, endpoint)| !matches!(endpoint.injection, Injection::Replace { .. })),
-            )?,
+            None => only_one(bound().filter(|(_, endpoint)| endpoint.injection.is_unasked()))?,
         };
         match chosen {
-            Some((entry, endpoint)) => entry.apply(endpoint, headers),
-            None => Ok(InjectOutcome { credential: None }),
+            Some((entry, endpoint)) => {
+                entry.apply(endpoint, &apply::Sending { target, payload, clock: &self.clock }, headers)
+            }
+            None => Ok(InjectOutcome::default()),
         }
     }
 
-    /// As [`Vault::inject`], with the credential that a rule names. The binding still has to cover the
+    /// As [`Vault::inject_with`], with the credential that a rule names. The binding still has to cover the
     /// target: a rule can choose, not widen.
+    ///
+    /// # Errors
+    /// [`InjectError`]: refuse the request.
+    pub fn inject_named_with(
+        &self,
+        name: &str,
+        target: &Target<'_>,
+        headers: &mut dyn HeaderAccess,
+        payload: Payload<'_>,
+    ) -> Result<InjectOutcome<'_>, InjectError> {
+        self.checked_placeholders(target, headers)?;
+        let (entry, endpoint) = self.named(name, target)?;
+        entry.apply(endpoint, &apply::Sending { target, payload, clock: &self.clock }, headers)
+    }
+
+    /// [`Vault::inject_named_with`] without knowledge of the body.
     ///
     /// # Errors
     /// [`InjectError`]: refuse the request.
@@ -192,16 +271,46 @@ impl Vault {
         target: &Target<'_>,
         headers: &mut dyn HeaderAccess,
     ) -> Result<InjectOutcome<'_>, InjectError> {
-        self.checked_placeholders(target, headers)?;
+        self.inject_named_with(name, target, headers, Payload::Unknown)
+    }
+
+    /// The whole body of a request with every placeholder replaced, where an endpoint says `body`; `None` if
+    /// there is nothing to do.
+    ///
+    /// # Errors
+    /// [`InjectError`]: refuse the request, since a placeholder is in a body bound for elsewhere.
+    pub fn replace_in_body(
+        &self,
+        target: &Target<'_>,
+        body: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, InjectError> {
+        let mut present = Vec::new();
+        self.collect(body, Place::Body, &mut present);
+        let mut out: Option<Zeroizing<Vec<u8>>> = None;
+        for (entry, place) in present {
+            let name = entry.binding.name.clone();
+            let Some(endpoint) = entry.binding.endpoint(target) else {
+                return Err(InjectError::PlaceholderElsewhere { name, place });
+            };
+            if endpoint.injection == Injection::Body && body.len() <= BODY_BYTES_MAX {
+                let secret = entry.live(&self.clock)?;
+                let text = out.as_deref().map_or(body, Vec::as_slice);
+                out = replace_all(text, entry.placeholder.as_bytes(), secret.secret.expose()).or(out);
+            }
+        }
+        Ok(out)
+    }
+
+    fn named(&self, name: &str, target: &Target<'_>) -> Result<Bound<'_>, InjectError> {
         let name_owned = || name.to_owned();
-        let entry = self
-            .entries
-            .iter()
-            .find(|entry| entry.binding.name == name)
-            .ok_or_else(|| InjectError::NoSuchCredential { name: name_owned() })?;
+        let entry = self.entry(name).ok_or_else(|| InjectError::NoSuchCredential { name: name_owned() })?;
         let endpoint =
             entry.binding.endpoint(target).ok_or_else(|| InjectError::NotBound { name: name_owned() })?;
-        entry.apply(endpoint, headers)
+        Ok((entry, endpoint))
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.binding.name == name)
     }
 
     /// Whether a path or query holds one of our placeholders, in any of its forms.
@@ -219,19 +328,23 @@ impl Vault {
     /// a service may echo what it got from another one.
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {
-        Scrubber::new(Arc::clone(&self.scrub))
+        Scrubber::new(self.scrub_set())
     }
 
     /// Scrubs one header or trailer value of a response; `None` when it is clean.
     #[must_use]
     pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
-        self.scrub.scrub_value(value)
+        self.scrub_set().scrub_value(value)
     }
 
     /// Whether the name of a response's header contains a key. Such a header is to be left out.
     #[must_use]
     pub fn is_key_in_name(&self, name: &str) -> bool {
-        self.scrub.is_in_name(name)
+        self.scrub_set().is_in_name(name)
+    }
+
+    fn scrub_set(&self) -> Arc<ScrubSet> {
+        Arc::clone(&self.scrub.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The entries whose placeholders the request carries; all of them are bound to `target`.
@@ -241,7 +354,9 @@ impl Vault {
         headers: &dyn HeaderAccess,
     ) -> Result<Vec<&Entry>, InjectError> {
         let mut present: Vec<(&Entry, Place)> = Vec::new();
-        self.collect(target.path.as_bytes(), Place::Url, &mut present);
+        let (path, query) = target.path.split_once('?').unwrap_or((target.path, ""));
+        self.collect(path.as_bytes(), Place::Url, &mut present);
+        self.collect(query.as_bytes(), Place::Query, &mut present);
         headers.visit(&mut |name, value| {
             self.collect(name, Place::Header, &mut present);
             self.collect(value, Place::Header, &mut present);
@@ -249,10 +364,11 @@ impl Vault {
         });
         for &(entry, place) in &present {
             let name = || entry.binding.name.clone();
-            if entry.binding.endpoint(target).is_none() {
+            let Some(endpoint) = entry.binding.endpoint(target) else {
                 return Err(InjectError::PlaceholderElsewhere { name: name(), place });
-            }
-            if place == Place::Url {
+            };
+            let may_be_in_query = place == Place::Query && endpoint.injection.reads_query();
+            if matches!(place, Place::Url | Place::Query) && !may_be_in_query {
                 return Err(InjectError::PlaceholderInUrl { name: name() });
             }
         }
@@ -271,14 +387,6 @@ impl Vault {
     }
 }
 
-fn is_auth_header(header: &[u8]) -> bool {
-    AUTH_HEADERS.iter().any(|name| same_name(name, header))
-}
-
-fn same_name(name: &str, header: &[u8]) -> bool {
-    name.as_bytes().eq_ignore_ascii_case(header)
-}
-
 type Bound<'v> = (&'v Entry, &'v Endpoint);
 
 fn only_one<'v>(mut fitting: impl Iterator<Item = Bound<'v>>) -> Result<Option<Bound<'v>>, InjectError> {
@@ -291,38 +399,7 @@ fn only_one<'v>(mut fitting: impl Iterator<Item = Bound<'v>>) -> Result<Option<B
     }
 }
 
-impl Entry {
-    fn apply(
-        &self,
-        endpoint: &Endpoint,
-        headers: &mut dyn HeaderAccess,
-    ) -> Result<InjectOutcome<'_>, InjectError> {
-        let done = InjectOutcome { credential: Some(&self.binding.name) };
-        if let Some((name, value)) = endpoint.injection.header(self.secret.expose()) {
-            headers.remove(&mut |header| is_auth_header(header) || same_name(name, header));
-            headers.append(name, &value)?;
-            return Ok(done);
-        }
-        let Injection::Replace { headers: names } = &endpoint.injection else { return Ok(done) };
-        let mut replaced: Vec<Vec<u8>> = Vec::new();
-        headers.rewrite(&mut |header, value| {
-            if !names.contains(header) {
-                return None;
-            }
-            let new = Injection::replaced(value, self.placeholder.as_bytes(), self.secret.expose())?;
-            replaced.push(header.to_ascii_lowercase());
-            Some(new)
-        })?;
-        if replaced.is_empty() {
-            return Ok(InjectOutcome { credential: None });
-        }
-        // Another key of the client's beside ours could be the one the server takes.
-        headers.remove(&mut |header| {
-            is_auth_header(header) && !replaced.iter().any(|name| name.eq_ignore_ascii_case(header))
-        });
-        Ok(done)
-    }
-}
-
+#[cfg(test)]
+mod signing_tests;
 #[cfg(test)]
 mod tests;

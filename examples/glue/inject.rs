@@ -41,6 +41,9 @@ impl VaultInject {
             None => self.0.inject(&target, &mut head.headers),
         };
         let outcome = outcome.map_err(|error| refusal(&error))?;
+        if let Some(query) = &outcome.query {
+            head.query = Some(query.to_string());
+        }
         Ok(outcome.credential.map(Injected::credential).unwrap_or_default())
     }
 }

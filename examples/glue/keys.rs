@@ -151,6 +151,7 @@ fn binding(name: &str, places: &[&SecretSpec], injection: &Injection) -> Result<
         env: vec![name.to_owned()],
         placeholder: known
             .map_or_else(PlaceholderFormat::generic, |service| service.binding.placeholder.clone()),
+        companions: Vec::new(),
     })
 }
 

@@ -84,10 +84,9 @@ impl ScrubSet {
     }
 }
 
-/// Patterns that find `values` in every form, with the index of the value as owner.
-pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Patterns {
+/// Patterns that find values in every form, with their owners.
+pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = (usize, &'a [u8])>) -> Patterns {
     let all: Vec<_> = values
-        .enumerate()
         .flat_map(|(owner, value)| forms::forms(value).into_iter().map(move |form| (owner, form)))
         .collect();
     Patterns::new(&all)

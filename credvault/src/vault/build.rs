@@ -2,17 +2,20 @@
 //! error.
 
 use std::io;
+use std::sync::{Arc, RwLock};
 
-use super::{Entry, Random, Vault};
+use super::version::{Version, scrub_set};
+use super::{Clock, Entry, Random, Vault};
 use crate::binding::{Binding, is_credential_name, is_env_name};
 use crate::limits::{BINDINGS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
-use crate::scrub::{ScrubSet, patterns_of};
+use crate::scrub::patterns_of;
 use crate::secret::Secret;
 
 /// Collects what goes into a [`Vault`].
 #[derive(Default)]
 pub struct VaultBuilder {
     entries: Vec<Entry>,
+    clock: Option<Clock>,
 }
 
 /// Why a credential cannot be bound. No variant holds a byte of the secret.
@@ -87,6 +90,20 @@ pub enum BindError {
     /// The vault is full.
     #[error("more than {BINDINGS_MAX} credentials for one sandbox: bind fewer")]
     TooMany,
+    /// A value that its way of injection cannot use.
+    #[error("the value of `{name}` cannot be used: {reason}")]
+    Value {
+        /// The credential.
+        name: String,
+        /// What it should look like.
+        reason: crate::sign::SignError,
+    },
+    /// There is none of this name.
+    #[error("this sandbox has no credential `{name}`: its names are fixed when it starts")]
+    NoSuchCredential {
+        /// The credential.
+        name: String,
+    },
     /// No randomness, so no placeholder.
     #[error("no placeholder could be made, as the system gave no randomness")]
     Random(#[from] io::Error),
@@ -104,23 +121,36 @@ impl VaultBuilder {
         random: Random<'_>,
     ) -> Result<&mut Self, BindError> {
         self.check_binding(&binding)?;
-        check_secret(&binding.name, secret.expose())?;
         let placeholder = binding.placeholder.mint(random)?;
-        let is_piece = placeholder.as_bytes().windows(secret.len()).any(|piece| piece == secret.expose());
-        if is_piece {
-            return Err(BindError::Prefix { name: binding.name });
+        let mut companions = Vec::new();
+        for companion in &binding.companions {
+            companions.push(companion.placeholder.mint(random)?);
         }
-        self.entries.push(Entry { binding, secret, placeholder });
+        let version = Version::first(&binding, &placeholder, secret)?;
+        let versions = RwLock::new((Arc::new(version), None));
+        self.entries.push(Entry { binding, versions, placeholder, companions });
         Ok(self)
+    }
+
+    /// Another clock than the system's: seconds since 1970. Asked only for credentials that have an end, and
+    /// for signatures that hold the time.
+    pub fn clock(&mut self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> &mut Self {
+        self.clock = Some(Box::new(clock));
+        self
     }
 
     /// The vault.
     #[must_use]
     pub fn build(self) -> Vault {
         let entries = self.entries;
-        let placeholders = patterns_of(entries.iter().map(|entry| entry.placeholder.as_bytes()));
-        let scrub = ScrubSet::new(entries.iter().map(|entry| (&entry.secret, entry.placeholder.as_bytes())));
-        Vault { entries, placeholders, scrub }
+        let placeholders = entries.iter().enumerate().flat_map(|(index, entry)| {
+            let all = std::iter::once(&entry.placeholder).chain(&entry.companions);
+            all.map(move |placeholder| (index, placeholder.as_bytes()))
+        });
+        let placeholders = patterns_of(placeholders);
+        let scrub = RwLock::new(scrub_set(&entries));
+        let clock = self.clock.unwrap_or_else(|| Box::new(crate::secret::os_clock));
+        Vault { entries, placeholders, scrub, clock }
     }
 
     fn check_binding(&self, binding: &Binding) -> Result<(), BindError> {
@@ -131,7 +161,7 @@ impl VaultBuilder {
         if self.entries.len() >= BINDINGS_MAX {
             return Err(BindError::TooMany);
         }
-        for variable in &binding.env {
+        for variable in binding.variables() {
             if !is_env_name(variable) {
                 return Err(BindError::Variable {
                     name: name(),
@@ -143,8 +173,10 @@ impl VaultBuilder {
             if other.name == binding.name {
                 return Err(BindError::Twice { name: name() });
             }
-            if let Some(variable) = binding.env.iter().find(|variable| other.env.contains(variable)) {
-                let (other, variable) = (other.name.clone(), variable.clone());
+            if let Some(variable) =
+                binding.variables().find(|&variable| other.variables().any(|name| name == variable))
+            {
+                let (other, variable) = (other.name.clone(), variable.to_owned());
                 return Err(BindError::VariableTwice { name: name(), other, variable });
             }
         }
@@ -153,7 +185,7 @@ impl VaultBuilder {
 }
 
 /// RFC 9110 §5.5: a field value has no CR, LF or NUL, and spaces at its ends are not part of it.
-fn check_secret(name: &str, value: &[u8]) -> Result<(), BindError> {
+pub(super) fn check_secret(name: &str, value: &[u8]) -> Result<(), BindError> {
     let name = || name.to_owned();
     if value.iter().any(u8::is_ascii_control) {
         return Err(BindError::ControlCharacter { name: name() });

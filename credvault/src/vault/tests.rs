@@ -3,6 +3,7 @@
 use super::*;
 use crate::encode::base64_padded;
 use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::secret::Secret;
 use crate::services::Services;
 use crate::target::Scheme;
 
@@ -99,7 +100,7 @@ fn a_placeholder_for_elsewhere_is_refused_in_every_form() {
     }
     let path = format!("/collect?k={own}");
     let error = vault.inject(&to("evil.example", &path), &mut Headers::new()).unwrap_err();
-    assert_eq!(error, elsewhere(Place::Url));
+    assert_eq!(error, elsewhere(Place::Query));
     assert!(!error.to_string().contains(&own));
 }
 

@@ -1,0 +1,305 @@
+//! Puts one credential into one request. Must never leave another authentication header beside it.
+
+use zeroize::Zeroizing;
+
+use super::{Clock, Entry, InjectError, InjectOutcome};
+use crate::binding::Endpoint;
+use crate::headers::HeaderAccess;
+use crate::injection::{AUTH_HEADERS, Injection};
+use crate::secret::Secret;
+use crate::sign::{
+    AwsKeys, ChunkResigner, Payload, SigV4, SignError, Signer, SigningRequest, is_aws_authorization,
+    uri_decode, uri_encode,
+};
+use crate::target::Target;
+
+const TOKEN_HEADER: &str = "x-amz-security-token";
+const CONTENT_HASH: &str = "x-amz-content-sha256";
+
+/// The request beside its headers.
+pub(super) struct Sending<'a> {
+    pub(super) target: &'a Target<'a>,
+    pub(super) payload: Payload<'a>,
+    pub(super) clock: &'a Clock,
+}
+
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn is_auth_header(header: &[u8]) -> bool {
+    AUTH_HEADERS.iter().any(|name| same_name(name, header))
+}
+
+fn same_name(name: &str, header: &[u8]) -> bool {
+    name.as_bytes().eq_ignore_ascii_case(header)
+}
+
+impl Entry {
+    pub(super) fn apply(
+        &self,
+        endpoint: &Endpoint,
+        sending: &Sending<'_>,
+        headers: &mut dyn HeaderAccess,
+    ) -> Result<InjectOutcome<'_>, InjectError> {
+        let version = self.live(sending.clock)?;
+        let secret = &version.secret;
+        let mut done = InjectOutcome { credential: Some(&self.binding.name), ..InjectOutcome::default() };
+        let signing = |reason| InjectError::Sign { name: self.binding.name.clone(), reason };
+        match &endpoint.injection {
+            Injection::Header { .. } | Injection::Basic { .. } => {
+                if let Some((name, value)) = endpoint.injection.header(secret.expose()) {
+                    headers.remove(&mut |header| is_auth_header(header) || same_name(name, header));
+                    headers.append(name, &value)?;
+                }
+            }
+            Injection::Replace { headers: names } => {
+                if !self.replace(|header| names.contains(header), secret, headers)? {
+                    done.credential = None;
+                }
+            }
+            Injection::Query { parameter } => {
+                headers.remove(&mut is_auth_header);
+                done.query = Some(with_parameter(sending.target, parameter, secret));
+            }
+            Injection::Hmac(template) => {
+                let request = sending.request(&[]);
+                let signed = template.sign(&request, secret).map_err(signing)?;
+                let is_signed = |header: &[u8]| signed.iter().any(|(name, _)| same_name(name, header));
+                headers.remove(&mut |header| is_auth_header(header) || is_signed(header));
+                for (name, value) in &signed {
+                    headers.append(name, value)?;
+                }
+            }
+            Injection::AwsSigV4 => {
+                let resigned = resign(sending, secret, headers).map_err(signing)?;
+                let Some(Resigned { set, query, chunks }) = resigned else {
+                    return Ok(InjectOutcome::default());
+                };
+                let is_set = |header: &[u8]| set.iter().any(|(name, _)| same_name(name, header));
+                headers.remove(&mut |header| {
+                    is_auth_header(header) || same_name(TOKEN_HEADER, header) || is_set(header)
+                });
+                for (name, value) in &set {
+                    headers.append(name, value)?;
+                }
+                (done.query, done.chunks) = (query, chunks);
+            }
+            Injection::Body => done.credential = None,
+        }
+        Ok(done)
+    }
+
+    /// Replaces the placeholder in the headers that `names` allows; whether there was one.
+    fn replace(
+        &self,
+        names: impl Fn(&[u8]) -> bool,
+        secret: &Secret,
+        headers: &mut dyn HeaderAccess,
+    ) -> Result<bool, InjectError> {
+        let mut replaced: Vec<Vec<u8>> = Vec::new();
+        headers.rewrite(&mut |header, value| {
+            if !names(header) {
+                return None;
+            }
+            let new = Injection::replaced(value, self.placeholder.as_bytes(), secret.expose())?;
+            replaced.push(header.to_ascii_lowercase());
+            Some(new)
+        })?;
+        if replaced.is_empty() {
+            return Ok(false);
+        }
+        // Another key of the client's beside ours could be the one the server takes.
+        headers.remove(&mut |header| {
+            is_auth_header(header) && !replaced.iter().any(|name| name.eq_ignore_ascii_case(header))
+        });
+        Ok(true)
+    }
+}
+
+impl<'a> Sending<'a> {
+    fn request<'h>(&self, headers: &'h [(&'h [u8], &'h [u8])]) -> SigningRequest<'h>
+    where
+        'a: 'h,
+    {
+        SigningRequest {
+            method: self.target.method,
+            path: self.target.path_alone(),
+            query: query_of(self.target),
+            headers,
+            payload: if self.payload == Payload::Unknown && has_no_body(self.target) {
+                Payload::Empty
+            } else {
+                self.payload
+            },
+            now_s: (self.clock)(),
+        }
+    }
+}
+
+/// Methods whose requests have no body that a server would read (RFC 9110 §9.3).
+fn has_no_body(target: &Target<'_>) -> bool {
+    ["GET", "HEAD", "DELETE", "OPTIONS"].contains(&target.method)
+}
+
+fn query_of<'a>(target: &Target<'a>) -> Option<&'a str> {
+    target.path.split_once('?').map(|(_, query)| query)
+}
+
+/// The query with this parameter, in place of the client's own of that name.
+fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing<String> {
+    let own = query_of(target).unwrap_or_default();
+    // Three bytes for each of the secret's at most: nothing is left behind by growing.
+    let length =
+        own.len().saturating_add(name.len()).saturating_add(secret.len().saturating_mul(3)).saturating_add(2);
+    let mut out = Zeroizing::new(String::with_capacity(length));
+    for parameter in own.split('&').filter(|parameter| !parameter.is_empty()) {
+        let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
+        if uri_decode(key, true) != name.as_bytes() {
+            out.push_str(parameter);
+            out.push('&');
+        }
+    }
+    out.push_str(name);
+    out.push('=');
+    uri_encode(secret.expose().iter().copied(), false, &mut out);
+    out
+}
+
+struct Resigned {
+    set: Vec<(String, Zeroizing<Vec<u8>>)>,
+    query: Option<Zeroizing<String>>,
+    chunks: Option<ChunkResigner>,
+}
+
+/// The client's signature made anew with the real keys; `None` for a request that is not signed.
+fn resign(
+    sending: &Sending<'_>,
+    secret: &Secret,
+    headers: &dyn HeaderAccess,
+) -> Result<Option<Resigned>, SignError> {
+    let keys = AwsKeys::parse(secret.expose())?;
+    let mut all: Pairs = Vec::new();
+    headers.visit(&mut |name, value| {
+        if !same_name(TOKEN_HEADER, name) {
+            all.push((name.to_ascii_lowercase(), value.to_vec()));
+        }
+        all.len() <= crate::limits::SIGNED_FIELDS_MAX
+    });
+    if all.len() > crate::limits::SIGNED_FIELDS_MAX {
+        return Err(SignError::TooMany);
+    }
+    if !all.iter().any(|(name, _)| name == b"host") {
+        all.push((b"host".to_vec(), host_value(sending.target).into_bytes()));
+    }
+    let text = |wanted: &str| {
+        let value = all.iter().find(|(name, _)| same_name(wanted, name)).map(|(_, value)| value.as_slice());
+        value.and_then(|value| str::from_utf8(value).ok()).map(str::to_owned)
+    };
+    if let Some(value) = text("authorization").filter(|value| is_aws_authorization(value.as_bytes())) {
+        let time = text("x-amz-date").ok_or(SignError::HeaderMissing)?;
+        return in_header(sending, &keys, all.clone(), &value, &time).map(Some);
+    }
+    let query = query_of(sending.target).unwrap_or_default();
+    match parameter(query, "X-Amz-Algorithm") {
+        Some(_) => in_query(sending, &keys, &all, query).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn in_header(
+    sending: &Sending<'_>,
+    keys: &AwsKeys<'_>,
+    mut all: Pairs,
+    value: &str,
+    time: &str,
+) -> Result<Resigned, SignError> {
+    let mut sig = SigV4::from_authorization(value, time)?;
+    let mut names: Vec<&str> = sig.signed_headers.split(';').filter(|name| *name != TOKEN_HEADER).collect();
+    let mut set = Vec::new();
+    if let Some(token) = keys.token {
+        all.push((TOKEN_HEADER.as_bytes().to_vec(), token.to_vec()));
+        set.push((TOKEN_HEADER.to_owned(), Zeroizing::new(token.to_vec())));
+        names.push(TOKEN_HEADER);
+        names.sort_unstable();
+    }
+    let names = names.join(";");
+    sig.signed_headers = &names;
+    let pairs = borrowed(&all);
+    let mut request = sending.request(&pairs);
+    let named = pairs.iter().find(|(name, _)| *name == CONTENT_HASH.as_bytes());
+    let named = named.and_then(|(_, value)| str::from_utf8(value).ok());
+    let is_streamed = named.is_some_and(|hash| hash.starts_with("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"));
+    // Trailers of a chunked body are signed in yet another way, which is refused.
+    if is_streamed
+        && (sending.payload != Payload::Streamed || named.is_some_and(|hash| hash.ends_with("-TRAILER")))
+    {
+        return Err(SignError::BodyNeeded);
+    }
+    if let Some(hash) = named {
+        request.payload = Payload::Hash(hash);
+    }
+    let signature = sig.signature(&request, keys.secret)?;
+    let chunks = is_streamed.then(|| ChunkResigner::new(&sig, keys.secret, &signature));
+    let value = sig.authorization_with(keys.id, &signature);
+    set.push(("authorization".to_owned(), Zeroizing::new(value.into_bytes())));
+    all.iter_mut().filter(|(name, _)| name == TOKEN_HEADER.as_bytes()).for_each(|(_, value)| {
+        zeroize::Zeroize::zeroize(value);
+    });
+    Ok(Resigned { set, query: None, chunks })
+}
+
+fn in_query(
+    sending: &Sending<'_>,
+    keys: &AwsKeys<'_>,
+    all: &Pairs,
+    query: &str,
+) -> Result<Resigned, SignError> {
+    let decoded = |name| parameter(query, name);
+    let (credential, names) = (decoded("X-Amz-Credential"), decoded("X-Amz-SignedHeaders"));
+    let time = decoded("X-Amz-Date").ok_or(SignError::ClientSignature)?;
+    let sig = SigV4::new(credential.as_deref(), names.as_deref(), &time)?;
+    let replaced = ["X-Amz-Credential", "X-Amz-Security-Token", "X-Amz-Signature"];
+    let kept = query.split('&').filter(|part| {
+        let key = part.split_once('=').map_or(*part, |(key, _)| key);
+        !part.is_empty() && !replaced.iter().any(|name| uri_decode(key, true) == name.as_bytes())
+    });
+    let mut new = Zeroizing::new(kept.collect::<Vec<_>>().join("&"));
+    let mut add = |name: &str, value: &[u8]| {
+        new.push_str(&format!("&{name}="));
+        uri_encode(value.iter().copied(), false, &mut new);
+    };
+    add("X-Amz-Credential", sig.credential(keys.id).as_bytes());
+    if let Some(token) = keys.token {
+        add("X-Amz-Security-Token", token);
+    }
+    let pairs = borrowed(all);
+    let mut request = sending.request(&pairs);
+    request.query = Some(&new);
+    // "Authenticating Requests: Using Query Parameters", S3 API Reference: the payload is not signed.
+    if sig.style == crate::sign::CanonicalStyle::S3 {
+        request.payload = Payload::Hash("UNSIGNED-PAYLOAD");
+    }
+    let signature = sig.signature(&request, keys.secret)?;
+    new.push_str("&X-Amz-Signature=");
+    new.push_str(&signature);
+    Ok(Resigned { set: Vec::new(), query: Some(new), chunks: None })
+}
+
+fn borrowed(pairs: &Pairs) -> Vec<(&[u8], &[u8])> {
+    pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect()
+}
+
+/// The decoded value of a parameter.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let (_, value) =
+        query.split('&').filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name)?;
+    String::from_utf8(uri_decode(value, true)).ok()
+}
+
+/// `host` as it is sent: without the scheme's own port.
+fn host_value(target: &Target<'_>) -> String {
+    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.to_owned() };
+    match (target.scheme, target.port) {
+        (crate::target::Scheme::Https, 443) | (crate::target::Scheme::Http, 80) => host,
+        (_, port) => format!("{host}:{port}"),
+    }
+}
