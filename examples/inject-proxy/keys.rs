@@ -25,21 +25,23 @@ const VALUES_BYTES_MAX: usize = 60 * 1024;
 /// Values by the name of their variable.
 pub type Values = BTreeMap<String, Secret>;
 
-/// The values of all `--secret`; does not return the first time, if there are any.
+/// The values of all `--secret` and `--upstream-proxy`; does not return the first time, if there are any.
 pub fn take(options: &Options) -> Result<Values> {
-    let variables = variables(&options.secrets)?;
+    let variables = variables(options)?;
     if options.keys_on_stdin {
         return receive(&variables).map_err(Error::io("the keys did not come through"));
     }
-    if variables.is_empty() { Ok(Values::new()) } else { Err(start_anew(&options.secrets, &variables)) }
+    if variables.is_empty() { Ok(Values::new()) } else { Err(start_anew(options, &variables)) }
 }
 
-fn variables(specs: &[SecretSpec]) -> Result<BTreeSet<&str>> {
+fn variables(options: &Options) -> Result<BTreeSet<&str>> {
+    let specs = &options.secrets;
+    let of_proxies = options.upstream_proxies.iter().map(|(_, variable)| variable.as_str());
     match specs.iter().find(|spec| variable_of(spec).is_none()) {
         Some(spec) => {
             Err(problem(spec, "this program takes keys from its environment: NAME=VAR@HOST").into())
         }
-        None => Ok(specs.iter().filter_map(variable_of).collect()),
+        None => Ok(specs.iter().filter_map(variable_of).chain(of_proxies).collect()),
     }
 }
 
@@ -56,11 +58,14 @@ fn problem(spec: &SecretSpec, problem: &str) -> KeyError {
 }
 
 /// Returns only if it failed. What was copied meanwhile goes with the memory of this image.
-fn start_anew(specs: &[SecretSpec], variables: &BTreeSet<&str>) -> Error {
+fn start_anew(options: &Options, variables: &BTreeSet<&str>) -> Error {
     let mut frames = Vec::new();
     for variable in variables {
         let Some(value) = std::env::var_os(variable) else {
-            let unset = specs.iter().find(|spec| variable_of(spec) == Some(variable));
+            if let Some((name, _)) = options.upstream_proxies.iter().find(|(_, given)| given == variable) {
+                return Error::Usage(format!("--upstream-proxy {name}: its variable is not set"));
+            }
+            let unset = options.secrets.iter().find(|spec| variable_of(spec) == Some(variable));
             let text =
                 "the variable named after `=` is not set (a key itself never stands on a command line)";
             return unset.map_or_else(|| Error::Usage(text.to_owned()), |spec| problem(spec, text).into());

@@ -2,9 +2,10 @@
 //! The smallest embedding of the three: read it to write your own.
 //!
 //! `options.rs` (what a user types), `keys.rs` (keys out of the environment), `setup.rs` (the proxy from its parts),
-//! `serve.rs` (connections and signals), `say.rs` (what it prints). It never writes the authority's key anywhere,
+//! `serve.rs` (connections and signals), `doors.rs` (SOCKS5 and DNS), `say.rs` (what it prints). It never writes the authority's key anywhere,
 //! and never listens beyond loopback unasked.
 
+mod doors;
 mod error;
 mod files;
 mod keys;

@@ -25,9 +25,24 @@ Exit code: 0 after SIGTERM or SIGINT; 1 if the audit log lacks a line; 2 if noth
 #[derive(Debug, Parser)]
 #[command(name = "inject-proxy", version, after_help = AFTER_HELP, max_term_width = 118)]
 pub struct Options {
-    /// Where clients connect; port 0 takes a free one and says which
+    /// Where clients connect, with HTTP or SOCKS5; port 0 takes a free one and says which
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
+    /// Serve SOCKS5 alone here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub socks: Option<SocketAddr>,
+    /// Answer DNS here, over UDP and TCP: the addresses of allowed names
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub dns: Option<SocketAddr>,
+    /// DNS answers are addresses of 198.18.0.0/15 that stand for the name; to be routed here
+    #[arg(long, requires = "dns")]
+    pub synthetic_dns: bool,
+    /// Upstream proxy that rules call NAME; its URL (http://[USER:PASSWORD@]HOST:PORT, socks5://, socks5h://) is in VAR
+    #[arg(long = "upstream-proxy", value_name = "NAME=VAR", value_parser = parse_pair)]
+    pub upstream_proxies: Vec<(String, String)>,
+    /// Certificate to show to HOST where it asks for one: a PEM file with the chain and the key
+    #[arg(long = "client-cert", value_name = "HOST=FILE", value_parser = parse_pair)]
+    pub client_certificates: Vec<(String, String)>,
     /// Policy file (TOML); without one, only the hosts of --secret can be reached
     #[arg(long, value_name = "FILE", required_unless_present = "secrets")]
     pub policy: Option<PathBuf>,
@@ -64,6 +79,15 @@ pub struct Options {
     /// The values of --secret come as frames on standard input (see keys.rs)
     #[arg(long, hide = true)]
     pub keys_on_stdin: bool,
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected two words with = between them".to_owned()),
+    }
 }
 
 fn parse_injection(text: &str) -> Result<(String, Injection), String> {

@@ -23,20 +23,29 @@ impl Messages {
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
 
-    /// Where the proxy listens and what clients need, on standard output.
-    pub fn ready(self, listen: SocketAddr, variables: &[(String, String)]) -> io::Result<()> {
+    /// Where the proxy listens, where its other doors are, and what clients need, on standard output.
+    pub fn ready(
+        self,
+        listen: SocketAddr,
+        doors: &[(&str, SocketAddr)],
+        variables: &[(String, String)],
+    ) -> io::Result<()> {
         let text = match self.json {
             true => {
                 let variables: Map<String, Value> =
                     variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-                json!({ "event": "ready", "listen": listen.to_string(), "environment": variables })
-                    .to_string()
-                    + "\n"
+                let mut ready =
+                    json!({ "event": "ready", "listen": listen.to_string(), "environment": variables });
+                for (name, at) in doors {
+                    ready[*name] = json!(at.to_string());
+                }
+                ready.to_string() + "\n"
             }
             false => {
                 let line = |(name, value): &(String, String)| format!("export {name}={}\n", quoted(value));
                 let exports: String = variables.iter().map(line).collect();
-                format!("# inject-proxy listens on {listen}\n{exports}# ready\n")
+                let doors: String = doors.iter().map(|(name, at)| format!("# {name} on {at}\n")).collect();
+                format!("# inject-proxy listens on {listen}\n{doors}{exports}# ready\n")
             }
         };
         let mut stdout = io::stdout().lock();

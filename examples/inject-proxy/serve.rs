@@ -15,7 +15,7 @@ use crate::say::Messages;
 use crate::setup::{Setup, load_policy};
 
 /// Pause after an accept that failed, mostly for want of descriptors: they come back as connections end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One thread carries the traffic of one sandbox; more only where they were asked for.
 pub fn runtime(threads: u16) -> io::Result<Runtime> {
@@ -26,13 +26,14 @@ pub fn runtime(threads: u16) -> io::Result<Runtime> {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(setup: Setup, options: &Options, messages: Messages) -> Result<()> {
+pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> Result<()> {
     let (mut hangup, mut term, mut int) = signals().map_err(Error::io("signals cannot be watched"))?;
     messages
-        .ready(setup.listen, &setup.variables)
+        .ready(setup.listen, &setup.doors.places(), &setup.variables)
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;
     // Each connection holds a sender; the receiver hears when the last one has gone.
     let (open, mut all_gone) = mpsc::channel::<()>(1);
+    let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, &open);
     let which = loop {
         tokio::select! {
             () = accept(&setup, &open) => {}
@@ -42,7 +43,7 @@ pub async fn serve(setup: Setup, options: &Options, messages: Messages) -> Resul
         }
     };
     let Setup { listener, audit, .. } = setup;
-    drop((listener, open));
+    drop((listener, doors, open));
     messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
     let drained = timeout(Duration::from_secs(options.drain), all_gone.recv()).await;
     if drained.is_err() {
@@ -72,7 +73,8 @@ async fn accept(setup: &Setup, open: &mpsc::Sender<()>) {
     });
 }
 
-async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
+/// The next client; `None` if there was none to take.
+pub async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     let (stream, _) = listener.accept().await.ok()?;
     // Without it, small answers wait for the client's delayed acknowledgement (40 ms).
     stream.set_nodelay(true).ok()?;

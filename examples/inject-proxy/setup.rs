@@ -5,16 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use credvault::{Injection, Vault};
+use credvault::{Injection, Secret, Vault};
 use glue::audit::AuditFile;
 use glue::authorize::ReloadableAuthorize;
 use glue::inject::VaultInject;
 use glue::keys::{KeyError, misfit, policy_for, vault};
 use glue::redact::VaultRedact;
-use netproxy::Proxy;
+use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use policy::Ruleset;
 use tokio::net::TcpListener;
 
+use crate::doors::{Doors, bind_tcp};
 use crate::error::{Error, Result};
 use crate::files::write_certificates;
 use crate::keys::{Values, variable_of};
@@ -24,6 +25,8 @@ use crate::options::Options;
 pub struct Setup {
     pub proxy: Proxy,
     pub listener: TcpListener,
+    /// SOCKS5 and DNS.
+    pub doors: Doors,
     /// Where it listens: the real port.
     pub listen: SocketAddr,
     pub authorize: Arc<ReloadableAuthorize>,
@@ -34,19 +37,33 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn new(options: &Options, values: Values) -> Result<Self> {
-        let vault = Arc::new(vault_of(options, values)?);
+    pub fn new(options: &Options, mut values: Values) -> Result<Self> {
+        let vault = Arc::new(vault_of(options, &mut values)?);
         let authorize = Arc::new(ReloadableAuthorize::new(load_policy(options, &vault)?));
-        let (listener, listen) = listen(options)?;
+        let listener = bind_tcp("--listen", options.listen, options)?;
+        let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
+        let doors = Doors::bind(options)?;
         let mut builder = Proxy::builder()
             .name("inject-proxy")
             .authorize(authorize.clone())
             .inject(VaultInject(vault.clone()))
             .redact(VaultRedact(vault.clone()))
             .resolve(glue::resolve::resolver(&options.resolve).map_err(Error::Usage)?)
+            .synthetic_dns(options.synthetic_dns)
             .own_listener(listen);
+        for (_, door) in doors.places() {
+            builder = builder.own_listener(door);
+        }
         for path in &options.upstream_ca {
             builder = builder.extra_roots_pem(read(path)?);
+        }
+        builder = with_upstream_proxies(builder, options, &values)?;
+        for (host, path) in &options.client_certificates {
+            let usage = |error| Error::Usage(format!("--client-cert {host}: {error}"));
+            let host = Host::parse(host).map_err(usage)?;
+            let pem = Secret::new(fs::read(path).map_err(Error::io(format!("cannot read {path}")))?);
+            let pem = std::str::from_utf8(pem.expose()).unwrap_or_default();
+            builder = builder.client_certificate(host, pem, pem);
         }
         let mut audit = None;
         if let Some(path) = &options.audit {
@@ -58,8 +75,19 @@ impl Setup {
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
         let variables = variables(options, listen, &proxy, &vault)?;
-        Ok(Self { proxy, listener, listen, authorize, vault, audit, variables })
+        Ok(Self { proxy, listener, doors, listen, authorize, vault, audit, variables })
     }
+}
+
+/// Each URL is a value like a key: it may hold a password.
+fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Values) -> Result<Builder> {
+    for (name, variable) in &options.upstream_proxies {
+        let url = values.get(variable).and_then(|url| std::str::from_utf8(url.expose()).ok());
+        let proxy = UpstreamProxy::parse(url.unwrap_or_default())
+            .map_err(|error| Error::Usage(format!("--upstream-proxy {name}: {error}")))?;
+        builder = builder.upstream_proxy(name.as_str(), proxy);
+    }
+    Ok(builder)
 }
 
 /// Reads and checks the policy; at the start, and again for a reload.
@@ -74,7 +102,7 @@ pub fn load_policy(options: &Options, vault: &Vault) -> Result<Ruleset> {
     }
 }
 
-fn vault_of(options: &Options, mut values: Values) -> Result<Vault> {
+fn vault_of(options: &Options, values: &mut Values) -> Result<Vault> {
     let unknown = |name: &String| !options.secrets.iter().any(|spec| spec.name == *name);
     if let Some((name, _)) = options.injections.iter().find(|(name, _)| unknown(name)) {
         return Err(Error::Usage(format!("--inject {name}: there is no --secret of this name")));
@@ -89,24 +117,6 @@ fn vault_of(options: &Options, mut values: Values) -> Result<Vault> {
         value.map(|value| value.duplicate()).ok_or_else(|| "its variable is not set".to_owned())
     };
     Ok(vault(&options.secrets, injection_of, value_of)?)
-}
-
-fn listen(options: &Options) -> Result<(TcpListener, SocketAddr)> {
-    let asked = options.listen;
-    if !asked.ip().is_loopback() && !options.i_know_anyone_can_use_it {
-        return Err(Error::Usage(format!(
-            "--listen {asked}: everybody who reaches this address could use your keys\n  \
-             listen on 127.0.0.1, or add --i-know-anyone-can-use-it"
-        )));
-    }
-    let bind = || {
-        let listener = std::net::TcpListener::bind(asked)?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let listen = listener.local_addr()?;
-        Ok((listener, listen))
-    };
-    bind().map_err(Error::io(format!("cannot listen on {asked}")))
 }
 
 fn variables(
