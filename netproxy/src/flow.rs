@@ -48,6 +48,8 @@ pub struct Request {
     pub method: String,
     /// Target without its authority.
     pub target: Target,
+    /// It asks to become a WebSocket, with a handshake that was judged.
+    pub websocket: bool,
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
             method: &self.method,
             path: self.target.path.as_str(),
             query: self.target.query.as_deref(),
+            websocket: self.websocket,
         }
     }
 
@@ -131,7 +134,7 @@ pub fn understand(
             return Err(refuse(Kind::AuthorityMismatch, detail));
         }
     }
-    Ok(Request { scheme, authority, method: method.to_owned(), target })
+    Ok(Request { scheme, authority, method: method.to_owned(), target, websocket: false })
 }
 
 /// Understands the head of a `CONNECT`: the authority to connect to.

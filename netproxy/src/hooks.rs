@@ -188,6 +188,9 @@ pub struct RequestFacts<'a> {
     pub path: &'a str,
     /// The query without its `?`, as sent.
     pub query: Option<&'a str>,
+    /// It asks to become a WebSocket: allowed, it is a connection over which anything may be said both ways.
+    /// Whoever decides must grant that on its own.
+    pub websocket: bool,
 }
 
 /// One address that a name or literal leads to.

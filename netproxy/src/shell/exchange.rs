@@ -17,12 +17,15 @@ use super::ledger::Ledger;
 use super::pool::{Place, Sender};
 use super::shared::Decision;
 use super::upstream::{self, Arrived};
+use super::websocket::{self, Session};
 use crate::audit::{Layer, milliseconds};
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
 use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
 use crate::http2;
+use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, strip_forged_proxy_status};
 use crate::trailers;
+use crate::wire;
 
 /// Answers one request, whatever it is.
 pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Reply> {
@@ -85,6 +88,9 @@ async fn exchange(
     match forward(client, Asked { parts, body, request: &request, allow: &allow, decision }, &mut ledger)
         .await
     {
+        Ok((arrived, filter)) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(switch(client, arrived.response, filter, (request, allow, decision.id.clone(), ledger)))
+        }
         Ok((arrived, filter)) => {
             let connection = arrived.sender.map(|sender| {
                 let place =
@@ -118,7 +124,14 @@ pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<R
             &whole
         }
     };
-    flow::understand(client.door(), parts.method.as_str(), target, host)
+    let mut request = flow::understand(client.door(), parts.method.as_str(), target, host)?;
+    let is_http11 = parts.version == Version::HTTP_11;
+    request.websocket =
+        wire::websocket::is_upgrade(&parts.method, is_http11, &parts.headers).map_err(|error| {
+            let refusal = Refusal::new(Kind::Malformed, Layer::Http, error.to_string());
+            Box::new(refusal.about(request.subject()))
+        })?;
+    Ok(request)
 }
 
 /// An allowed request, on its way.
@@ -158,6 +171,13 @@ async fn forward(
     let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.sent());
     let mut request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
     trailers.put(request.headers_mut());
+    let handshake = asked.request.websocket.then(|| {
+        websocket::put(request.headers_mut());
+        if filter.is_some() {
+            websocket::without_extensions(request.headers_mut());
+        }
+        request.headers().clone()
+    });
 
     let place = Place {
         scheme: asked.request.scheme,
@@ -172,14 +192,56 @@ async fn forward(
     ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
     let response = &arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let detail = "the upstream switches protocols without being asked to";
-        return Err(Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail)));
+        let refuse = |detail| Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail));
+        let sent = handshake
+            .ok_or_else(|| refuse("the upstream switches protocols without being asked to".to_owned()))?;
+        wire::websocket::check_answer(&sent, response.headers())
+            .map_err(|error| refuse(error.to_string()))?;
+        return Ok((arrived, filter));
     }
     if filter.is_some() && !response.body().is_end_stream() && !is_redactable(response.headers()) {
         let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
         return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
     }
     Ok((arrived, filter))
+}
+
+/// The `101`; what comes after it is for the [`Session`].
+fn switch(
+    client: &Client,
+    mut response: Response<Incoming>,
+    mut filter: Filter,
+    (request, allow, id, mut ledger): (flow::Request, Allow, DecisionId, Ledger),
+) -> Response<Reply> {
+    ledger.first_byte(response.status().as_u16());
+    let upstream = hyper::upgrade::on(&mut response);
+    let headers = clean_headers(response.headers_mut(), &mut filter, &mut ledger);
+    let mut back = Response::new(Reply::Whole(None));
+    *back.status_mut() = response.status();
+    *back.headers_mut() = headers;
+    websocket::put(back.headers_mut());
+    let searched = filter.is_some();
+    client.set_session(Session { request, allow, id, ledger, upstream, searched });
+    back
+}
+
+/// Headers of a response as the client gets them.
+fn clean_headers(headers: &mut HeaderMap, filter: &mut Filter, ledger: &mut Ledger) -> HeaderMap {
+    let mut headers = std::mem::take(headers);
+    let trailers = trailers::announcement(&headers);
+    strip_hop_by_hop(&mut headers);
+    strip_forged_proxy_status(&mut headers);
+    if let Some(trailers) = trailers {
+        headers.insert(TRAILER, trailers);
+    }
+    // They lead clients to another place or protocol, where the same request would be refused.
+    headers.remove(ALT_SVC);
+    headers.remove(UPGRADE);
+    if let Some(filter) = filter {
+        redact_fields(filter.as_mut(), &mut headers);
+        ledger.redactions(filter.redactions());
+    }
+    headers
 }
 
 /// What a request says about trailers. It is hop-by-hop, so we say it anew.
@@ -266,21 +328,9 @@ fn pass_back(
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    let trailers = trailers::announcement(&headers);
-    strip_hop_by_hop(&mut headers);
-    strip_forged_proxy_status(&mut headers);
-    if let Some(trailers) = trailers {
-        headers.insert(TRAILER, trailers);
-    }
-    // They lead clients to another place or protocol, where the same request would be refused.
-    headers.remove(ALT_SVC);
-    headers.remove(UPGRADE);
-    if let Some(filter) = &mut filter {
-        redact_fields(filter.as_mut(), &mut headers);
-        ledger.redactions(filter.redactions());
-        if !incoming.is_end_stream() {
-            headers.remove(CONTENT_LENGTH);
-        }
+    let mut headers = clean_headers(&mut headers, &mut filter, &mut ledger);
+    if filter.is_some() && !incoming.is_end_stream() {
+        headers.remove(CONTENT_LENGTH);
     }
     let passing = Passing::new(incoming, filter, connection, ledger);
     // Extensions of the response are left behind: they hold the reason phrase, which nobody has searched.

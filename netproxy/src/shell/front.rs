@@ -39,6 +39,9 @@ where
             Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => return,
         }
         let Some(back) = http1::serve(io, &client).await else { return };
+        if let Some(session) = client.take_session() {
+            return session.relay(back).await;
+        }
         io = back;
         if !io.has_news() || client.is_last() {
             return answer::linger(&shared, io.io_mut()).await;

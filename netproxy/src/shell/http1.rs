@@ -1,22 +1,28 @@
 //! One client connection of HTTP/1.1, served by hyper behind [`StrictIo`].
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::control::{Alarm, Event, Gate};
 use super::exchange;
 use super::multiplex::Multiplex;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
+use super::websocket::Session;
+use crate::audit::Layer;
 use crate::authority::Authority;
 use crate::flow::{Door, subject_of};
-use crate::hooks::Scheme;
-use crate::refuse::Subject;
+use crate::hooks::{ConnectFacts, Scheme, Verdict};
+use crate::refuse::{Refusal, Subject};
 
 /// One client connection, and where it leads.
 pub struct Client {
@@ -25,6 +31,8 @@ pub struct Client {
     inside: Option<(Scheme, Authority)>,
     /// `Some` where the client speaks HTTP/2.
     pub multiplex: Option<Multiplex>,
+    /// Set by an exchange whose answer is `101`.
+    session: Mutex<Option<Box<Session>>>,
     last: AtomicBool,
     requests: AtomicU64,
 }
@@ -35,6 +43,7 @@ impl Client {
             shared,
             inside: None,
             multiplex: None,
+            session: Mutex::default(),
             last: AtomicBool::new(false),
             requests: AtomicU64::new(0),
         }
@@ -63,6 +72,37 @@ impl Client {
             Some((scheme, authority)) => Subject { scheme: Some(*scheme), ..subject_of(authority) },
             None => Subject { scheme: Some(Scheme::Http), ..Subject::default() },
         }
+    }
+
+    /// What becomes of the connection after the answer in hand.
+    pub fn set_session(&self, session: Session) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(session));
+    }
+
+    pub fn take_session(&self) -> Option<Box<Session>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether nothing more may come over this connection. Where the policy has changed against it, that is
+    /// recorded; a plain connection stays, since each of its requests is decided anyway.
+    pub fn must_go(&self, event: Event) -> bool {
+        let (Event::Reauthorize, Some((scheme, authority))) = (event, &self.inside) else {
+            return event == Event::Drain;
+        };
+        match self.shared.authorize.connect(&ConnectFacts { authority }) {
+            Verdict::Allow(_) => false,
+            Verdict::Deny(deny) => {
+                let subject = Subject { scheme: Some(*scheme), ..subject_of(authority) };
+                let refusal = Refusal::policy(Layer::Connect, deny).about(subject);
+                self.shared.record_refusal(&self.shared.begin(), &refusal, false);
+                true
+            }
+        }
+    }
+
+    /// Returns when nothing new may come over this connection.
+    pub async fn gone(&self, mut alarm: Alarm) {
+        while !self.must_go(alarm.next().await) {}
     }
 
     /// Counts a request; `last` says that nothing may follow its answer.
@@ -96,14 +136,27 @@ where
         let client = Arc::clone(client);
         async move { Ok::<_, Infallible>(exchange::answer(&client, request).await) }
     });
-    let connection = Builder::new()
+    let mut connection = Builder::new()
         // The end of the stream may be StrictIo's: the answer in hand must still go out.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(client.shared.limits.header_timeout)
         .serve_connection(TokioIo::new(io), service);
-    match connection.without_shutdown().await {
-        Ok(parts) => Some(parts.io.into_inner()),
-        Err(_) => None,
+    let mut alarm = client.shared.control.alarm();
+    loop {
+        let (mut next, mut gate) = (pin!(alarm.next()), Gate::default());
+        let event = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Err(done)),
+            Poll::Pending => gate.poll(cx, &client.shared.control, next.as_mut()).map(Ok),
+        });
+        match event.await {
+            Ok(event) if client.must_go(event) => {
+                client.close_after();
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            Ok(_) => {}
+            Err(Ok(())) => return Some(connection.into_parts().io.into_inner()),
+            Err(Err(_)) => return None,
+        }
     }
 }

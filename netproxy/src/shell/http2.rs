@@ -39,7 +39,7 @@ where
         let client = Arc::clone(client);
         async move { exchange::answer(&client, request).await }
     };
-    drive(io, &client.shared, std::future::pending(), answer).await;
+    drive(io, &client.shared, client.gone(client.shared.control.alarm()), answer).await;
 }
 
 /// Answers every stream by `answer`, until `stop`; then finishes what is under way.

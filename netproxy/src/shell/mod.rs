@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod connect;
+mod control;
 mod dial;
 mod dns;
 mod exchange;
@@ -26,6 +27,7 @@ mod token;
 mod tunnel;
 mod upstream;
 mod upstream_proxy;
+mod websocket;
 
 pub use proxy::{BuildError, Builder, Proxy};
 #[cfg(feature = "hickory")]

@@ -51,6 +51,8 @@ enum Known {
     Open {
         sender: Http2,
         used: Instant,
+        /// What [`Control::changes`](super::control::Control::changes) was: a changed policy dials anew.
+        changes: u64,
     },
     Failed {
         at: Instant,
@@ -118,7 +120,11 @@ impl Multiplex {
         }
         match known {
             Known::SpeaksHttp1 => return Ok(Way::Http1),
-            Known::Open { sender, used } if !sender.is_closed() && used.elapsed() < UPSTREAM_IDLE => {
+            Known::Open { sender, used, changes }
+                if !sender.is_closed()
+                    && used.elapsed() < UPSTREAM_IDLE
+                    && *changes == shared.control.changes() =>
+            {
                 *used = Instant::now();
                 return Ok(Way::Http2(sender.clone(), None));
             }
@@ -129,7 +135,8 @@ impl Multiplex {
         let started = Instant::now();
         match open(shared, place).await {
             Ok(Opened::Http2(sender)) => {
-                *known = Known::Open { sender: sender.clone(), used: Instant::now() };
+                let changes = shared.control.changes();
+                *known = Known::Open { sender: sender.clone(), used: Instant::now(), changes };
                 Ok(Way::Http2(sender, Some(started.elapsed())))
             }
             Ok(Opened::Http1(sender)) => {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
+use super::control::Control;
 use super::dns::DnsState;
 use super::http2::ALPN;
 use super::pool::Pool;
@@ -108,7 +110,11 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        front::serve(Arc::clone(&self.shared), stream).await;
+        let served = self.shared.control.alarm();
+        if !self.shared.control.is_draining() {
+            front::serve(Arc::clone(&self.shared), stream).await;
+        }
+        drop(served);
     }
 
     /// Serves one SOCKS5 client (RFC 1928; `CONNECT` only) until it ends, as [`Proxy::serve`] does others.
@@ -134,6 +140,23 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         dns::serve(&self.shared, stream).await;
+    }
+
+    /// Takes no new connections and requests: HTTP/1.1 clients get `Connection: close`, HTTP/2 clients GOAWAY.
+    /// Waits until what runs has ended, at most for `longest`; says whether it has. Tunnels and WebSockets run on
+    /// until they end by themselves. What is left after `longest` goes when the embedder drops its futures.
+    pub async fn drain(&self, longest: Duration) -> bool {
+        self.shared.control.drain();
+        self.shared.pool.clear();
+        timeout(longest, self.shared.control.all_gone()).await.is_ok()
+    }
+
+    /// To be called when the answers of [`Authorize`] have changed. Tunnels, WebSockets and intercepted connections
+    /// ask again, and end where they are not allowed any more; each has a record (`policy_changed` for a tunnel, a
+    /// refusal for an intercepted connection). Requests under way go on: they were allowed when they were sent.
+    pub fn reauthorize(&self) {
+        self.shared.control.reauthorize();
+        self.close_idle_upstreams();
     }
 
     /// Closes upstream connections that no request is using, so that the next request resolves, judges and
@@ -308,6 +331,7 @@ impl Builder {
             upstream_tls_http2: Arc::new(upstream_tls_http2),
             client_certificates: self.client_certificates?,
             pool: Pool::default(),
+            control: Control::default(),
             socks_token: self.socks_token,
         };
         Ok(Proxy { shared: Arc::new(shared) })

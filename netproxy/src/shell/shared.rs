@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 
+use super::control::Control;
 use super::dns::DnsState;
 use super::pool::Pool;
 use super::token::Token;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub upstream_tls_http2: Arc<ClientConfig>,
     pub client_certificates: ClientCertificates,
     pub pool: Pool,
+    pub control: Control,
     pub dns: DnsState,
     pub upstream_proxies: BTreeMap<Arc<str>, UpstreamProxy>,
     /// What a SOCKS client must give as its user name, if anything.

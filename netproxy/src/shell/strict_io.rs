@@ -227,8 +227,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The end of the stream is the front door's: it lingers, or finds a `CONNECT` or an upgrade.
+        self.poll_flush(cx)
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,23 +15,40 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 
+use super::control::{Control, Event};
 use super::ledger::Ledger;
 use crate::limits::TUNNEL_READ_BYTES;
 
-/// Relays until the end.
-pub async fn relay<A, B>(client: &mut A, upstream: &mut B, idle: Duration, mut ledger: Ledger)
-where
+/// Relays until the end, or until the policy has changed and `still_allowed` says no.
+pub async fn relay<A, B>(
+    client: &mut A,
+    upstream: &mut B,
+    ledger: &mut Ledger,
+    still_allowed: impl Fn() -> bool,
+) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (sent, down) = (ledger.sent(), AtomicU64::new(0));
+    let shared = Arc::clone(ledger.shared());
+    let idle = shared.limits.idle_timeout;
     let error = tokio::select! {
         copied = copy_both(client, upstream, &sent.bytes, &down) => copied.err().map(|_| "tunnel_broke_off"),
         () = silence(&sent.bytes, &down, idle) => Some("tunnel_too_quiet"),
+        () = forbidden(&shared.control, still_allowed) => Some("policy_changed"),
     };
     ledger.note(|record| record.bytes_down = down.load(Ordering::Relaxed));
     if let Some(error) = error {
         ledger.fail(error);
+    }
+}
+
+/// Returns once the policy does not allow it any more. A tunnel outlives a drain.
+async fn forbidden(control: &Control, still_allowed: impl Fn() -> bool) {
+    let mut alarm = control.alarm();
+    // The policy may have changed while the upstream was dialled.
+    while still_allowed() {
+        while alarm.next().await != Event::Reauthorize {}
     }
 }
 

@@ -130,7 +130,7 @@ where
     let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     // Ends when the sender is dropped, or when the upstream closes; its error reaches the request.
     tokio::spawn(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     Ok(sender)
 }

@@ -11,3 +11,4 @@ pub mod preface;
 pub mod proxy_reply;
 pub mod socks5;
 pub mod target;
+pub mod websocket;

@@ -39,6 +39,9 @@ impl Authorize for Rules {
         if !self.ports.contains(&facts.authority.port()) || facts.path.starts_with("/private") {
             return Deny::unmatched("no rule allows this path or port").into();
         }
+        if facts.websocket && !facts.path.starts_with("/ws") {
+            return Deny::by("no-websocket", "no WebSocket here").into();
+        }
         if facts.method == "DELETE" {
             return Deny::by("no-delete", "DELETE is blocked").with_hint("ask first").into();
         }

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 mod client;
 mod client_cert;
+mod control;
 mod denials;
 mod dial;
 mod dns;
@@ -20,4 +21,5 @@ mod tables;
 mod transparent;
 mod upstream;
 mod upstream_proxy;
+mod websocket;
 mod world;

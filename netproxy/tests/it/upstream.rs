@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use netproxy::wire::websocket::{accept_of, write_frame};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -94,6 +95,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Log) {
         let Some(body) = read_body(&mut stream, &mut buffer, &head).await else { break };
         log.whole.fetch_add(1, Ordering::SeqCst);
         let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+        if path.starts_with("/ws") {
+            let _ = websocket(&mut stream, &path, (&head, buffer), &log).await;
+            return;
+        }
         let keep = answer(&mut stream, &path, &head, &body, &log.next_event).await;
         if keep.is_err() || head.to_lowercase().contains("connection: close") {
             break;
@@ -215,4 +220,45 @@ async fn read_body<S: AsyncRead + Unpin>(
         return Some(std::mem::take(buffer));
     }
     Some(Vec::new())
+}
+
+/// Opens a WebSocket, says a secret in two fragments, and notes all that the client says.
+async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    path: &str,
+    (head, early): (&str, Vec<u8>),
+    log: &Log,
+) -> std::io::Result<()> {
+    // Nothing of the client's may come before the answer, however long it takes.
+    let mut byte = [0u8; 1];
+    for _ in 0..200 {
+        let early_bytes = tokio::select! { biased; read = stream.read(&mut byte) => read?, () = tokio::task::yield_now() => 0 };
+        assert_eq!((early.len(), early_bytes), (0, 0), "bytes before the 101");
+    }
+    let key = if path == "/ws-accept" { String::new() } else { header(head, "sec-websocket-key").unwrap() };
+    let extra = if path == "/ws-extension" { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+    let accept = accept_of(&key);
+    if path == "/ws-200" {
+        write_whole(stream, "", b"not today").await?;
+        stream.flush().await?;
+    } else {
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{extra}\r\n"
+        );
+        let mut bytes = answer.into_bytes();
+        if path == "/ws-masked" {
+            bytes.extend_from_slice(b"\x81\x81\0\0\0\0a");
+        }
+        write_frame(0x01, b"it is sk-real-", &mut bytes);
+        write_frame(0x80, b"0123456789.", &mut bytes);
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+    }
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await?;
+    log.seen.lock().unwrap().push(String::from_utf8(said).unwrap());
+    let mut bye = Vec::new();
+    write_frame(0x88, b"\x03\xe8", &mut bye);
+    stream.write_all(&bye).await?;
+    stream.shutdown().await
 }

@@ -87,6 +87,14 @@ impl Passage<'_> {
         ConnectFacts { authority: &self.authority }
     }
 
+    fn may_connect(&self) -> bool {
+        matches!(self.shared.authorize.connect(&self.facts()), Verdict::Allow(_))
+    }
+
+    fn may_tcp(&self) -> bool {
+        matches!(self.shared.authorize.tcp(&self.facts()), Verdict::Allow(_))
+    }
+
     fn subject(&self, inside: &Inside) -> Subject {
         let scheme = match inside {
             Inside::Tls(_) => Some(Scheme::Https),
@@ -199,6 +207,9 @@ impl Passage<'_> {
                 }
             }
             let Some(back) = http1::serve(io, client).await else { return };
+            if let Some(session) = client.take_session() {
+                return session.relay(back).await;
+            }
             io = back;
             if !io.has_news() || client.is_last() {
                 return linger(self.shared, io.io_mut()).await;

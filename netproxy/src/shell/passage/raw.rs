@@ -25,9 +25,8 @@ impl Passage<'_> {
     {
         let refusal = match (self.shared.authorize.tcp(&self.facts()), verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
-                Ok((mut upstream, ledger)) => {
-                    let idle = self.shared.limits.idle_timeout;
-                    return tunnel::relay(&mut stream, &mut upstream, idle, ledger).await;
+                Ok((mut upstream, mut ledger)) => {
+                    return tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_tcp()).await;
                 }
                 Err(refusal) => *refusal,
             },
@@ -45,7 +44,7 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut upstream, ledger) = match self.open_raw(&allow).await {
+        let (mut upstream, mut ledger) = match self.open_raw(&allow).await {
             Ok(opened) => opened,
             Err(refusal) => {
                 let refusal = refusal.about(subject_of(&self.authority));
@@ -62,7 +61,7 @@ impl Passage<'_> {
                 Some(inside)
             }
             First::Client(Inside::Other) | First::Server => {
-                tunnel::relay(stream, &mut upstream, idle, ledger).await;
+                tunnel::relay(stream, &mut upstream, &mut ledger, || self.may_tcp()).await;
                 None
             }
         }

@@ -126,7 +126,7 @@ impl Passage<'_> {
                 let subject = Subject { method: Some("CONNECT".to_owned()), ..self.tls_subject() };
                 let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
                 ledger.first_byte(200);
-                tunnel::relay(&mut stream, &mut upstream, self.shared.limits.idle_timeout, ledger).await;
+                tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_connect()).await;
             }
             Err(refusal) => {
                 let refusal = refusal.about(self.tls_subject()).under(Some(allow.rule));

@@ -1,12 +1,12 @@
 //! HTTP/2 on both sides.
 
-mod client;
+pub mod client;
 mod forwarding;
 mod frames;
 mod malformed;
 mod refusals;
 mod retries;
-mod upstream;
+pub mod upstream;
 
 use std::sync::Arc;
 

@@ -1,0 +1,125 @@
+//! What an embedder tells all connections at once: take nothing new, or ask the policy again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    draining: bool,
+    /// How often the policy has changed.
+    policy: u64,
+}
+
+/// The sending side. Every connection that is served holds an [`Alarm`].
+pub struct Control {
+    state: watch::Sender<State>,
+    /// Counts changes of `state`, for who only wants to know whether there was one.
+    changes: AtomicU64,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { state: watch::Sender::new(State::default()), changes: AtomicU64::new(0) }
+    }
+}
+
+/// What a connection is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Finish what runs.
+    Drain,
+    /// Ask whether you may stay.
+    Reauthorize,
+}
+
+impl Control {
+    pub fn drain(&self) {
+        self.change(|state| state.draining = true);
+    }
+
+    pub fn reauthorize(&self) {
+        self.change(|state| state.policy = state.policy.wrapping_add(1));
+    }
+
+    fn change(&self, how: impl FnOnce(&mut State)) {
+        self.state.send_modify(|state| {
+            how(state);
+            self.changes.fetch_add(1, Ordering::Release);
+        });
+    }
+
+    /// Differs after each event.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.state.borrow().draining
+    }
+
+    /// Hears of what happens from now on, and of draining in any case.
+    pub fn alarm(&self) -> Alarm {
+        let receiver = self.state.subscribe();
+        let seen = State { draining: false, ..*receiver.borrow() };
+        Alarm { receiver, seen }
+    }
+
+    /// Returns when no alarm is left: no connection is served any more.
+    pub async fn all_gone(&self) {
+        self.state.closed().await;
+    }
+}
+
+/// The receiving side.
+pub struct Alarm {
+    receiver: watch::Receiver<State>,
+    seen: State,
+}
+
+impl Alarm {
+    /// The next event; for ever pending if there is none. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            let now = *self.receiver.borrow_and_update();
+            if now.draining && !self.seen.draining {
+                self.seen.draining = true;
+                return Event::Drain;
+            }
+            if now.policy != self.seen.policy {
+                self.seen.policy = now.policy;
+                return Event::Reauthorize;
+            }
+            if self.receiver.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Polls [`Alarm::next`] only when that can have changed: once for each waker, and after each change. A
+/// connection is polled many times for each request, and an alarm is not free.
+#[derive(Default)]
+pub struct Gate {
+    registered: Option<(Waker, u64)>,
+}
+
+impl Gate {
+    pub fn poll<F>(&mut self, cx: &mut Context<'_>, control: &Control, next: Pin<&mut F>) -> Poll<Event>
+    where
+        F: Future<Output = Event>,
+    {
+        let changes = control.changes();
+        if let Some((waker, seen)) = &self.registered
+            && *seen == changes
+            && waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        self.registered = Some((cx.waker().clone(), changes));
+        next.poll(cx)
+    }
+}

@@ -1,0 +1,178 @@
+//! A WebSocket, from the upstream's `101` to its end. Nothing that the client sends after its handshake goes
+//! anywhere before that (CVE-2026-2833 in another proxy): it is held back as what would be the next request.
+//!
+//! Where answers are searched for secrets, extensions are not offered, and the server's frames are written
+//! anew, message by message: a secret cut over two messages is not found, as one that the application encodes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, TE, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::ledger::Ledger;
+use super::rewind::Rewind;
+use super::shared::Shared;
+use super::strict_io::StrictIo;
+use super::tunnel;
+use crate::flow;
+use crate::hooks::{Allow, Decided, ResponseFilter, Verdict};
+use crate::id::DecisionId;
+use crate::limits::TUNNEL_READ_BYTES;
+use crate::wire::websocket::{MessageFilter, ServerFrames, write_frame};
+
+/// Makes the head of a request, or of its answer, that of a WebSocket.
+pub fn put(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.remove(TE);
+}
+
+/// Compressed frames cannot be searched.
+pub fn without_extensions(headers: &mut HeaderMap) {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+}
+
+/// An upgrade that both sides agreed to.
+pub struct Session {
+    pub request: flow::Request,
+    pub allow: Allow,
+    pub id: DecisionId,
+    pub ledger: Ledger,
+    pub upstream: OnUpgrade,
+    /// The server's messages are searched.
+    pub searched: bool,
+}
+
+impl Session {
+    /// Relays until the end. `io` stands after the handshake.
+    pub async fn relay<S>(mut self, io: StrictIo<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (stream, early) = io.into_parts();
+        let mut client = Rewind::new(stream, early);
+        let Ok(upstream) = self.upstream.await else {
+            return self.ledger.fail("upstream_broke_off");
+        };
+        let mut upstream = TokioIo::new(upstream);
+        let shared = Arc::clone(self.ledger.shared());
+        let (request, redactions) = (&self.request, Arc::new(AtomicU64::new(0)));
+        let still_allowed = || matches!(shared.authorize.request(&request.facts()), Verdict::Allow(_));
+        if self.searched {
+            let messages = Messages {
+                shared: Arc::clone(&shared),
+                request: self.request.clone(),
+                allow: self.allow,
+                id: self.id,
+                redactions: Arc::clone(&redactions),
+            };
+            let mut upstream = Searched::new(upstream, messages);
+            tunnel::relay(&mut client, &mut upstream, &mut self.ledger, still_allowed).await;
+            let found = redactions.load(Ordering::Relaxed);
+            self.ledger.note(|record| record.redactions = record.redactions.saturating_add(found));
+        } else {
+            tunnel::relay(&mut client, &mut upstream, &mut self.ledger, still_allowed).await;
+        }
+    }
+}
+
+/// Makes the filters of a session's messages.
+struct Messages {
+    shared: Arc<Shared>,
+    request: flow::Request,
+    allow: Allow,
+    id: DecisionId,
+    redactions: Arc<AtomicU64>,
+}
+
+impl Messages {
+    fn filter(&self) -> Message {
+        let decided = Decided { request: self.request.facts(), allow: &self.allow, decision_id: &self.id };
+        Message { filter: self.shared.redact.filter(&decided), redactions: Arc::clone(&self.redactions) }
+    }
+}
+
+struct Message {
+    filter: Option<Box<dyn ResponseFilter>>,
+    redactions: Arc<AtomicU64>,
+}
+
+impl MessageFilter for Message {
+    fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
+        match &mut self.filter {
+            Some(filter) => filter.body(Bytes::copy_from_slice(piece)).into(),
+            None => piece.to_vec(),
+        }
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        let Some(filter) = &mut self.filter else { return Vec::new() };
+        let rest = filter.finish().into();
+        self.redactions.fetch_add(filter.redactions(), Ordering::Relaxed);
+        rest
+    }
+}
+
+/// Close, with status 1002: the server broke the protocol (RFC 6455 §7.4.1).
+const CLOSE_PROTOCOL_ERROR: &[u8] = &[0x03, 0xea];
+
+/// A stream whose reading side is the server's frames, searched.
+struct Searched<S> {
+    io: S,
+    frames: ServerFrames<Message>,
+    messages: Messages,
+    out: BytesMut,
+    ended: bool,
+}
+
+impl<S> Searched<S> {
+    fn new(io: S, messages: Messages) -> Self {
+        Self { io, frames: ServerFrames::default(), messages, out: BytesMut::new(), ended: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Searched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        while this.out.is_empty() && !this.ended {
+            let mut room = vec![0; TUNNEL_READ_BYTES];
+            let mut read = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
+            this.ended = read.filled().is_empty();
+            let mut passes = Vec::new();
+            let messages = &this.messages;
+            if this.frames.push(read.filled(), &mut || messages.filter(), &mut passes).is_err() {
+                write_frame(0x88, CLOSE_PROTOCOL_ERROR, &mut passes);
+                this.ended = true;
+            }
+            this.out.extend_from_slice(&passes);
+        }
+        let count = this.out.len().min(out.remaining());
+        out.put_slice(this.out.get(..count).unwrap_or_default());
+        this.out.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Searched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,137 @@
+//! Draining, and a policy that changes while connections are open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use netproxy::HostName;
+use netproxy::hooks::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::*;
+use crate::hooks::Rules;
+use crate::http2::client as h2;
+use crate::world::World;
+
+/// The rules, until the switch is on: then nothing is allowed.
+struct Switch(Rules, Arc<AtomicBool>);
+
+impl Switch {
+    fn or(&self, verdict: Verdict) -> Verdict {
+        if self.1.load(Ordering::SeqCst) {
+            Deny::by("closed", "the policy has changed").into()
+        } else {
+            verdict
+        }
+    }
+}
+
+impl Authorize for Switch {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.or(self.0.connect(facts))
+    }
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        self.or(self.0.request(facts))
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        self.or(self.0.dns_name(name))
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        self.0.address(facts)
+    }
+}
+
+async fn world() -> (Arc<World>, Arc<AtomicBool>) {
+    let closed = Arc::new(AtomicBool::new(false));
+    let rules = |ports| Switch(Rules { ports }, Arc::clone(&closed));
+    let world = World::build_ruled(|names| names, rules, |builder| builder).await;
+    (world, closed)
+}
+
+#[tokio::test]
+async fn what_the_new_policy_forbids_ends_and_is_recorded() {
+    let (world, closed) = world().await;
+    let target = world.at("ok.example");
+    let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let mut idle = https(&world, &target).await;
+    assert_eq!(ask(&mut idle, &get).await.status, 200);
+    let mut multiplexed = h2::open(&world, &target).await;
+    assert_eq!(h2::get(&mut multiplexed, &target, "/").await.status, 200);
+    let opaque = world.at("opaque.example");
+    let stream = connect(&world, &opaque).await;
+    let mut tunnel = tls_trusting(&world.tls.root_pem, stream, "opaque.example").await.unwrap();
+    assert_eq!(ask(&mut tunnel, &get).await.status, 200);
+    let mut socket = https(&world, &target).await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    socket
+        .write_all(format!("GET /ws HTTP/1.1\r\nHost: {target}\r\n{upgrade}\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert!(read_until(&mut socket, b"789.").await.ends_with(b"789."));
+
+    // A change that changes nothing for them.
+    world.proxy.reauthorize();
+    assert_eq!(ask(&mut idle, &get).await.status, 200);
+    assert_eq!(ask(&mut tunnel, &get).await.status, 200);
+    assert_eq!(h2::get(&mut multiplexed, &target, "/").await.status, 200);
+
+    let before = world.records.0.lock().unwrap().len();
+    closed.store(true, Ordering::SeqCst);
+    world.proxy.reauthorize();
+    for stream in [&mut idle, &mut tunnel, &mut socket] {
+        assert!(is_at_end(stream).await);
+    }
+    while !multiplexed.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    let records = world.records(before + 4).await;
+    let count = |key: &str, value: &str| records[before..].iter().filter(|r| r[key] == value).count();
+    assert_eq!(count("error", "policy_changed"), 2);
+    assert_eq!((count("error", "blocked_by_policy"), count("rule", "closed")), (2, 2));
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let events = format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let mut idle = https(&world, &target).await;
+    assert_eq!(ask(&mut idle, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await.status, 200);
+    let mut multiplexed = h2::open(&world, &target).await;
+    assert_eq!(h2::get(&mut multiplexed, &target, "/").await.status, 200);
+    let mut busy = https(&world, &target).await;
+    busy.write_all(events.as_bytes()).await.unwrap();
+    let head = read_until(&mut busy, b"\r\n\r\n").await;
+    assert!(head.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(read_chunk(&mut busy).await.unwrap(), b"data: 0\n\n");
+
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(Duration::from_secs(60)).await });
+    assert!(is_at_end(&mut idle).await);
+    while !multiplexed.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_at_end(&mut world.connect()).await);
+    assert!(!drain.is_finished());
+    for n in 1..3 {
+        world.tls.next_event.notify_one();
+        assert_eq!(read_chunk(&mut busy).await.unwrap(), format!("data: {n}\n\n").as_bytes());
+    }
+    assert_eq!(read_chunk(&mut busy).await, None);
+    let mut rest = Vec::new();
+    busy.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    drop((idle, multiplexed, busy));
+    assert!(drain.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_has_an_end() {
+    let proxy = netproxy::Proxy::builder().build().unwrap();
+    let (mut near, far) = tokio::io::duplex(1024);
+    near.write_all(b"GET / HT").await.unwrap();
+    let serving = proxy.clone();
+    tokio::spawn(async move { serving.serve(far).await });
+    tokio::task::yield_now().await;
+    assert!(!proxy.drain(Duration::from_millis(10)).await);
+}
