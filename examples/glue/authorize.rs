@@ -18,9 +18,11 @@ impl Authorize for PolicyAuthorize {
     }
 
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        let scheme = match facts.scheme {
-            Scheme::Http => policy::Scheme::Http,
-            Scheme::Https => policy::Scheme::Https,
+        let scheme = match (facts.scheme, facts.websocket) {
+            (Scheme::Http, false) => policy::Scheme::Http,
+            (Scheme::Https, false) => policy::Scheme::Https,
+            (Scheme::Http, true) => policy::Scheme::Ws,
+            (Scheme::Https, true) => policy::Scheme::Wss,
         };
         let authority: &Authority = facts.authority;
         self.answer(&Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path))

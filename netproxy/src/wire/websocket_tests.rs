@@ -79,7 +79,7 @@ impl MessageFilter for Scrub {
     fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
         self.0.extend_from_slice(piece);
         let text = String::from_utf8(std::mem::take(&mut self.0)).unwrap().replace("key", "<gone>");
-        let keep = (1..3).rev().find(|n| text.ends_with(&"key"[..*n])).unwrap_or(0);
+        let keep = (1..3).rev().find(|n| text.as_bytes().ends_with(&b"key"[..*n])).unwrap_or(0);
         let (passes, held) = text.split_at(text.len() - keep);
         self.0 = held.as_bytes().to_vec();
         passes.as_bytes().to_vec()
@@ -100,7 +100,7 @@ fn passed(wire: &[u8], step: usize) -> Result<Vec<(u8, String)>, WebSocketError>
     while !rest.is_empty() {
         let at = (1..=rest.len()).find(|at| matches!(head(&rest[..*at]), Ok(Some(_)))).unwrap();
         let (first, length) = head(&rest[..at]).unwrap().unwrap();
-        let (payload, after) = rest[at..].split_at(length as usize);
+        let (payload, after) = rest[at..].split_at(usize::try_from(length).unwrap());
         rest = after;
         if first & 0x0f >= 8 {
             messages.push((first & 0x0f, String::from_utf8_lossy(payload).into_owned()));
