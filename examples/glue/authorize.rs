@@ -33,7 +33,13 @@ impl Authorize for PolicyAuthorize {
     }
 
     fn dns_name(&self, name: &HostName) -> Verdict {
-        self.answer(&Facts::dns(name.as_str()))
+        match self.answer(&Facts::dns(name.as_str())) {
+            Verdict::Allow(allow) => {
+                let wildcard = self.allows_siblings(name, &allow.rule);
+                allow.with_wildcard(wildcard).into()
+            }
+            deny => deny,
+        }
     }
 
     fn address(&self, facts: &AddressFacts<'_>) -> bool {
@@ -48,6 +54,17 @@ impl Authorize for PolicyAuthorize {
 }
 
 impl PolicyAuthorize {
+    /// Whether `rule` would allow another name beside `name` just as well, one that nobody can have written down.
+    fn allows_siblings(&self, name: &HostName, rule: &str) -> bool {
+        const NOBODYS_LABEL: &str = "wildcard-probe-7f3a9c";
+        let sibling = match name.as_str().split_once('.') {
+            Some((_, parent)) => format!("{NOBODYS_LABEL}.{parent}"),
+            None => NOBODYS_LABEL.to_owned(),
+        };
+        let verdict = decide(&self.0, &Facts::dns(&sibling));
+        verdict.is_allowed() && verdict.rule.is_some_and(|found| found.id == rule)
+    }
+
     fn answer(&self, facts: &Facts<'_>) -> Verdict {
         let verdict = decide(&self.0, facts);
         let rule = verdict.rule.map(|rule| rule.id);
@@ -116,5 +133,38 @@ fn host(host: &Host) -> policy::Host<'_> {
     match host {
         Host::Name(name) => policy::Host::Name(name.as_str()),
         Host::Ip(address) => policy::Host::Ip(*address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_below_a_wildcard_is_told_from_one_of_its_own() {
+        let text = r#"
+            version = 1
+            [[allow]]
+            id = "own"
+            host = ["a.example", "b.wild.example"]
+            [[allow]]
+            id = "wild"
+            host = ["*.wild.example", "**.deep.example"]
+        "#;
+        let authorize = PolicyAuthorize(Ruleset::parse(text, "test").unwrap());
+        for (name, expected) in [
+            ("a.example", Some(("own", false))),
+            ("b.wild.example", Some(("own", false))),
+            ("c.wild.example", Some(("wild", true))),
+            ("x.y.deep.example", Some(("wild", true))),
+            ("other.example", None),
+        ] {
+            let Ok(Host::Name(host)) = Host::parse(name) else { panic!("{name}") };
+            let got = match authorize.dns_name(&host) {
+                Verdict::Allow(allow) => Some((allow.rule.to_string(), allow.wildcard)),
+                Verdict::Deny(_) => None,
+            };
+            assert_eq!(got, expected.map(|(rule, wildcard)| (rule.to_owned(), wildcard)), "{name}");
+        }
     }
 }

@@ -66,7 +66,11 @@ pub async fn tls(world: &World, target: &str) -> TlsStream<DuplexStream> {
 }
 
 pub async fn open(world: &World, target: &str) -> Client {
-    let tls = tls(world, target).await;
+    over(tls(world, target).await).await
+}
+
+/// HTTP/2 over a connection where it was agreed on.
+pub async fn over(tls: TlsStream<DuplexStream>) -> Client {
     let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
     client
