@@ -49,6 +49,12 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(query.asked(), &Asked::Malformed, "a good query without an answer");
         }
     }
+    assert!((512..=ANSWER_BYTES_MAX).contains(&query.udp_bytes_max()));
+    if let Some(answer) = query.truncated() {
+        let message = check(bytes, &query, &answer, ResponseCode::NoError);
+        assert!(message.metadata.truncation && message.answers.is_empty());
+        assert!(answer.len() <= query.udp_bytes_max(), "\"ask over TCP\" does not fit itself");
+    }
     if let Some(answer) = query.format_error() {
         let code = Message::from_vec(&answer).expect("an answer that can be read").metadata.response_code;
         assert!(matches!(code, ResponseCode::FormErr | ResponseCode::NotImp));

@@ -89,6 +89,8 @@ impl Query {
     pub fn answer(&self, addresses: &[IpAddr], ttl_s: u32) -> Option<Vec<u8>> {
         let mut response = self.response(ResponseCode::NoError);
         let query = self.message.queries.first()?;
+        // Of several questions none is repeated, so that records would answer nothing.
+        let addresses = if self.message.queries.len() == 1 { addresses } else { &[] };
         for address in addresses {
             let data = match (query.query_type(), address) {
                 (RecordType::A, IpAddr::V4(ip)) => RData::A((*ip).into()),
