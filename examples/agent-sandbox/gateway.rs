@@ -71,7 +71,7 @@ impl Gateway {
         let mut audit = None;
         if let Some(path) = network.audit {
             let remedy = "name a file in a folder you may write to with --audit";
-            let file = AuditFile::open(&path).map_err(|source| Error::Write {
+            let file = AuditFile::open(&path, None).map_err(|source| Error::Write {
                 path: path.clone(),
                 source,
                 remedy,

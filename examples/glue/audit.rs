@@ -1,14 +1,21 @@
 //! `netproxy` records, a file keeps: one JSON line per decision, appended.
 //!
-//! Space for the next lines is reserved before a request is let through, so that a full disk refuses requests
-//! instead of losing what they did.
+//! A line is taken into memory at once and written by a thread of its own, alone when little happens and many at
+//! a time under load: a request does not wait for the disk. Nothing is let through that could not be kept: space for
+//! the next lines is reserved ahead, and while that fails, or lines wait that the disk does not take, [`Audit::ready`]
+//! refuses.
+//!
+//! What the disk did not take stays in memory and is tried again; only the end of the process can lose it, and
+//! [`AuditFile::has_failed`] says so. A process that is killed loses what its last moment (5 ms) recorded.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use netproxy::audit::{Record, audit_json_line};
 use netproxy::hooks::{Audit, AuditUnavailable};
@@ -17,60 +24,285 @@ use rustix::io::Errno;
 
 /// Reserved beyond the end: more than all requests under way can record.
 const RESERVED_BYTES: u64 = 1 << 20;
+/// Lines that wait in memory before new requests are refused.
+const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// Lines of refusals that wait in memory at most, while the disk takes nothing.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// How long lines are gathered under load.
+const GATHER: Duration = Duration::from_millis(5);
+/// Between two tries on a disk that took nothing.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long the end waits for a disk that takes nothing.
+const LAST_TRIES: u32 = 10;
 
-/// Appends to a file. Once a line cannot be written, the proxy refuses everything.
+/// When a new file is begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation {
+    /// Size of a file at which the next one begins, in bytes.
+    pub bytes: u64,
+    /// Older files that are kept: `log.1` (the newest of them) to `log.N`.
+    pub keep: u32,
+}
+
+/// Appends to a file. While lines cannot be written, the proxy refuses everything.
 pub struct AuditFile {
-    file: Mutex<File>,
-    failed: AtomicBool,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// There are lines, or it is over.
+    news: Condvar,
+    /// Everything is written.
+    written: Condvar,
+    /// The disk did not take the last lines, or has no room for the next.
+    stuck: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    /// The writer holds lines that are not written yet.
+    writing: bool,
+    over: bool,
+    /// Lines for which not even memory had room.
+    lost: u64,
 }
 
 impl AuditFile {
     /// Opens or creates `path`, for its owner alone where it is new. A symbolic link is not followed: whoever can
     /// place one would choose what this program writes to.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        // Non-blocking, so that a FIFO without a reader is an error instead of a wait.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        reserve(&file)?;
-        Ok(Self { file: Mutex::new(file), failed: AtomicBool::new(false) })
+    pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
+        Self::over(Log::open(path, rotation)?)
     }
 
-    /// Whether a line was lost.
+    fn over(mut disk: impl Disk + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            news: Condvar::new(),
+            written: Condvar::new(),
+            stuck: AtomicBool::new(false),
+        });
+        let writers = Arc::clone(&shared);
+        let writer =
+            thread::Builder::new().name("audit".to_owned()).spawn(move || writers.write(&mut disk))?;
+        Ok(Self { shared, writer: Some(writer) })
+    }
+
+    /// Whether the file lacks a line. Waits for those under way.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        let mut waiting = self.shared.lock();
+        for _ in 0..LAST_TRIES {
+            if waiting.is_done() {
+                break;
+            }
+            waiting = wait(&self.shared.written, waiting, RETRY);
+        }
+        waiting.lost > 0 || !waiting.is_done()
+    }
+}
+
+impl Waiting {
+    fn is_done(&self) -> bool {
+        self.lines.is_empty() && !self.writing
+    }
+}
+
+impl Drop for AuditFile {
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.news.notify_one();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }
 
 impl Audit for AuditFile {
     fn ready(&self) -> Result<(), AuditUnavailable> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.has_failed() || reserve(&file).is_err() { Err(AuditUnavailable) } else { Ok(()) }
+        let refused =
+            self.shared.stuck.load(Ordering::Relaxed) || self.shared.lock().lines.len() > BACKLOG_BYTES_MAX;
+        if refused { Err(AuditUnavailable) } else { Ok(()) }
     }
 
     fn record(&self, record: Record) {
-        let line = audit_json_line(&record) + "\n";
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.write_all(line.as_bytes()).is_err() {
-            self.failed.store(true, Ordering::Relaxed);
+        let line = audit_json_line(&record);
+        let mut waiting = self.shared.lock();
+        if waiting.lines.len() > WAITING_BYTES_MAX {
+            waiting.lost = waiting.lost.saturating_add(1);
+            return;
+        }
+        let first = waiting.lines.is_empty();
+        waiting.lines.extend_from_slice(line.as_bytes());
+        waiting.lines.push(b'\n');
+        drop(waiting);
+        if first {
+            self.shared.news.notify_one();
         }
     }
 }
 
-/// File systems without reservation are taken as they are: there a full disk loses at most what is under way.
-fn reserve(file: &File) -> io::Result<()> {
-    let end = file.metadata()?.len();
-    match fallocate(file, FallocateFlags::KEEP_SIZE, end, RESERVED_BYTES) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        other => Ok(other?),
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's thread, until it is over and nothing is left, or the disk takes nothing any more.
+    fn write(&self, disk: &mut impl Disk) {
+        let mut lines = Vec::new();
+        loop {
+            let mut waiting = self.lock();
+            while waiting.lines.is_empty() && !waiting.over {
+                waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            std::mem::swap(&mut lines, &mut waiting.lines);
+            let over = waiting.over;
+            waiting.writing = !lines.is_empty();
+            drop(waiting);
+            if lines.is_empty() {
+                return;
+            }
+            if !self.write_all(disk, &lines, over) {
+                return;
+            }
+            lines.clear();
+            self.lock().writing = false;
+            self.written.notify_all();
+            if !over {
+                thread::sleep(GATHER);
+            }
+        }
+    }
+
+    /// Tries until every byte is written; `false` if it gives up because everything is over.
+    fn write_all(&self, disk: &mut impl Disk, mut bytes: &[u8], mut over: bool) -> bool {
+        let mut last_tries = LAST_TRIES;
+        loop {
+            match disk.write(bytes) {
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(_) => {
+                    self.stuck.store(true, Ordering::Relaxed);
+                    let waiting = self.lock();
+                    over |= wait(&self.news, waiting, RETRY).over;
+                    last_tries -= u32::from(over);
+                    if last_tries == 0 {
+                        return false;
+                    }
+                }
+            }
+            if bytes.is_empty() {
+                self.stuck.store(disk.prepare().is_err(), Ordering::Relaxed);
+                return true;
+            }
+        }
+    }
+}
+
+fn wait<'a>(on: &Condvar, waiting: MutexGuard<'a, Waiting>, time: Duration) -> MutexGuard<'a, Waiting> {
+    on.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// What lines are written to.
+trait Disk: Send {
+    /// Takes some of `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Between two writes, at the end of a line. An error: nothing more may be let through.
+    fn prepare(&mut self) -> io::Result<()>;
+}
+
+/// The file itself, with space reserved beyond its end.
+struct Log {
+    path: PathBuf,
+    file: File,
+    end: u64,
+    reserved: u64,
+    rotation: Option<Rotation>,
+}
+
+impl Log {
+    fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
+        let file = append_to(path)?;
+        let end = file.metadata()?.len();
+        let mut log = Self { path: path.to_owned(), file, end, reserved: 0, rotation };
+        log.prepare()?;
+        Ok(log)
+    }
+}
+
+impl Disk for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.end = self.end.saturating_add(count as u64);
+        if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+    }
+
+    /// Begins the next file where it is time, and reserves room.
+    fn prepare(&mut self) -> io::Result<()> {
+        if let Some(rotation) = self.rotation.filter(|rotation| self.end >= rotation.bytes) {
+            self.rotate(rotation.keep)?;
+        }
+        if self.end.saturating_add(RESERVED_BYTES / 2) < self.reserved {
+            return Ok(());
+        }
+        // File systems without reservation are taken as they are: there a full disk is noticed when it is full.
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.end, RESERVED_BYTES) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.reserved = self.end.saturating_add(RESERVED_BYTES);
+        Ok(())
+    }
+}
+
+impl Log {
+    fn rotate(&mut self, keep: u32) -> io::Result<()> {
+        let older = |n: u32| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{n}"));
+            PathBuf::from(name)
+        };
+        for n in (1..keep).rev() {
+            match fs::rename(older(n), older(n.saturating_add(1))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match keep {
+            0 => fs::remove_file(&self.path)?,
+            _ => fs::rename(&self.path, older(1))?,
+        }
+        // Give back what was reserved and not used.
+        self.file.set_len(self.end)?;
+        (self.file, self.end, self.reserved) = (append_to(&self.path)?, 0, 0);
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    // Non-blocking, so that a FIFO without a reader is an error instead of a wait.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::SystemTime;
+
+    use netproxy::audit::{Layer, Outcome};
+    use netproxy::id::DecisionId;
+
     use super::*;
+
+    fn record(number: u64) -> Record {
+        Record::new(SystemTime::UNIX_EPOCH, DecisionId::new(number, [0; 10]), Layer::Http, Outcome::Allow)
+    }
 
     #[test]
     fn links_and_what_is_no_file_are_refused() {
@@ -78,9 +310,90 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
         for refused in [link.as_path(), folder.path(), Path::new("/dev/null")] {
-            assert!(AuditFile::open(refused).is_err(), "{}", refused.display());
+            assert!(AuditFile::open(refused, None).is_err(), "{}", refused.display());
         }
         assert!(!folder.path().join("elsewhere").exists());
-        assert!(AuditFile::open(&folder.path().join("log")).is_ok());
+        assert!(AuditFile::open(&folder.path().join("log"), None).is_ok());
+    }
+
+    #[test]
+    fn every_line_is_in_the_files_in_order_across_rotations() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = AuditFile::open(&path, Some(Rotation { bytes: 2000, keep: 50 })).unwrap();
+        for number in 0..100 {
+            file.record(record(number));
+            assert!(!file.has_failed());
+        }
+        drop(file);
+        let mut lines = Vec::new();
+        for n in (1..=50).rev() {
+            lines.extend(
+                fs::read_to_string(folder.path().join(format!("log.{n}")))
+                    .unwrap_or_default()
+                    .lines()
+                    .map(str::to_owned),
+            );
+        }
+        assert!(lines.len() > 50, "nothing was rotated");
+        lines.extend(fs::read_to_string(&path).unwrap().lines().map(str::to_owned));
+        let expected: Vec<String> = (0..100).map(|number| audit_json_line(&record(number))).collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn no_more_files_are_kept_than_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AuditFile::open(&folder.path().join("log"), Some(Rotation { bytes: 1, keep: 2 })).unwrap();
+        for number in 0..9 {
+            file.record(record(number));
+            assert!(!file.has_failed());
+        }
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    /// Takes a few bytes for each permission it is sent, fails while it is sent none, and has no room after.
+    struct Sick {
+        permissions: Receiver<usize>,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Disk for Sick {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.permissions.try_recv().map_err(|_| io::ErrorKind::StorageFull)?.min(bytes.len());
+            self.taken.lock().unwrap().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+        fn prepare(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_loses_nothing_once_it_has_room_again() {
+        let (permit, permissions) = channel();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let file = AuditFile::over(Sick { permissions, taken: Arc::clone(&taken) }).unwrap();
+        assert!(file.ready().is_ok());
+        file.record(record(1));
+        while file.ready().is_ok() {
+            thread::yield_now();
+        }
+        file.record(record(2));
+        let expected = format!("{}\n{}\n", audit_json_line(&record(1)), audit_json_line(&record(2)));
+        // Exactly what the two lines take, seven bytes at a time.
+        for line in expected.split_inclusive('\n') {
+            for _ in 0..line.len().div_ceil(7) {
+                permit.send(7).unwrap();
+            }
+        }
+        while file.ready().is_err() {
+            thread::yield_now();
+        }
+        assert!(!file.has_failed());
+        assert_eq!(String::from_utf8(taken.lock().unwrap().clone()).unwrap(), expected);
+        file.record(record(3));
+        assert!(file.has_failed());
     }
 }

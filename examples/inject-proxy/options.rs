@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use credvault::Injection;
+use glue::audit::Rotation;
 use glue::keys::SecretSpec;
 use glue::resolve::ResolveSpec;
 
@@ -64,6 +65,10 @@ pub struct Options {
     /// Append one JSON line per decision
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+
+    /// Begin a new audit file at BYTES, and keep COUNT older ones (FILE.1 is the newest of them)
+    #[arg(long, value_name = "BYTES:COUNT", value_parser = rotation, requires = "audit")]
+    pub audit_rotate: Option<Rotation>,
     /// Threads that carry traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: u16,
@@ -94,6 +99,15 @@ fn parse_injection(text: &str) -> Result<(String, Injection), String> {
     let (name, form) = text.split_once('=').ok_or("expected NAME=FORM")?;
     let injection = form.parse().map_err(|error| format!("{form:?}: {error}"))?;
     Ok((name.to_owned(), injection))
+}
+
+fn rotation(text: &str) -> Result<Rotation, String> {
+    let parsed =
+        text.split_once(':').and_then(|(bytes, keep)| Some((bytes.parse().ok()?, keep.parse().ok()?)));
+    match parsed {
+        Some((bytes, keep)) if bytes > 0 => Ok(Rotation { bytes, keep }),
+        _ => Err("expected BYTES:COUNT, such as 100000000:5".to_owned()),
+    }
 }
 
 #[cfg(test)]

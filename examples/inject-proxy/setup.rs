@@ -68,7 +68,7 @@ impl Setup {
         let mut audit = None;
         if let Some(path) = &options.audit {
             let what = format!("cannot write {}", path.display());
-            let file = Arc::new(AuditFile::open(path).map_err(Error::io(what))?);
+            let file = Arc::new(AuditFile::open(path, options.audit_rotate).map_err(Error::io(what))?);
             builder = builder.audit(file.clone());
             audit = Some(file);
         }
