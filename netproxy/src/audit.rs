@@ -71,6 +71,8 @@ pub struct Record {
     /// When the decision was taken: RFC 3339, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
+    /// The sandbox's name, as the proxy was given it.
+    pub sandbox: Option<Arc<str>>,
     /// The id that the client was told.
     pub decision_id: DecisionId,
     /// Where the decision was taken.
@@ -101,8 +103,12 @@ pub struct Record {
     pub bytes_down: u64,
     /// Milliseconds from the decision to the end.
     pub ms_total: f64,
-    /// Milliseconds to resolve, dial and finish TLS; `null` on a reused connection.
+    /// Milliseconds to resolve the name and judge its addresses; `null` on a reused connection.
+    pub ms_dns: Option<f64>,
+    /// Milliseconds to dial, by way of the upstream proxy if there is one; `null` on a reused connection.
     pub ms_connect: Option<f64>,
+    /// Milliseconds of the TLS handshake with the upstream; `null` on a reused connection or without TLS.
+    pub ms_tls: Option<f64>,
     /// Milliseconds from the decision to the head of the response.
     pub ms_first_byte: Option<f64>,
     /// Name of the credential that was put in.
@@ -118,6 +124,7 @@ impl Record {
         Self {
             v: 1,
             time,
+            sandbox: None,
             decision_id,
             layer,
             verdict,
@@ -133,7 +140,9 @@ impl Record {
             bytes_up: 0,
             bytes_down: 0,
             ms_total: 0.0,
+            ms_dns: None,
             ms_connect: None,
+            ms_tls: None,
             ms_first_byte: None,
             credential: None,
             redactions: 0,
@@ -199,6 +208,8 @@ mod tests {
         record.path = Some("/a\nb".to_owned());
         let line = audit_json_line(&record);
         assert!(!line.contains('\n'));
-        assert!(line.starts_with(r#"{"v":1,"time":"1970-01-01T00:00:00.000Z","decision_id":"00"#));
+        assert!(
+            line.starts_with(r#"{"v":1,"time":"1970-01-01T00:00:00.000Z","sandbox":null,"decision_id":"00"#)
+        );
     }
 }

@@ -253,5 +253,5 @@ fn record(shared: &Shared, decision: &Decision, query: &Query, (name, allow): (&
     record.host = Some(name.to_string());
     record.method = Some(query.record_type());
     record.ms_total = milliseconds(decision.started.elapsed());
-    shared.audit.record(record);
+    shared.record(record);
 }

@@ -18,7 +18,7 @@ use super::pool::{Place, Sender};
 use super::shared::Decision;
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
-use crate::audit::{Layer, milliseconds};
+use crate::audit::Layer;
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
 use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
 use crate::http2;
@@ -189,7 +189,9 @@ async fn forward(
         // Boxed: requests over HTTP/1.1 do not carry its room about.
         Some(multiplex) => Box::pin(multiplex.send(shared, &place, request)).await?,
     };
-    ledger.note(|record| record.ms_connect = arrived.connect.map(milliseconds));
+    if let Some(times) = &arrived.opened {
+        ledger.opened(times);
+    }
     let response = &arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let refuse = |detail| Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
@@ -77,6 +78,15 @@ impl Ledger {
         });
     }
 
+    /// A connection was opened for it.
+    pub fn opened(&mut self, times: &OpenTimes) {
+        self.note(|record| {
+            record.ms_dns = Some(milliseconds(times.dns));
+            record.ms_connect = Some(milliseconds(times.dial));
+            record.ms_tls = times.tls.map(milliseconds);
+        });
+    }
+
     pub fn down(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.note(|record| record.bytes_down = record.bytes_down.saturating_add(bytes));
@@ -109,7 +119,7 @@ impl Drop for Ledger {
         if let Some(mut record) = self.record.take() {
             record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());
-            self.shared.audit.record(record);
+            self.shared.record(record);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::body::RequestBody;
 use super::http2::ALPN;
 use super::pool::{Place, Sender as Http1};
+use super::reach::OpenTimes;
 use super::shared::Shared;
 use super::upstream::{self, Arrived, broken, failure, malformed_body, wait_for_head};
 use crate::authority::Authority;
@@ -62,9 +63,9 @@ enum Known {
 
 /// A way to the upstream. Times are those that it took to open it.
 enum Way {
-    Http2(Http2, Option<Duration>),
+    Http2(Http2, Option<OpenTimes>),
     /// The connection that told us.
-    NewHttp1(Http1, Duration),
+    NewHttp1(Http1, OpenTimes),
     Http1,
 }
 
@@ -79,11 +80,11 @@ impl Multiplex {
         let (parts, mut body) = request.into_parts();
         let mut second = false;
         loop {
-            let (mut sender, connect) = match self.way(shared, place, Instant::now()).await? {
-                Way::Http2(sender, connect) => (sender, connect),
-                Way::NewHttp1(sender, connect) => {
+            let (mut sender, opened) = match self.way(shared, place, Instant::now()).await? {
+                Way::Http2(sender, opened) => (sender, opened),
+                Way::NewHttp1(sender, opened) => {
                     let request = Request::from_parts(parts, body);
-                    return upstream::send_over(shared, sender, (request, Some(connect))).await;
+                    return upstream::send_over(shared, sender, (request, Some(opened))).await;
                 }
                 Way::Http1 => {
                     let request = Request::from_parts(parts, body);
@@ -93,7 +94,7 @@ impl Multiplex {
             let (returning, home) = Returning::new(body);
             let request = Request::from_parts(http2_parts(&parts, &place.authority)?, returning);
             match wait_for_head(shared, sender.try_send_request(request)).await? {
-                Ok(response) => return Ok(Arrived { response, connect, sender: None }),
+                Ok(response) => return Ok(Arrived { response, opened, sender: None }),
                 Err(mut error) => {
                     // Dropped, it comes home.
                     let unsent = error.take_message().is_some();
@@ -132,16 +133,15 @@ impl Multiplex {
             Known::Failed { at, refusal } if *at >= asked => return Err(refusal.clone()),
             _ => {}
         }
-        let started = Instant::now();
         match open(shared, place).await {
-            Ok(Opened::Http2(sender)) => {
+            Ok((Opened::Http2(sender), times)) => {
                 let changes = shared.control.changes();
                 *known = Known::Open { sender: sender.clone(), used: Instant::now(), changes };
-                Ok(Way::Http2(sender, Some(started.elapsed())))
+                Ok(Way::Http2(sender, Some(times)))
             }
-            Ok(Opened::Http1(sender)) => {
+            Ok((Opened::Http1(sender), times)) => {
                 *known = Known::SpeaksHttp1;
-                Ok(Way::NewHttp1(sender, started.elapsed()))
+                Ok(Way::NewHttp1(sender, times))
             }
             Err(refusal) => {
                 *known = Known::Failed { at: Instant::now(), refusal: refusal.clone() };
@@ -161,13 +161,14 @@ enum Opened {
     Http1(Http1),
 }
 
-async fn open(shared: &Shared, place: &Place) -> Result<Opened, Box<Refusal>> {
-    let stream = upstream::open_tls(shared, place, &shared.upstream_tls_http2).await?;
-    if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
-        handshake(shared, stream).await.map(Opened::Http2)
+async fn open(shared: &Shared, place: &Place) -> Result<(Opened, OpenTimes), Box<Refusal>> {
+    let (stream, times) = upstream::open_tls(shared, place, &shared.upstream_tls_http2).await?;
+    let opened = if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
+        Opened::Http2(handshake(shared, stream).await?)
     } else {
-        upstream::handshake(stream).await.map(Opened::Http1)
-    }
+        Opened::Http1(upstream::handshake(stream).await?)
+    };
+    Ok((opened, times))
 }
 
 async fn handshake<S>(shared: &Shared, io: S) -> Result<Http2, Box<Refusal>>

@@ -316,6 +316,7 @@ impl Builder {
         let mut upstream_tls_http2 = ClientConfig::clone(&upstream_tls);
         upstream_tls_http2.alpn_protocols.insert(0, ALPN.to_vec());
         let shared = Shared {
+            name: self.name.into(),
             authorize: self.authorize,
             inject: self.inject,
             redact: self.redact,

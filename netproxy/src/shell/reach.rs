@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,16 +17,30 @@ use crate::guard::{Checked, GuardError};
 use crate::hooks::{AddressFacts, ResolveError};
 use crate::refuse::{Kind, Refusal};
 
+/// What it took to open a connection. The judging is part of `dns`; an upstream proxy is part of `dial`.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenTimes {
+    pub dns: Duration,
+    pub dial: Duration,
+    pub tls: Option<Duration>,
+}
+
 /// Resolves, judges and dials; by way of the upstream proxy `via`, if one is named.
 pub async fn connect(
     shared: &Shared,
     authority: &Authority,
     via: Option<&Arc<str>>,
-) -> Result<TcpStream, Box<Refusal>> {
-    match via {
-        None => dial_checked(shared, &check(shared, authority).await?).await,
-        Some(name) => connect_via(shared, authority, name).await,
-    }
+) -> Result<(TcpStream, OpenTimes), Box<Refusal>> {
+    let started = Instant::now();
+    let (stream, dns) = match via {
+        None => {
+            let checked = check(shared, authority).await?;
+            let dns = started.elapsed();
+            (dial_checked(shared, &checked).await?, dns)
+        }
+        Some(name) => (connect_via(shared, authority, name).await?, Duration::ZERO),
+    };
+    Ok((stream, OpenTimes { dns, dial: started.elapsed().saturating_sub(dns), tls: None }))
 }
 
 async fn dial_checked(shared: &Shared, checked: &Checked) -> Result<TcpStream, Box<Refusal>> {

@@ -20,6 +20,8 @@ use crate::refuse::Refusal;
 use crate::tls::{ClientCertificates, LeafCache};
 
 pub struct Shared {
+    /// The sandbox's.
+    pub name: Arc<str>,
     pub authorize: Arc<dyn Authorize>,
     pub inject: Arc<dyn Inject>,
     pub redact: Arc<dyn Redact>,
@@ -72,6 +74,12 @@ impl Shared {
         record.path = refusal.subject.path.clone();
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
+        self.record(record);
+    }
+
+    /// Every record goes this way.
+    pub fn record(&self, mut record: Record) {
+        record.sandbox = Some(Arc::clone(&self.name));
         self.audit.record(record);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::pool::{Place, Sender};
-use super::reach::connect;
+use super::reach::{OpenTimes, connect};
 use super::shared::Shared;
 use crate::audit::Layer;
 use crate::authority::Host;
@@ -29,7 +29,7 @@ use crate::refuse::{Kind, Refusal};
 pub struct Arrived {
     pub response: Response<Incoming>,
     /// `None` on a connection that was open already.
-    pub connect: Option<Duration>,
+    pub opened: Option<OpenTimes>,
     /// What it comes over, if that is this exchange's alone.
     pub sender: Option<Sender>,
 }
@@ -45,26 +45,25 @@ pub async fn send(
         && becomes_ready(shared, &mut sender).await
     {
         match wait_for_head(shared, sender.try_send_request(request)).await? {
-            Ok(response) => return Ok(Arrived { response, connect: None, sender: Some(sender) }),
+            Ok(response) => return Ok(Arrived { response, opened: None, sender: Some(sender) }),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(&error.into_error())),
             },
         }
     }
-    let started = Instant::now();
-    let sender = open(shared, place).await?;
-    send_over(shared, sender, (request, Some(started.elapsed()))).await
+    let (sender, opened) = open(shared, place).await?;
+    send_over(shared, sender, (request, Some(opened))).await
 }
 
-/// Sends over a connection that was opened just now, in `connect`.
+/// Sends over a connection that was opened just now.
 pub async fn send_over(
     shared: &Shared,
     mut sender: Sender,
-    (request, connect): (Request<RequestBody>, Option<Duration>),
+    (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
     match wait_for_head(shared, sender.try_send_request(request)).await? {
-        Ok(response) => Ok(Arrived { response, connect, sender: Some(sender) }),
+        Ok(response) => Ok(Arrived { response, opened, sender: Some(sender) }),
         Err(error) => Err(broken(&error.into_error())),
     }
 }
@@ -99,10 +98,16 @@ pub fn failure(kind: Kind, detail: &str) -> Box<Refusal> {
 }
 
 /// Opens an HTTP/1.1 connection.
-async fn open(shared: &Shared, place: &Place) -> Result<Sender, Box<Refusal>> {
+async fn open(shared: &Shared, place: &Place) -> Result<(Sender, OpenTimes), Box<Refusal>> {
     match place.scheme {
-        Scheme::Http => handshake(connect(shared, &place.authority, place.via.as_ref()).await?).await,
-        Scheme::Https => handshake(open_tls(shared, place, &shared.upstream_tls).await?).await,
+        Scheme::Http => {
+            let (stream, times) = connect(shared, &place.authority, place.via.as_ref()).await?;
+            Ok((handshake(stream).await?, times))
+        }
+        Scheme::Https => {
+            let (stream, times) = open_tls(shared, place, &shared.upstream_tls).await?;
+            Ok((handshake(stream).await?, times))
+        }
     }
 }
 
@@ -111,13 +116,14 @@ pub async fn open_tls(
     shared: &Shared,
     place: &Place,
     config: &Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, Box<Refusal>> {
+) -> Result<(TlsStream<TcpStream>, OpenTimes), Box<Refusal>> {
     let host = place.authority.host();
-    let tcp = connect(shared, &place.authority, place.via.as_ref()).await?;
+    let (tcp, times) = connect(shared, &place.authority, place.via.as_ref()).await?;
+    let started = Instant::now();
     let config = shared.client_certificates.config_for(host, config);
     let tls = TlsConnector::from(config).connect(server_name(host)?, tcp);
     match timeout(shared.limits.connect_timeout, tls).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => Ok((stream, OpenTimes { tls: Some(started.elapsed()), ..times })),
         Ok(Err(error)) => Err(tls_failure(&error)),
         Err(_) => Err(failure(Kind::UpstreamTimeout, "the upstream's TLS handshake takes too long")),
     }

@@ -1,6 +1,7 @@
 //! The proxy over real sockets: a TLS upstream on loopback, clients that write bytes, hooks that watch.
 
 #![allow(missing_docs)]
+mod audit;
 mod client;
 mod client_cert;
 mod control;

@@ -72,10 +72,12 @@ impl Passage<'_> {
         self.shared.audit.ready().map_err(|error| {
             refuse(Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Tcp, error.to_string())))
         })?;
-        let upstream =
+        let (upstream, times) =
             reach::connect(self.shared, &self.authority, allow.upstream.as_ref()).await.map_err(refuse)?;
         let subject = subject_of(&self.authority);
-        Ok((upstream, Ledger::open(self.shared, &self.decision, Layer::Tcp, (allow, subject))))
+        let mut ledger = Ledger::open(self.shared, &self.decision, Layer::Tcp, (allow, subject));
+        ledger.opened(&times);
+        Ok((upstream, ledger))
     }
 }
 

@@ -105,7 +105,7 @@ impl Passage<'_> {
         record.error = error.map(|_| "client_tls_failed");
         record.reason = error.map(|error| format!("the TLS handshake with the client failed: {error}"));
         record.ms_total = milliseconds(self.decision.started.elapsed());
-        self.shared.audit.record(record);
+        self.shared.record(record);
     }
 
     /// Passes the bytes on unread. The upstream is dialled only now: the name inside agrees.
@@ -122,9 +122,10 @@ impl Passage<'_> {
             Err(refusal) => Err(refusal),
         };
         match upstream {
-            Ok(mut upstream) => {
+            Ok((mut upstream, times)) => {
                 let subject = Subject { method: Some("CONNECT".to_owned()), ..self.tls_subject() };
                 let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
+                ledger.opened(&times);
                 ledger.first_byte(200);
                 tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_connect()).await;
             }

@@ -1,0 +1,95 @@
+//! Records against their published schema.
+
+use serde_json::{Map, Value};
+
+use crate::client::{ask, https};
+use crate::world::World;
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../../docs/audit.schema.json")).unwrap()
+}
+
+/// What the schema uses of JSON Schema: `const`, `enum`, `type`, `minimum`, `maximum`, `pattern` by hand.
+fn check(name: &str, rule: &Value, value: &Value) {
+    if let Some(expected) = rule.get("const") {
+        assert_eq!(value, expected, "{name}");
+    }
+    if let Some(allowed) = rule.get("enum") {
+        assert!(allowed.as_array().unwrap().contains(value), "{name}: {value}");
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::String(_) => "string",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        _ => "other",
+    };
+    match rule.get("type") {
+        Some(Value::String(one)) => assert_eq!(kind, one, "{name}: {value}"),
+        Some(several) => assert!(several.as_array().unwrap().contains(&kind.into()), "{name}: {value}"),
+        None => {}
+    }
+    if let Some(number) = value.as_f64() {
+        assert!(rule.get("minimum").is_none_or(|least| number >= least.as_f64().unwrap()), "{name}: {value}");
+        assert!(rule.get("maximum").is_none_or(|most| number <= most.as_f64().unwrap()), "{name}: {value}");
+    }
+}
+
+fn check_record(record: &Map<String, Value>) {
+    let schema = schema();
+    let properties = schema["properties"].as_object().unwrap();
+    let required: Vec<&str> =
+        schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let present: Vec<&str> = record.keys().map(String::as_str).collect();
+    assert_eq!(sorted(present), sorted(required));
+    for (name, value) in record {
+        check(name, &properties[name], value);
+    }
+    let time = record["time"].as_str().unwrap();
+    assert!(time.len() == 24 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{time}");
+    let id = record["decision_id"].as_str().unwrap();
+    assert!(id.len() == 26 && id.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()), "{id}");
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn every_kind_of_record_is_what_the_schema_says() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(ask(&mut tls, &request("/?token=hidden")).await.status, 200);
+    assert_eq!(ask(&mut tls, &request("/")).await.status, 200);
+    let mut denied = https(&world, &world.at("denied.example")).await;
+    let place = world.at("denied.example");
+    assert_eq!(ask(&mut denied, &format!("GET / HTTP/1.1\r\nHost: {place}\r\n\r\n")).await.status, 403);
+    let mut bad = world.connect();
+    assert_eq!(ask(&mut bad, "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n").await.status, 400);
+    let records = world.records(4).await;
+    for record in &records {
+        check_record(record.as_object().unwrap());
+        assert_eq!(record["sandbox"], "test");
+        assert!(!record.to_string().contains("hidden"));
+    }
+    let timed = |record: &Value| ["ms_dns", "ms_connect", "ms_tls"].map(|name| record[name].is_number());
+    assert_eq!(timed(&records[0]), [true; 3]);
+    assert_eq!(timed(&records[1]), [false; 3]);
+    let verdicts: Vec<&str> = records.iter().map(|record| record["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["allow", "allow", "deny", "deny"]);
+}
+
+/// A field is added in a new place of this list, never taken out: the version would change.
+#[test]
+fn the_fields_of_version_1_are_frozen() {
+    let schema = schema();
+    let fields = schema["required"].as_array().unwrap().iter().map(|field| field.as_str().unwrap());
+    assert_eq!(
+        fields.collect::<Vec<_>>().join(" "),
+        "v time sandbox decision_id layer verdict rule error reason scheme host port method path status \
+         bytes_up bytes_down ms_total ms_dns ms_connect ms_tls ms_first_byte credential redactions"
+    );
+}
