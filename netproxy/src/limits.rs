@@ -74,6 +74,8 @@ pub const TUNNEL_READ_BYTES: usize = 64 * 1024;
 /// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some
 /// clients send their whole body before they read.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most of them that are read at once.
+pub const LINGER_READ_BYTES: usize = 16 * 1024;
 
 /// Most streams open at once on one HTTP/2 connection, on either side (RFC 9113 §6.5.2): also the most HTTP/1.1
 /// connections that one client connection has open towards an upstream without HTTP/2.

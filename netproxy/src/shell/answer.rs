@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::shared::{Decision, Shared};
-use crate::limits::LINGER_BYTES_MAX;
+use crate::limits::{LINGER_BYTES_MAX, LINGER_READ_BYTES};
 use crate::refuse::{Refusal, http1_bytes};
 
 /// Writes the refusal, records it and ends the connection.
@@ -51,7 +51,8 @@ where
 {
     let drain = async {
         io.shutdown().await?;
-        let mut scratch = [0u8; 16 * 1024];
+        // Not an array: every connection's future would be as large, from its start.
+        let mut scratch = vec![0u8; LINGER_READ_BYTES];
         let mut seen = 0usize;
         while seen < LINGER_BYTES_MAX {
             match io.read(&mut scratch).await? {

@@ -24,9 +24,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let decision = shared.begin();
-    let bytes = io.take_head();
-    let authority = match head::parse(&bytes) {
-        Ok(head) => flow::understand_connect(&head).and_then(|authority| shared.dns.named(authority)),
+    // Not kept over an await: it holds on to the buffer that it was read into, as long as the tunnel lives.
+    let understood = head::parse(&io.take_head())
+        .map(|head| flow::understand_connect(&head).and_then(|authority| shared.dns.named(authority)));
+    let authority = match understood {
+        Ok(authority) => authority,
         Err(error) => return refuse_bad(shared, &mut io, error).await,
     };
     let authority = match authority {
@@ -39,5 +41,5 @@ where
         return;
     }
     let passage = Passage { shared, decision, authority, layer: Layer::Connect };
-    passage.serve(Rewind::new(stream, early), verdict).await;
+    Box::pin(passage.serve(Rewind::new(stream, early), verdict)).await;
 }

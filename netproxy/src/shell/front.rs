@@ -26,25 +26,25 @@ where
     let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
     match timeout(shared.limits.header_timeout, language(&mut io)).await {
         Ok(Language::Http) => {}
-        Ok(Language::Socks) => return socks::serve(&shared, rewound(io)).await,
-        Ok(Language::Preface) => return preface::serve(&shared, rewound(io)).await,
+        Ok(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(io))).await,
+        Ok(Language::Preface) => return Box::pin(preface::serve(&shared, rewound(io))).await,
         Err(_) => return,
     }
     let client = Arc::new(Client::plain(Arc::clone(&shared)));
     loop {
         match timeout(shared.limits.header_timeout, io.head()).await {
-            Ok(Ok(ahead)) if ahead.connect => return connect::serve(&shared, io).await,
+            Ok(Ok(ahead)) if ahead.connect => return Box::pin(connect::serve(&shared, io)).await,
             Ok(Ok(_)) => {}
             Ok(Err(NoHead::Bad(error))) => return refuse_bad(&shared, &mut io, error).await,
             Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => return,
         }
-        let Some(back) = http1::serve(io, &client).await else { return };
+        let Some(back) = Box::pin(http1::serve(io, &client)).await else { return };
         if let Some(session) = client.take_session() {
-            return session.relay(back).await;
+            return Box::pin(session.relay(back)).await;
         }
         io = back;
         if !io.has_news() || client.is_last() {
-            return answer::linger(&shared, io.io_mut()).await;
+            return Box::pin(answer::linger(&shared, io.io_mut())).await;
         }
     }
 }

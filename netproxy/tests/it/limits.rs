@@ -131,3 +131,12 @@ async fn a_silent_upstream_is_given_up() {
         assert_eq!(world.records(before + 1).await[before]["error"], error);
     }
 }
+
+/// What a connection costs before anything is known of it. An array in one rare branch would be paid by all.
+#[tokio::test]
+async fn the_future_of_a_connection_is_small() {
+    let world = World::start().await;
+    let (_near, far) = tokio::io::duplex(1);
+    let bytes = std::mem::size_of_val(&world.proxy.serve(far));
+    assert!(bytes <= 2048, "{bytes}");
+}

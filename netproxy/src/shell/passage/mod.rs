@@ -55,30 +55,33 @@ enum Inside {
 }
 
 impl Passage<'_> {
-    /// Serves the connection under the verdict on host and port.
+    /// Serves the connection under the verdict on host and port. Each way has a box of its own: an idle tunnel does not
+    /// hold the room that interception would take.
     pub async fn serve<S>(self, mut stream: Rewind<S>, verdict: Verdict)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let inside = match self.silent(&mut stream).await {
             None => self.look_inside(&mut stream).await,
-            Some(allow) => match self.let_server_speak(&mut stream, allow).await {
+            Some(allow) => match Box::pin(self.let_server_speak(&mut stream, allow)).await {
                 Some(inside) => inside,
                 None => return,
             },
         };
         match (verdict, inside) {
-            (Verdict::Allow(allow), Inside::Tls(hello)) => self.serve_tls(stream, hello, allow).await,
-            (Verdict::Allow(_), Inside::Http) => self.serve_http(stream).await,
-            (verdict, Inside::Other) => self.serve_raw(stream, verdict).await,
+            (Verdict::Allow(allow), Inside::Tls(hello)) => {
+                Box::pin(self.serve_tls(stream, hello, allow)).await
+            }
+            (Verdict::Allow(_), Inside::Http) => Box::pin(self.serve_http(stream)).await,
+            (verdict, Inside::Other) => Box::pin(self.serve_raw(stream, verdict)).await,
             (Verdict::Deny(deny), inside) => {
                 let refusal = Refusal::policy(self.layer, deny).about(self.subject(&inside));
-                self.refuse(stream, inside, refusal).await;
+                Box::pin(self.refuse(stream, inside, refusal)).await;
             }
             (Verdict::Allow(allow), Inside::Nothing(detail)) => {
                 let inside = Inside::Nothing(detail);
                 let refusal = Refusal::new(Kind::NotTls, Layer::Tls, detail).about(self.subject(&inside));
-                self.refuse(stream, inside, refusal.under(Some(allow.rule))).await;
+                Box::pin(self.refuse(stream, inside, refusal.under(Some(allow.rule)))).await;
             }
         }
     }

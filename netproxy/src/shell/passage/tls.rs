@@ -31,11 +31,11 @@ impl Passage<'_> {
         let name = hello.server_name.as_deref();
         if let Err(refusal) = check_server_name(&self.authority, name, name_required) {
             let refusal = refusal.under(Some(allow.rule));
-            return self.refuse(stream, Inside::Tls(hello), refusal).await;
+            return Box::pin(self.refuse(stream, Inside::Tls(hello), refusal)).await;
         }
         match allow.tls {
-            TlsMode::Inspect => self.intercept(stream, allow).await,
-            TlsMode::Opaque => self.pass_through(stream, allow, hello).await,
+            TlsMode::Inspect => Box::pin(self.intercept(stream, allow)).await,
+            TlsMode::Opaque => Box::pin(self.pass_through(stream, allow, hello)).await,
         }
     }
 
@@ -75,18 +75,18 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let tls = match self.accept(stream, self.authority.host()).await {
+        let tls = match Box::pin(self.accept(stream, self.authority.host())).await {
             Ok(tls) => tls,
             Err(error) => return self.record_unused(&allow, Some(&error)),
         };
         let (shared, authority) = (Arc::clone(self.shared), self.authority.clone());
         let client = if speaks_http2(&tls) {
             let client = Arc::new(Client::inside_http2(shared, authority));
-            http2::serve(tls, &client).await;
+            Box::pin(http2::serve(tls, &client)).await;
             client
         } else {
             let client = Arc::new(Client::inside(shared, Scheme::Https, authority));
-            self.serve_requests(tls, &client).await;
+            Box::pin(self.serve_requests(tls, &client)).await;
             client
         };
         if client.requests() == 0 {
@@ -118,7 +118,7 @@ impl Passage<'_> {
                 Box::new(Refusal::new(Kind::AuditUnavailable, self.layer, error.to_string()))
             });
         let upstream = match ready {
-            Ok(()) => reach::connect(self.shared, &self.authority, allow.upstream.as_ref()).await,
+            Ok(()) => Box::pin(reach::connect(self.shared, &self.authority, allow.upstream.as_ref())).await,
             Err(refusal) => Err(refusal),
         };
         match upstream {
@@ -131,7 +131,7 @@ impl Passage<'_> {
             }
             Err(refusal) => {
                 let refusal = refusal.about(self.tls_subject()).under(Some(allow.rule));
-                self.refuse_in_tls(stream, &hello, refusal).await;
+                Box::pin(self.refuse_in_tls(stream, &hello, refusal)).await;
             }
         }
     }
