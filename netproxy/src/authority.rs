@@ -192,9 +192,11 @@ fn parse_name_or_ipv4(text: &str) -> Result<Host, AuthorityError> {
     let mapped = if is_plain_ascii_name(text) {
         std::borrow::Cow::Borrowed(text)
     } else {
-        Uts46::new()
+        let mapped = Uts46::new()
             .to_ascii(text.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast, DnsLength::Ignore)
-            .map_err(|_| AuthorityError::BadName)?
+            .map_err(|_| AuthorityError::BadName)?;
+        refuse_unassigned(&mapped)?;
+        mapped
     };
     // One dot, after mapping: U+3002 and U+FF0E are dots too.
     let name = mapped.strip_suffix('.').unwrap_or(&mapped);
@@ -204,6 +206,13 @@ fn parse_name_or_ipv4(text: &str) -> Result<Host, AuthorityError> {
         return Ok(Host::Ip(IpAddr::V4(ip)));
     }
     Ok(Host::Name(HostName(Arc::from(name))))
+}
+
+/// The library's tables take some code points from plane 3 on that UTS 46 forbids since they are not assigned.
+/// The few ideographs that are there are in no host name.
+fn refuse_unassigned(name: &str) -> Result<(), AuthorityError> {
+    let (unicode, _) = Uts46::new().to_unicode(name.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast);
+    if unicode.chars().any(|c| c >= '\u{30000}') { Err(AuthorityError::BadName) } else { Ok(()) }
 }
 
 /// Names that UTS 46 maps to themselves: the common case, without its tables.

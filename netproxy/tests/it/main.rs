@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 mod audit;
+mod authority_standards;
 mod client;
 mod client_cert;
 mod control;
