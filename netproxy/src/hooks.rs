@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub use crate::audit::Record;
 use crate::authority::{Authority, Host, HostName};
 use crate::id::DecisionId;
+pub use crate::limits::RuleLimits;
 
 /// The future that an asynchronous hook returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -74,13 +75,22 @@ pub struct Allow {
     pub upstream: Option<Arc<str>>,
     /// Whether a pattern with a wildcard matched the host, and not the host's own name. Only read for a DNS name.
     pub wildcard: bool,
+    /// How much the rule lets through.
+    pub limits: RuleLimits,
 }
 
 impl Allow {
     /// Allowed by `rule`, without a credential, TLS inspected.
     #[must_use]
     pub fn by(rule: impl Into<Arc<str>>) -> Self {
-        Self { rule: rule.into(), credential: None, tls: TlsMode::Inspect, upstream: None, wildcard: false }
+        Self {
+            rule: rule.into(),
+            credential: None,
+            tls: TlsMode::Inspect,
+            upstream: None,
+            wildcard: false,
+            limits: RuleLimits::default(),
+        }
     }
 
     /// With the credential of this name.
@@ -101,6 +111,13 @@ impl Allow {
     #[must_use]
     pub fn with_wildcard(mut self, wildcard: bool) -> Self {
         self.wildcard = wildcard;
+        self
+    }
+
+    /// With limits of the rule's own.
+    #[must_use]
+    pub fn with_limits(mut self, limits: RuleLimits) -> Self {
+        self.limits = limits;
         self
     }
 

@@ -18,6 +18,10 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Longest first line of a connection that is waited for to see whether it is HTTP, in bytes.
 pub const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + 16;
+/// Clients above the limit on connections that are told so at one time; further ones are closed unheard.
+pub const TURNED_AWAY_MAX: usize = 64;
+/// Rules whose limits are kept track of.
+pub const LIMITED_RULES_MAX: usize = 16 * 1024;
 /// Longest `TCP1 host:port` line before a transparent connection, its line feed included, in bytes.
 pub const PREFACE_BYTES_MAX: usize = 300;
 /// Largest head of an upstream proxy's answer to `CONNECT`, in bytes.
@@ -94,6 +98,15 @@ pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Client connections open at once, of all kinds but DNS; a client above it is answered 503. Default 2,048.
+    pub client_connections_max: usize,
+    /// Requests in a second, over all connections; a second's worth may come at once. Default: no limit.
+    pub requests_per_s: Option<u32>,
+    /// Bytes in a second, each way, over all client connections as they are on the wire: traffic above it is slowed
+    /// down, never dropped. Default: no limit.
+    pub bytes_per_s: Option<u64>,
+    /// Largest request body, in bytes; above it the answer is 413. Default: no limit.
+    pub request_body_bytes_max: Option<u64>,
     /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB.
     pub header_bytes_max: usize,
     /// Longest wait for a whole request head, or between two requests. Default 60 s.
@@ -127,6 +140,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            client_connections_max: 2048,
+            requests_per_s: None,
+            bytes_per_s: None,
+            request_body_bytes_max: None,
             header_bytes_max: 64 * 1024,
             header_timeout: Duration::from_secs(60),
             client_tls_timeout: Duration::from_secs(60),
@@ -142,6 +159,17 @@ impl Default for Limits {
             dns_new_names_per_minute: 60,
         }
     }
+}
+
+/// Limits of one rule, on top of those of the sandbox. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RuleLimits {
+    /// Requests in a second that the rule allows; a second's worth may come at once.
+    pub requests_per_s: Option<u32>,
+    /// Largest request body, in bytes.
+    pub request_body_bytes: Option<u64>,
+    /// Connections to one place (`CONNECT`, SOCKS, transparent) that the rule lets be open at once.
+    pub connections: Option<u32>,
 }
 
 const _: () = assert!(HOST_LABEL_BYTES_MAX < HOST_NAME_BYTES_MAX);

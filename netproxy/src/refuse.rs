@@ -48,6 +48,12 @@ pub enum Kind {
     CredentialRefused,
     /// The audit log cannot be written.
     AuditUnavailable,
+    /// As many client connections as may be are open.
+    TooManyConnections,
+    /// More requests in a second than may be.
+    RateLimited,
+    /// The body of the request is larger than it may be.
+    BodyTooLarge,
     /// The upstream's name does not resolve.
     NameNotFound,
     /// The resolver did not answer.
@@ -104,6 +110,13 @@ impl Kind {
                 "Do not retry. Each placeholder works only with the host it was made for; ask the user.", false),
             Self::AuditUnavailable => row(S::SERVICE_UNAVAILABLE, "proxy_internal_error", "audit_unavailable", "The audit log cannot be written",
                 "Nothing is forwarded unrecorded. Ask the user to make room for the audit log on the host.", false),
+            Self::TooManyConnections => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "too_many_connections", "Too many connections are open",
+                "The sandbox has a limit on connections at once. Close idle ones, or run fewer programs side by side.", true),
+            // Not 429, nor 503: clients repeat those at once and up to six times, which is what the limit is against.
+            Self::RateLimited => row(S::FORBIDDEN, "http_request_denied", "rate_limited", "Too many requests in a second",
+                "Wait before the next request, and send fewer of them. If more are needed, ask the user to raise the limit in the sandbox policy.", false),
+            Self::BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "http_request_error", "request_body_too_large", "The request body is too large",
+                "Do not retry the same request. The sandbox has a limit on what a request may carry; ask the user.", false),
             Self::NameNotFound => row(S::BAD_GATEWAY, "dns_error", "name_not_found", "The upstream's name does not resolve",
                 "The policy allows this host, but it has no address. Check the spelling.", false),
             Self::NameTimeout => row(S::GATEWAY_TIMEOUT, "dns_timeout", "name_timeout", "The resolver did not answer",

@@ -53,17 +53,22 @@ pub struct RequestBody {
     incoming: Incoming,
     silence: Silence,
     sent: Arc<Sent>,
+    bytes_max: Option<u64>,
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, idle: Duration, sent: Arc<Sent>) -> Self {
+    pub fn new(incoming: Incoming, idle: Duration, (sent, bytes_max): (Arc<Sent>, Option<u64>)) -> Self {
         sent.ended.store(incoming.is_end_stream(), Ordering::Relaxed);
-        Self { incoming, silence: Silence::new(idle), sent }
+        Self { incoming, silence: Silence::new(idle), sent, bytes_max }
     }
 
     fn ended(&self) {
         self.sent.ended.store(true, Ordering::Relaxed);
     }
+}
+
+fn too_large() -> io::Error {
+    io::Error::other("the body is larger than it may be")
 }
 
 fn too_quiet() -> io::Error {
@@ -97,6 +102,11 @@ impl Body for RequestBody {
                     match frame.into_data().map_err(Frame::into_trailers) {
                         Ok(data) => {
                             count(&self.sent.bytes, data.len());
+                            let sent = self.sent.bytes.load(Ordering::Relaxed);
+                            if let Some(most) = self.bytes_max.filter(|most| sent > *most) {
+                                self.sent.too_large.get_or_init(|| most);
+                                return Poll::Ready(Some(Err(too_large())));
+                            }
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }
                         Err(Ok(mut fields)) => {

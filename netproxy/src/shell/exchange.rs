@@ -15,7 +15,7 @@ use super::body::{Passing, Reply, RequestBody, redact_fields};
 use super::http1::Client;
 use super::ledger::Ledger;
 use super::pool::{Place, Sender};
-use super::shared::Decision;
+use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
 use crate::audit::Layer;
@@ -78,12 +78,18 @@ async fn exchange(
     let (parts, body) = request.into_parts();
     let request = understand(client, &parts)?;
     let shared = &client.shared;
+    let slowly = |refusal: Box<Refusal>| Box::new(refusal.about(request.subject()));
+    shared.limiter.request(&shared.limits, decision.started).map_err(slowly)?;
     let allow = match shared.authorize.request(&request.facts()) {
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => {
             return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));
         }
     };
+    shared
+        .limiter
+        .rule_request(&allow, decision.started)
+        .map_err(|refusal| Box::new(refusal.about(request.subject()).under(Some(Arc::clone(&allow.rule)))))?;
     let mut ledger = Ledger::open(shared, decision, Layer::Http, (&allow, request.subject()));
     match forward(client, Asked { parts, body, request: &request, allow: &allow, decision }, &mut ledger)
         .await
@@ -99,7 +105,11 @@ async fn exchange(
             });
             Ok(pass_back(arrived.response, filter, connection, ledger))
         }
-        Err(refusal) => {
+        Err(mut refusal) => {
+            // What the upstream made of a body that was cut off is not what went wrong.
+            if let Some(most) = ledger.body_too_large() {
+                refusal = Box::new(body_too_large(most));
+            }
             ledger.discard();
             let layer_rule = Some(Arc::clone(&allow.rule));
             Err(Box::new(refusal.about(request.subject()).under(layer_rule)))
@@ -164,11 +174,18 @@ async fn forward(
     if asked.parts.version == Version::HTTP_2 {
         http2::join_cookies(&mut head.headers);
     }
+    // A length that is too large is refused before anything is dialled.
+    if let Some(most) = body_bytes_max(shared, asked.allow)
+        && asked.body.size_hint().lower() > most
+    {
+        return Err(Box::new(body_too_large(most)));
+    }
     let injected = shared.inject.inject(&decided, &mut head).await;
     let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
     ledger.note(|record| record.credential = injected.credential);
     let filter = shared.redact.filter(&decided);
-    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, ledger.sent());
+    let most = body_bytes_max(shared, asked.allow);
+    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, (ledger.sent(), most));
     let mut request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
     trailers.put(request.headers_mut());
     let handshake = asked.request.websocket.then(|| {
@@ -206,6 +223,15 @@ async fn forward(
         return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
     }
     Ok((arrived, filter))
+}
+
+/// The smaller of the sandbox's limit and the rule's.
+fn body_bytes_max(shared: &Shared, allow: &Allow) -> Option<u64> {
+    [shared.limits.request_body_bytes_max, allow.limits.request_body_bytes].into_iter().flatten().min()
+}
+
+fn body_too_large(most: u64) -> Refusal {
+    Refusal::new(Kind::BodyTooLarge, Layer::Http, format!("a request body may have {most} bytes"))
 }
 
 /// The `101`; what comes after it is for the [`Session`].

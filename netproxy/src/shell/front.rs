@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::answer;
@@ -13,8 +13,9 @@ use super::rewind::Rewind;
 use super::shared::Shared;
 use super::strict_io::{NoHead, StrictIo};
 use super::{preface, socks};
+use crate::audit::Layer;
 use crate::http2::GOAWAY_HTTP_1_1_REQUIRED;
-use crate::refuse::Refusal;
+use crate::refuse::{Kind, Refusal};
 use crate::wire;
 use crate::wire::head::HeadError;
 use crate::wire::socks5;
@@ -47,6 +48,50 @@ where
             return Box::pin(answer::linger(&shared, io.io_mut())).await;
         }
     }
+}
+
+/// Tells a client, in its language, that too many connections are open.
+pub async fn turn_away<S>(shared: &Arc<Shared>, io: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
+    // A client that does not say at once what it speaks only takes up the room.
+    match timeout(shared.limits.linger_timeout, language(&mut io)).await {
+        Ok(Language::Http) => {
+            let (mut io, _) = io.into_parts();
+            answer::refuse(shared, &mut io, &too_many(shared), &shared.begin()).await;
+        }
+        Ok(Language::Socks) => {
+            let no_method = socks5::method_bytes(socks5::Method::Unacceptable);
+            let (mut io, _) = io.into_parts();
+            let sent = timeout(shared.limits.linger_timeout, io.write_all(&no_method)).await;
+            record_turned_away(shared, false);
+            if matches!(sent, Ok(Ok(()))) {
+                answer::linger(shared, &mut io).await;
+            }
+        }
+        Ok(Language::Preface) => {
+            let (decision, refusal) = (shared.begin(), too_many(shared));
+            let line = wire::preface::refused(refusal.kind.code(), &decision.id);
+            let (mut io, _) = io.into_parts();
+            let sent = timeout(shared.limits.linger_timeout, io.write_all(line.as_bytes())).await;
+            shared.record_refusal(&decision, &refusal, false);
+            if matches!(sent, Ok(Ok(()))) {
+                answer::linger(shared, &mut io).await;
+            }
+        }
+        Err(_) => record_turned_away(shared, false),
+    }
+}
+
+pub fn record_turned_away(shared: &Shared, answered: bool) {
+    shared.record_refusal(&shared.begin(), &too_many(shared), answered);
+}
+
+fn too_many(shared: &Shared) -> Refusal {
+    let detail = format!("the sandbox may have {} connections open", shared.limits.client_connections_max);
+    Refusal::new(Kind::TooManyConnections, Layer::Connect, detail)
 }
 
 enum Language {

@@ -1,15 +1,15 @@
 //! The audit record of an allowed exchange while it is under way. It is written when the ledger is dropped,
 //! whatever way the exchange ended: no path can forget it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
-use crate::refuse::Subject;
+use crate::refuse::{Kind, Subject};
 
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -24,6 +24,8 @@ pub struct Sent {
     pub bytes: AtomicU64,
     /// All of it went.
     pub ended: AtomicBool,
+    /// The most that may go; more came.
+    pub too_large: OnceLock<u64>,
 }
 
 impl Ledger {
@@ -56,6 +58,11 @@ impl Ledger {
     /// Whether the whole request went out.
     pub fn sent_whole(&self) -> bool {
         self.up.ended.load(Ordering::Relaxed)
+    }
+
+    /// The limit that the request's body has exceeded.
+    pub fn body_too_large(&self) -> Option<u64> {
+        self.up.too_large.get().copied()
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -119,6 +126,10 @@ impl Drop for Ledger {
         if let Some(mut record) = self.record.take() {
             record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());
+            if self.up.too_large.get().is_some() {
+                record.verdict = Outcome::Error;
+                record.error = Some(Kind::BodyTooLarge.code());
+            }
             self.shared.record(record);
         }
     }

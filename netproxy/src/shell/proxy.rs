@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use super::control::Control;
 use super::dns::DnsState;
 use super::http2::ALPN;
+use super::limiter::{Entry, Limiter};
+use super::paced::Paced;
 use super::pool::Pool;
 use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
@@ -38,6 +40,13 @@ use crate::tls::{
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+}
+
+/// Where a client comes in.
+enum Door {
+    Any,
+    Socks,
+    Transparent,
 }
 
 /// A proxy cannot be built.
@@ -112,7 +121,7 @@ impl Proxy {
     {
         let served = self.shared.control.alarm();
         if !self.shared.control.is_draining() {
-            front::serve(Arc::clone(&self.shared), stream).await;
+            self.enter(stream, Door::Any).await;
         }
         drop(served);
     }
@@ -122,7 +131,7 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        socks::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await;
+        self.enter(stream, Door::Socks).await;
     }
 
     /// Serves one transparent connection until it ends: a line that says where to, as in
@@ -131,7 +140,34 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        preface::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await;
+        self.enter(stream, Door::Transparent).await;
+    }
+
+    /// Lets one client in, as far as the limits of the sandbox allow.
+    async fn enter<S>(&self, stream: S, door: Door)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = &self.shared.limits;
+        match (self.shared.limiter.enter(limits), limits.bytes_per_s) {
+            (Entry::In(_slot), None) => self.serve_at(stream, door).await,
+            (Entry::In(_slot), Some(per_s)) => {
+                self.serve_at(Paced::new(stream, Arc::clone(&self.shared), per_s), door).await;
+            }
+            (Entry::TurnedAway(_slot), _) => front::turn_away(&self.shared, stream).await,
+            (Entry::Closed, _) => front::record_turned_away(&self.shared, false),
+        }
+    }
+
+    async fn serve_at<S>(&self, stream: S, door: Door)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match door {
+            Door::Any => front::serve(Arc::clone(&self.shared), stream).await,
+            Door::Socks => socks::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await,
+            Door::Transparent => preface::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await,
+        }
     }
 
     /// Serves DNS queries, each with two bytes of length before it (RFC 1035 §4.2.2), until the stream ends.
@@ -326,6 +362,7 @@ impl Builder {
             dns: DnsState::new(&self.limits, self.synthetic_dns),
             upstream_proxies: self.upstream_proxies,
             limits: self.limits,
+            limiter: Limiter::default(),
             guard: Guard::new(self.own_listeners),
             leaves: LeafCache::new(ca),
             upstream_tls,

@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 
 use super::control::Control;
 use super::dns::DnsState;
+use super::limiter::Limiter;
 use super::pool::Pool;
 use super::token::Token;
 use super::upstream_proxy::UpstreamProxy;
@@ -29,6 +30,7 @@ pub struct Shared {
     pub resolve: Arc<dyn Resolve>,
     pub ids: Arc<dyn IdSource>,
     pub limits: Limits,
+    pub limiter: Limiter,
     pub guard: Guard,
     pub leaves: LeafCache,
     /// Offers HTTP/1.1.

@@ -15,6 +15,7 @@ mod forwarding;
 mod hooks;
 mod http2;
 mod limits;
+mod quotas;
 mod redaction;
 mod resolving;
 mod smuggling;

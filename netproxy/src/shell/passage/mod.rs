@@ -68,6 +68,19 @@ impl Passage<'_> {
                 None => return,
             },
         };
+        let _slot = match &verdict {
+            // Other bytes are counted by the rule that allows them.
+            Verdict::Allow(allow) if !matches!(inside, Inside::Other) => {
+                match self.shared.limiter.rule_connection(allow, self.layer) {
+                    Ok(slot) => slot,
+                    Err(refusal) => {
+                        let refusal = refusal.about(self.subject(&inside));
+                        return self.refuse(stream, inside, refusal).await;
+                    }
+                }
+            }
+            _ => None,
+        };
         match (verdict, inside) {
             (Verdict::Allow(allow), Inside::Tls(hello)) => {
                 Box::pin(self.serve_tls(stream, hello, allow)).await

@@ -12,6 +12,7 @@ use crate::flow::subject_of;
 use crate::hooks::{Allow, Verdict};
 use crate::refuse::{Kind, Refusal};
 use crate::shell::ledger::Ledger;
+use crate::shell::limiter::Slot;
 use crate::shell::reach;
 use crate::shell::rewind::Rewind;
 use crate::shell::tunnel;
@@ -25,7 +26,7 @@ impl Passage<'_> {
     {
         let refusal = match (self.shared.authorize.tcp(&self.facts()), verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
-                Ok((mut upstream, mut ledger)) => {
+                Ok((mut upstream, mut ledger, _slot)) => {
                     return tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_tcp()).await;
                 }
                 Err(refusal) => *refusal,
@@ -44,7 +45,7 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut upstream, mut ledger) = match self.open_raw(&allow).await {
+        let (mut upstream, mut ledger, _slot) = match self.open_raw(&allow).await {
             Ok(opened) => opened,
             Err(refusal) => {
                 let refusal = refusal.about(subject_of(&self.authority));
@@ -67,17 +68,18 @@ impl Passage<'_> {
         }
     }
 
-    async fn open_raw(&self, allow: &Allow) -> Result<(TcpStream, Ledger), Box<Refusal>> {
+    async fn open_raw(&self, allow: &Allow) -> Result<(TcpStream, Ledger, Option<Slot>), Box<Refusal>> {
         let refuse = |refusal: Box<Refusal>| Box::new(refusal.under(Some(allow.rule.clone())));
         self.shared.audit.ready().map_err(|error| {
             refuse(Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Tcp, error.to_string())))
         })?;
+        let slot = self.shared.limiter.rule_connection(allow, Layer::Tcp)?;
         let (upstream, times) =
             reach::connect(self.shared, &self.authority, allow.upstream.as_ref()).await.map_err(refuse)?;
         let subject = subject_of(&self.authority);
         let mut ledger = Ledger::open(self.shared, &self.decision, Layer::Tcp, (allow, subject));
         ledger.opened(&times);
-        Ok((upstream, ledger))
+        Ok((upstream, ledger, slot))
     }
 }
 

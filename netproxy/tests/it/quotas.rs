@@ -1,0 +1,168 @@
+//! How much a sandbox and a rule may do: at the limit it is done, one above it is refused in words of its own.
+
+use std::time::Duration;
+
+use netproxy::HostName;
+use netproxy::hooks::*;
+use netproxy::limits::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::*;
+use crate::hooks::Rules;
+use crate::world::World;
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+/// The usual rules, with limits.
+struct Limited(Rules, RuleLimits);
+
+impl Authorize for Limited {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.limit(self.0.connect(facts))
+    }
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        self.limit(self.0.request(facts))
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        self.0.dns_name(name)
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        self.0.address(facts)
+    }
+}
+
+impl Limited {
+    fn limit(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Allow(allow) => allow.with_limits(self.1).into(),
+            deny => deny,
+        }
+    }
+}
+
+async fn ruled(change: impl FnOnce(&mut RuleLimits)) -> std::sync::Arc<World> {
+    let mut limits = RuleLimits::default();
+    change(&mut limits);
+    World::build_ruled(|names| names, |ports| Limited(Rules { ports }, limits), |builder| builder).await
+}
+
+fn get(target: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_client_above_the_limit_is_told_so_in_its_language() {
+    let world = World::limited(limits(|l| l.client_connections_max = 2)).await;
+    let target = world.at("ok.example");
+    let mut first = https(&world, &target).await;
+    let second = https(&world, &target).await;
+    for (bytes, start) in [
+        (format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes(), "HTTP/1.1 503 "),
+        (b"\x05\x01\x00".to_vec(), "\x05\u{ff}"),
+        (format!("TCP1 {target}\n").into_bytes(), "TCP1 NO too_many_connections "),
+    ] {
+        let mut third = world.connect();
+        third.write_all(&bytes).await.unwrap();
+        let mut answer = Vec::new();
+        third.read_to_end(&mut answer).await.unwrap();
+        // Byte for byte: a SOCKS reply is no UTF-8.
+        let start: Vec<u8> = start.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        assert!(answer.starts_with(&start), "{}", String::from_utf8_lossy(&answer));
+    }
+    for record in world.records(3).await {
+        assert_eq!((&record["error"], &record["verdict"]), (&"too_many_connections".into(), &"error".into()));
+    }
+    // Those that are in are served, and make room when they go.
+    assert_eq!(ask(&mut first, &get(&target)).await.status, 200);
+    drop(second);
+    loop {
+        let mut next = world.connect();
+        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        next.write_all(head.as_bytes()).await.unwrap();
+        if read_answer(&mut next, "CONNECT").await.status == 200 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn too_many_requests_in_a_second_are_refused_once_and_for_good() {
+    let sandbox = World::limited(limits(|l| l.requests_per_s = Some(0))).await;
+    let rule = ruled(|l| l.requests_per_s = Some(0)).await;
+    for (world, named) in [(sandbox, serde_json::Value::Null), (rule, "ok".into())] {
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        let answer = ask(&mut tls, &get(&target)).await;
+        assert_eq!((answer.status, answer.header("x-should-retry").as_deref()), (403, Some("false")));
+        let json = answer.json();
+        assert_eq!((&json["error"], &json["rule"]), (&"rate_limited".into(), &named));
+        assert_eq!(world.records(1).await[0]["error"], "rate_limited");
+        assert!(world.tls.seen.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn connections_of_a_rule_are_limited() {
+    let world = ruled(|l| l.connections = Some(1)).await;
+    let target = world.at("ok.example");
+    let mut first = https(&world, &target).await;
+    assert_eq!(ask(&mut first, &get(&target)).await.status, 200);
+    let mut second = https(&world, &target).await;
+    let answer = ask(&mut second, &get(&target)).await;
+    assert_eq!(answer.status, 503);
+    let json = answer.json();
+    assert_eq!((&json["error"], &json["rule"]), (&"too_many_connections".into(), &"ok".into()));
+    assert_eq!(ask(&mut first, &get(&target)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_413_and_never_whole() {
+    let sandbox = World::limited(limits(|l| l.request_body_bytes_max = Some(10))).await;
+    // The smaller one counts.
+    let rule = ruled(|l| l.request_body_bytes = Some(10)).await;
+    for world in [sandbox, rule] {
+        let target = world.at("ok.example");
+        for (framing, status) in [
+            ("Content-Length: 10\r\n\r\n0123456789", 200),
+            ("Content-Length: 11\r\n\r\n0123456789a", 413),
+            ("Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", 200),
+            ("Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n1\r\na\r\n0\r\n\r\n", 413),
+        ] {
+            let whole = world.tls.whole.load(std::sync::atomic::Ordering::SeqCst);
+            let mut tls = https(&world, &target).await;
+            let head = format!("POST /upload HTTP/1.1\r\nHost: {target}\r\n{framing}");
+            let answer = ask(&mut tls, &head).await;
+            assert_eq!(answer.status, status, "{framing}: {answer:?}");
+            if status == 413 {
+                assert_eq!(answer.json()["error"], "request_body_too_large");
+                assert_eq!(world.tls.whole.load(std::sync::atomic::Ordering::SeqCst), whole, "{framing}");
+            }
+        }
+    }
+}
+
+/// On a paused clock: a body of 100,000 bytes that a refusing proxy reads to its end.
+#[tokio::test(start_paused = true)]
+async fn bytes_are_slowed_down_and_not_lost() {
+    let mut limits = limits(|l| l.bytes_per_s = Some(10_000));
+    limits.linger_timeout = Duration::from_secs(60);
+    let proxy = netproxy::Proxy::builder().limits(limits).build().unwrap();
+    let (mut client, far) = tokio::io::duplex(1024);
+    let started = tokio::time::Instant::now();
+    let served = tokio::spawn(async move { proxy.serve(far).await });
+    client
+        .write_all(b"POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(read_answer(&mut client, "POST").await.status, 403);
+    client.write_all(&[b'x'; 100_000]).await.unwrap();
+    client.shutdown().await.unwrap();
+    served.await.unwrap();
+    let took = started.elapsed().as_secs_f64();
+    assert!((9.5..=11.0).contains(&took), "{took}");
+}
