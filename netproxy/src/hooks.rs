@@ -61,6 +61,16 @@ pub enum TlsMode {
     Opaque,
 }
 
+/// What becomes of a response that must be searched for secrets and cannot be: encoded all the same, or a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnOpaque {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It passes unsearched, and its record says so; its headers and trailers are searched.
+    Pass,
+}
+
 /// An allowed connection or request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -77,6 +87,8 @@ pub struct Allow {
     pub wildcard: bool,
     /// How much the rule lets through.
     pub limits: RuleLimits,
+    /// What becomes of a response that cannot be searched for secrets.
+    pub on_opaque: OnOpaque,
 }
 
 impl Allow {
@@ -90,6 +102,7 @@ impl Allow {
             upstream: None,
             wildcard: false,
             limits: RuleLimits::default(),
+            on_opaque: OnOpaque::Refuse,
         }
     }
 
@@ -118,6 +131,13 @@ impl Allow {
     #[must_use]
     pub fn with_limits(mut self, limits: RuleLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// With responses that cannot be searched handled this way.
+    #[must_use]
+    pub fn with_on_opaque(mut self, on_opaque: OnOpaque) -> Self {
+        self.on_opaque = on_opaque;
         self
     }
 

@@ -14,13 +14,14 @@ use hyper::body::{Body, Incoming};
 use super::body::{Passing, Reply, RequestBody, redact_fields};
 use super::http1::Client;
 use super::ledger::Ledger;
+use super::opaque::FieldsOnly;
 use super::pool::{Place, Sender};
 use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
 use crate::audit::Layer;
 use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, RequestHead, ResponseFilter, Verdict};
+use crate::hooks::{Allow, Decided, OnOpaque, RequestHead, ResponseFilter, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, strip_forged_proxy_status};
@@ -108,7 +109,7 @@ async fn exchange(
         Err(mut refusal) => {
             // What the upstream made of a body that was cut off is not what went wrong.
             if let Some(most) = ledger.body_too_large() {
-                refusal = Box::new(body_too_large(most));
+                *refusal = body_too_large(most);
             }
             ledger.discard();
             let layer_rule = Some(Arc::clone(&allow.rule));
@@ -218,11 +219,21 @@ async fn forward(
             .map_err(|error| refuse(error.to_string()))?;
         return Ok((arrived, filter));
     }
-    if filter.is_some() && !response.body().is_end_stream() && !is_redactable(response.headers()) {
-        let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
-        return Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)));
+    if response.body().is_end_stream() || is_redactable(response.headers()) {
+        return Ok((arrived, filter));
     }
-    Ok((arrived, filter))
+    match (filter, asked.allow.on_opaque) {
+        (None, _) => Ok((arrived, None)),
+        (Some(_), OnOpaque::Refuse) => {
+            let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
+            Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)))
+        }
+        (Some(filter), OnOpaque::Pass) => {
+            let reason = "the body could not be searched for secrets, and the rule lets it pass";
+            ledger.note(|record| record.reason = Some(reason.to_owned()));
+            Ok((arrived, Some(Box::new(FieldsOnly(filter)))))
+        }
+    }
 }
 
 /// The smaller of the sandbox's limit and the rule's.

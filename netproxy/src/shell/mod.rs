@@ -13,6 +13,7 @@ mod http2;
 mod ledger;
 mod limiter;
 mod multiplex;
+mod opaque;
 mod paced;
 mod passage;
 mod pool;

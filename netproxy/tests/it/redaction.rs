@@ -1,7 +1,10 @@
 //! What an upstream gives back is searched, or refused.
 
+use netproxy::HostName;
+use netproxy::hooks::*;
+
 use crate::client::*;
-use crate::hooks::{PLACEHOLDER, SECRET};
+use crate::hooks::{PLACEHOLDER, Rules, SECRET, Scrubber};
 use crate::upstream::header;
 use crate::world::World;
 
@@ -44,6 +47,33 @@ async fn an_encoded_answer_that_cannot_be_searched_is_refused() {
     let answer = get(&world, "/gzip").await;
     assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
     assert!(answer.header("proxy-status").unwrap().contains("error=http_response_transform_error"));
+}
+
+#[tokio::test]
+async fn an_encoded_answer_passes_where_the_rule_says_so_and_its_headers_are_searched() {
+    struct Passing(Rules);
+    impl Authorize for Passing {
+        fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+            self.0.connect(facts)
+        }
+        fn request(&self, _: &RequestFacts<'_>) -> Verdict {
+            Allow::by("opaque-ok").with_on_opaque(OnOpaque::Pass).into()
+        }
+        fn dns_name(&self, name: &HostName) -> Verdict {
+            self.0.dns_name(name)
+        }
+        fn address(&self, facts: &AddressFacts<'_>) -> bool {
+            self.0.address(facts)
+        }
+    }
+    let rules = |ports| Passing(Rules { ports });
+    let world = World::build_ruled(|names| names, rules, |builder| builder.redact(Scrubber)).await;
+    let answer = get(&world, "/gzip-echo").await;
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"\x1f\x8bnot really".as_slice()));
+    assert_eq!(answer.header("x-got").as_deref(), Some(PLACEHOLDER));
+    let record = &world.records(1).await[0];
+    assert_eq!((&record["verdict"], &record["redactions"]), (&"allow".into(), &1.into()));
+    assert!(record["reason"].as_str().unwrap().contains("could not be searched"));
 }
 
 #[tokio::test]

@@ -128,6 +128,11 @@ async fn answer<S: AsyncWrite + Unpin>(
         "/forged" => {
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
         }
+        "/gzip-echo" => {
+            let got = header(head, "authorization").unwrap_or_default();
+            let more = format!("Content-Encoding: gzip\r\nX-Got: {got}\r\n");
+            write_whole(stream, &more, b"\x1f\x8bnot really").await
+        }
         "/gzip" => write_whole(stream, "Content-Encoding: gzip\r\n", b"\x1f\x8bnot really").await,
         "/half" => {
             let half = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
