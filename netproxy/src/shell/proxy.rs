@@ -150,11 +150,12 @@ impl Proxy {
     {
         let limits = &self.shared.limits;
         match (self.shared.limiter.enter(limits), limits.bytes_per_s) {
-            (Entry::In(_slot), None) => self.serve_at(stream, door).await,
+            (Entry::In(_slot), None) => Box::pin(self.serve_at(stream, door)).await,
             (Entry::In(_slot), Some(per_s)) => {
-                self.serve_at(Paced::new(stream, Arc::clone(&self.shared), per_s), door).await;
+                let paced = Paced::new(stream, Arc::clone(&self.shared), per_s);
+                Box::pin(self.serve_at(paced, door)).await;
             }
-            (Entry::TurnedAway(_slot), _) => front::turn_away(&self.shared, stream).await,
+            (Entry::TurnedAway(_slot), _) => Box::pin(front::turn_away(&self.shared, stream)).await,
             (Entry::Closed, _) => front::record_turned_away(&self.shared, false),
         }
     }
@@ -164,9 +165,13 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match door {
-            Door::Any => front::serve(Arc::clone(&self.shared), stream).await,
-            Door::Socks => socks::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await,
-            Door::Transparent => preface::serve(&self.shared, Rewind::new(stream, BytesMut::new())).await,
+            Door::Any => Box::pin(front::serve(Arc::clone(&self.shared), stream)).await,
+            Door::Socks => {
+                Box::pin(socks::serve(&self.shared, Rewind::new(stream, BytesMut::new()))).await;
+            }
+            Door::Transparent => {
+                Box::pin(preface::serve(&self.shared, Rewind::new(stream, BytesMut::new()))).await;
+            }
         }
     }
 
