@@ -55,7 +55,7 @@ pub fn all(_: &Context) -> Vec<Step> {
             Ok(vec![c.cargo(&["build", "--locked", "--release", "-p", "examples", "--examples"])])
         }),
         loud("e2e", "whole sandboxes with a real guest", |c| {
-            let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests"]);
+            let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests", "--test", "it"]);
             test.env("AGENT_SANDBOX_BIN", c.target.join("release/examples/agent-sandbox"));
             Ok(vec![test])
         }),

@@ -1,0 +1,76 @@
+//! `inject-proxy` itself: what it says, what it refuses, signals, and where a key must not be.
+
+use std::fs;
+use std::process::Output;
+
+use rustix::process::Signal;
+
+use crate::proxy::{KEY, run};
+use crate::tools::{find, need};
+use crate::world::{ALLOWED, World, shown};
+
+fn refused(arguments: &[&str]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let output: Output = run(&arguments);
+    assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_served() {
+    let local = ["--listen", "127.0.0.1:0"];
+    let text = refused(&["--listen", "0.0.0.0:0", "--secret", "K=HOST_SIDE_KEY@api.test"]);
+    assert!(text.contains("--i-know-anyone-can-use-it"), "{text}");
+    let text = refused(&[&local[..], &["--policy", "/nonexistent/policy.toml"]].concat());
+    assert!(text.contains("cannot read /nonexistent/policy.toml"), "{text}");
+    let text = refused(&[&local[..], &["--secret", "K=sk_live_123456@api.test"]].concat());
+    assert!(text.contains("is not set") && !text.contains("sk_live"), "what may be a key is shown: {text}");
+    let text = refused(&[&local[..], &["--secret", "K@api.test"]].concat());
+    assert!(text.contains("NAME=VAR@HOST"), "{text}");
+    let text = refused(&[&local[..], &["--secret", "HTTP_PROXY=HOST_SIDE_KEY@api.test"]].concat());
+    assert!(text.contains("another name"), "{text}");
+}
+
+#[test]
+fn the_key_is_in_no_file_of_proc_and_the_certificate_is_no_key() {
+    let mut world = World::start();
+    let process = format!("/proc/{}", world.proxy().pid());
+    for file in ["environ", "cmdline"] {
+        // Only root may read those of a hardened process.
+        if let Ok(content) = fs::read(format!("{process}/{file}")) {
+            assert!(!String::from_utf8_lossy(&content).contains(KEY), "{file}");
+        }
+    }
+    for file in ["ca.pem", "ca-bundle.pem"] {
+        let text = fs::read_to_string(world.folder.path().join("ca").join(file)).unwrap();
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY"), "{file}");
+    }
+    let (proxy, other) = (&world.variables()["HTTPS_PROXY"], &world.variables()["http_proxy"]);
+    assert!(proxy.starts_with("http://127.0.0.1:") && proxy == other && !proxy.ends_with(":0"), "{proxy}");
+    assert!(world.placeholder().starts_with("sbx-"));
+}
+
+#[test]
+fn a_policy_is_reloaded_and_a_broken_one_is_not() {
+    let Some(_) = need("a_policy_is_reloaded…", "curl", find("curl")) else { return };
+    let mut world = World::start();
+    let status = |world: &World| {
+        let mut curl = world.client("curl".as_ref());
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &world.url(ALLOWED, "/hello")]);
+        shown(&curl.output().unwrap())
+    };
+    assert_eq!(status(&world), "200");
+    let file = world.folder.path().join("policy.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, "version = 1\n[[allow]\n").unwrap();
+    world.proxy().signal(Signal::HUP);
+    assert!(world.proxy().next_message().contains("the old one stays"));
+    assert_eq!(status(&world), "200");
+    let rest = good.split("[[allow]]").find(|rule| rule.contains("keyed")).unwrap();
+    fs::write(&file, format!("version = 1\n[[allow]]{rest}")).unwrap();
+    world.proxy().signal(Signal::HUP);
+    while !world.proxy().next_message().contains("loaded again") {}
+    assert_eq!(status(&world), "403");
+    assert_eq!(world.stop().denials(ALLOWED).len(), 1);
+}

@@ -1,0 +1,21 @@
+//! Real clients through `inject-proxy`: each makes an allowed call, a denied one and one with a key, to a TLS server
+//! on loopback. A denied call has to be made exactly once, and the client's own words have to show why.
+//!
+//! `INJECT_PROXY_BIN` names the program; without it, it is built first. Python and Node packages come from the folder
+//! that `cargo xtask ci --only clients` prepares, or `AGENT_SANDBOX_CLIENTS`. What the machine lacks is skipped
+//! loudly, unless `AGENT_SANDBOX_REQUIRE_CLIENTS` is set, as CI does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod check;
+mod curl;
+mod git;
+mod go;
+mod lifecycle;
+mod node;
+mod packages;
+mod proxy;
+mod python;
+mod tools;
+mod upstream;
+mod world;

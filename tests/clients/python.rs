@@ -1,0 +1,88 @@
+//! Python: the HTTP libraries, and two model SDKs.
+
+use std::process::Command;
+
+use crate::check::three_calls;
+use crate::proxy::KEY;
+use crate::tools::{need, python, scenario};
+use crate::world::{DENIED, KEYED, World, shown};
+
+/// `get.py LIBRARY URL [AUTHORIZATION]`
+fn library(name: &str, reason: &str) {
+    let Some(python) = need(name, "Python with packages", python()) else { return };
+    three_calls(reason, |world, call| {
+        let mut command = script(world, &python, "get.py");
+        command.arg(name).arg(&call.url).args(&call.authorization);
+        command
+    });
+}
+
+fn script(world: &World, python: &std::path::Path, name: &str) -> Command {
+    let mut command = world.client(python);
+    // Nothing is written beside our scripts.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(scenario(name));
+    command
+}
+
+#[test]
+fn python_urllib() {
+    library("urllib", "blocked_by_policy");
+}
+
+#[test]
+fn python_requests() {
+    library("requests", "blocked_by_policy");
+}
+
+#[test]
+fn python_urllib3() {
+    library("urllib3", "blocked_by_policy");
+}
+
+#[test]
+fn python_httpx() {
+    library("httpx", "blocked_by_policy");
+}
+
+#[test]
+fn python_aiohttp() {
+    library("aiohttp", "blocked_by_policy");
+}
+
+/// `model.py SDK BASE_URL whole|stream KEY`, with the placeholder for a key.
+fn sdk(name: &str) {
+    let Some(python) = need(name, "Python with packages", python()) else { return };
+    let mut world = World::start();
+    let run = |host: &str, how: &str| {
+        let mut command = script(&world, &python, "model.py");
+        command.args([name, &world.url(host, ""), how, &world.placeholder()]);
+        command.output().unwrap()
+    };
+    for how in ["whole", "stream"] {
+        let output = run(KEYED, how);
+        assert_eq!(shown(&output).trim(), "one two three", "{how}");
+        assert!(output.status.success());
+    }
+    let output = run(DENIED, "stream");
+    let text = shown(&output);
+    assert!(!output.status.success() && text.contains("PermissionDenied"), "{text}");
+    assert!(text.contains("blocked_by_policy"), "{text}");
+    let log = world.stop();
+    assert_eq!(log.denials(DENIED).len(), 1, "{:?}", log.denials(DENIED));
+    assert_eq!(log.requests(KEYED).len(), 2);
+    for seen in world.seen(KEYED) {
+        // Which of the two headers it is has changed between versions of the SDKs.
+        let bearer = format!("Bearer {KEY}");
+        assert!(seen.authorization == Some(bearer) || seen.api_key.as_deref() == Some(KEY), "{seen:?}");
+    }
+}
+
+#[test]
+fn python_openai_sdk() {
+    sdk("openai");
+}
+
+#[test]
+fn python_anthropic_sdk() {
+    sdk("anthropic");
+}

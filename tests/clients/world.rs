@@ -1,0 +1,147 @@
+//! One upstream, one proxy in front of it, and how a client is started between the two.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::proxy::{KEY, RunningProxy};
+use crate::upstream::{Seen, Upstream};
+
+/// May be reached.
+pub const ALLOWED: &str = "allowed.test";
+/// No rule allows it.
+pub const DENIED: &str = "denied.test";
+/// Gets the key.
+pub const KEYED: &str = "keyed.test";
+
+/// Everything of one test.
+pub struct World {
+    pub folder: TempDir,
+    pub upstream: Upstream,
+    proxy: Option<RunningProxy>,
+}
+
+impl World {
+    /// With the usual policy.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further options of the proxy.
+    pub fn with(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED]);
+        let port = upstream.port;
+        fs::write(folder.path().join("policy.toml"), policy(port)).unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let mut arguments: Vec<String> = ["--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        for (option, value) in [
+            ("--policy", path("policy.toml")),
+            ("--secret", format!("API_KEY=HOST_SIDE_KEY@{KEYED}:{port}")),
+            ("--ca-dir", path("ca")),
+            ("--upstream-ca", path("upstream-ca.pem")),
+            ("--audit", path("audit.jsonl")),
+        ] {
+            arguments.extend([option.to_owned(), value]);
+        }
+        for host in [ALLOWED, DENIED, KEYED] {
+            arguments.extend(["--resolve".to_owned(), format!("{host}:127.0.0.1")]);
+        }
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        fs::create_dir(folder.path().join("home")).unwrap();
+        let proxy = Some(RunningProxy::start(&arguments));
+        Self { folder, upstream, proxy }
+    }
+
+    pub fn proxy(&mut self) -> &mut RunningProxy {
+        self.proxy.as_mut().expect("it was not stopped")
+    }
+
+    /// A client's home, and a place for its files.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    pub fn url(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.upstream.port)
+    }
+
+    /// What stands in the key's place in a client.
+    pub fn placeholder(&self) -> String {
+        self.variables()["API_KEY"].clone()
+    }
+
+    pub fn variables(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.proxy.as_ref().expect("it was not stopped").variables
+    }
+
+    /// A client with the variables that the proxy printed, and nothing of this process's own.
+    pub fn client(&self, program: &Path) -> Command {
+        // Far beyond what any client takes: past it, something hangs, and the test says so.
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=5", "120"])
+            .arg(program)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home())
+            .env("LANG", "C.UTF-8")
+            .envs(self.variables())
+            .current_dir(self.home())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Stops the proxy, so that its log is whole.
+    pub fn stop(&mut self) -> Log {
+        let (code, said) = self.proxy.take().expect("it was not stopped").stop();
+        assert_eq!(code, Some(0), "{said}");
+        let text = fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
+        assert!(!text.contains(KEY), "the key is in the log");
+        Log { lines: text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() }
+    }
+
+    /// Requests that reached the upstream under this name.
+    pub fn seen(&self, host: &str) -> Vec<Seen> {
+        let name =
+            |seen: &Seen| seen.host.rsplit_once(':').map_or(seen.host.clone(), |(name, _)| name.to_owned());
+        self.upstream.seen().into_iter().filter(|seen| name(seen) == host).collect()
+    }
+}
+
+/// The audit log of a proxy that has ended.
+pub struct Log {
+    pub lines: Vec<Value>,
+}
+
+impl Log {
+    /// Refusals for this host.
+    pub fn denials(&self, host: &str) -> Vec<&Value> {
+        self.lines.iter().filter(|line| line["host"] == host && line["verdict"] == "deny").collect()
+    }
+
+    /// Requests that went to this host.
+    pub fn requests(&self, host: &str) -> Vec<&Value> {
+        let http = |line: &&Value| line["layer"] == "http" && line["verdict"] == "allow";
+        self.lines.iter().filter(|line| line["host"] == host).filter(http).collect()
+    }
+}
+
+fn policy(port: u16) -> String {
+    let allow = |id: &str, host: &str, more: &str| {
+        format!(
+            "[[allow]]\nid = \"{id}\"\nhost = \"{host}\"\ncidr = \"127.0.0.1/32\"\nports = [{port}]\n{more}\n"
+        )
+    };
+    let deny = format!("[[deny]]\nid = \"closed\"\nhost = \"{ALLOWED}\"\npaths = [\"/closed/**\"]\n");
+    let keyed = allow("keyed", KEYED, "credential = \"API_KEY\"");
+    format!("version = 1\n{}{keyed}{deny}", allow("open", ALLOWED, ""))
+}
+
+/// Both outputs, as a person at the terminal sees them.
+pub fn shown(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
