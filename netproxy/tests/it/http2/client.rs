@@ -117,3 +117,13 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
+
+/// A body of this many bytes, a multiple of 64 KiB, all of which are the same memory.
+pub fn repeated(bytes: usize) -> Pieces {
+    let (sender, body) = pieces();
+    let chunk = Bytes::from_static(&[b'x'; 64 * 1024]);
+    for _ in 0..bytes / chunk.len() {
+        sender.send(Frame::data(chunk.clone())).unwrap();
+    }
+    body
+}

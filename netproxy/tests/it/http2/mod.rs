@@ -2,9 +2,11 @@
 
 pub mod client;
 mod doors;
+mod floods;
 mod forwarding;
 mod frames;
 mod malformed;
+mod memory;
 mod refusals;
 mod retries;
 pub mod upstream;

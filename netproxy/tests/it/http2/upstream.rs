@@ -21,6 +21,9 @@ use tokio_rustls::server::TlsStream;
 use crate::hooks::SECRET;
 use crate::upstream::{Seen, Upstream, certificate};
 
+/// Length of `/big`.
+pub const BIG_BYTES: usize = 256 * 1024 * 1024;
+
 /// What an answer is made of, in order.
 pub struct Frames(std::collections::VecDeque<Frame<Bytes>>);
 
@@ -104,6 +107,21 @@ async fn answer(request: Request<Incoming>, seen: &Mutex<Vec<String>>) -> Respon
         head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
     }
     seen.lock().unwrap().push(head.clone());
+    if parts.uri.path() == "/discard" {
+        let mut body = body;
+        let mut count = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            count += frame.data_ref().map_or(0, Bytes::len);
+        }
+        return Response::new(Frames(vec![Frame::data(format!("{count} bytes").into())].into()));
+    }
+    if parts.uri.path() == "/big" {
+        // All chunks are the same memory.
+        let chunk = Bytes::from_static(&[b'x'; 64 * 1024]);
+        return Response::new(Frames(
+            (0..BIG_BYTES / chunk.len()).map(|_| Frame::data(chunk.clone())).collect(),
+        ));
+    }
     let body = body.collect().await;
     let (trailers, body) = match body {
         Ok(body) => (body.trailers().cloned(), body.to_bytes()),
