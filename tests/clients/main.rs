@@ -2,7 +2,7 @@
 //! on loopback. A denied call has to be made exactly once, and the client's own words have to show why.
 //!
 //! `INJECT_PROXY_BIN` names the program; without it, it is built first. Python and Node packages come from the folder
-//! that `cargo xtask ci --only clients` prepares, or `AGENT_SANDBOX_CLIENTS`. What the machine lacks is skipped
+//! that `cargo xtask ci` prepares, or `AGENT_SANDBOX_CLIENTS`. What the machine lacks is skipped
 //! loudly, unless `AGENT_SANDBOX_REQUIRE_CLIENTS` is set, as CI does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

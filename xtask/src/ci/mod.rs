@@ -2,6 +2,7 @@
 //! to repeat it. Each further feature set or profile would build all dependencies again, so there are three: dev
 //! with all features, release for the end-to-end tests, and the static one of the lab.
 
+mod clients;
 mod packages;
 mod steps;
 
@@ -27,7 +28,7 @@ pub fn main(context: &Context, arguments: &[String]) -> Outcome {
             "--only" => &mut only,
             "--skip" => &mut skip,
             "--list" => {
-                all.iter().for_each(|step| println!("{:12} {}", step.name, step.what));
+                all.iter().for_each(|step| println!("{:16} {}", step.name, step.what));
                 return Ok(());
             }
             "--help" | "-h" => {
@@ -56,10 +57,10 @@ fn run_all<'a>(context: &Context, chosen: impl Iterator<Item = &'a Step>) -> Out
         match outcome {
             Ok(counts) => {
                 tests.add(counts);
-                println!("ci: {:12} ok {seconds:5} s", step.name);
+                println!("ci: {:16} ok {seconds:5} s", step.name);
             }
             Err(failure) => {
-                println!("ci: {:12} FAILED after {seconds} s: {failure}", step.name);
+                println!("ci: {:16} FAILED after {seconds} s: {failure}", step.name);
                 println!("ci: the whole step again: cargo xtask ci --only {}", step.name);
                 return Err(Failure::new(format!("step {} failed", step.name)));
             }

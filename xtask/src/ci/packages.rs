@@ -20,6 +20,11 @@ const PROGRAMS: [(&str, &str); 8] = [
 pub fn install() -> Outcome<Option<Command>> {
     let missing: Vec<&str> =
         PROGRAMS.into_iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, p)| p).collect();
+    install_these(&missing)
+}
+
+/// The command that installs these packages, if they are any.
+pub fn install_these(missing: &[&str]) -> Outcome<Option<Command>> {
     if missing.is_empty() {
         return Ok(None);
     }

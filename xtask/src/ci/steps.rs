@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::packages;
+use super::{clients, packages};
 use crate::context::{Context, Failure, Outcome, SELF, at, find_program, shown};
 
 /// How much of a quiet step's output is shown when it fails, in lines.
@@ -53,6 +53,18 @@ pub fn all(_: &Context) -> Vec<Step> {
         loud("kvm-lab", "the VMM on a standard /dev/kvm", |c| Ok(vec![xtask(c, &["kvm-lab"])])),
         quiet("release", "the program as users build it", |c| {
             Ok(vec![c.cargo(&["build", "--locked", "--release", "-p", "examples", "--examples"])])
+        }),
+        quiet("client-programs", "curl, Go, Java, Node for the next steps", |_| {
+            Ok(clients::programs()?.into_iter().collect())
+        }),
+        quiet("client-libraries", "Python and Node packages in the cache", clients::libraries),
+        loud("clients", "real clients through the proxy", |c| {
+            let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests", "--test", "clients"]);
+            test.env("INJECT_PROXY_BIN", c.target.join("release/examples/inject-proxy"));
+            test.env("AGENT_SANDBOX_CLIENTS", clients::folder(c));
+            // The steps before have brought them: here the absence of one is a failure, not a skip.
+            test.env("AGENT_SANDBOX_REQUIRE_CLIENTS", "1");
+            Ok(vec![test])
         }),
         loud("e2e", "whole sandboxes with a real guest", |c| {
             let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests", "--test", "it"]);
