@@ -11,6 +11,7 @@ mod check;
 mod curl;
 mod git;
 mod go;
+mod java;
 mod lifecycle;
 mod node;
 mod packages;
