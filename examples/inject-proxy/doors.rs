@@ -1,4 +1,5 @@
-//! The other ways in: SOCKS5 and DNS on addresses of their own. They lead to the same proxy and the same policy.
+//! The other ways in: SOCKS5 and DNS on addresses of their own, which lead to the same proxy and the same policy; and the
+//! metrics, which lead nowhere.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
+use crate::metrics;
 use crate::options::Options;
 use crate::serve::{ACCEPT_PAUSE, next};
 
@@ -20,6 +22,7 @@ const DNS_PORTS_TRIED: usize = 16;
 pub struct Doors {
     socks: Option<TcpListener>,
     dns: Option<(UdpSocket, TcpListener)>,
+    metrics: Option<TcpListener>,
 }
 
 impl Doors {
@@ -28,6 +31,7 @@ impl Doors {
         Ok(Self {
             socks: options.socks.map(|asked| bind_tcp("--socks", asked, options)).transpose()?,
             dns: options.dns.map(|asked| bind_dns(asked, options)).transpose()?,
+            metrics: options.metrics.map(|asked| bind_tcp("--metrics", asked, options)).transpose()?,
         })
     }
 
@@ -35,7 +39,11 @@ impl Doors {
     pub fn places(&self) -> Vec<(&'static str, SocketAddr)> {
         let socks = self.socks.as_ref().and_then(|listener| listener.local_addr().ok());
         let dns = self.dns.as_ref().and_then(|(socket, _)| socket.local_addr().ok());
-        [("socks", socks), ("dns", dns)].into_iter().filter_map(|(name, at)| Some((name, at?))).collect()
+        let metrics = self.metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+        [("socks", socks), ("dns", dns), ("metrics", metrics)]
+            .into_iter()
+            .filter_map(|(name, at)| Some((name, at?)))
+            .collect()
     }
 
     /// Serves until the result is dropped. Each connection holds a clone of `open` until it ends.
@@ -48,6 +56,9 @@ impl Doors {
             let own = proxy.clone();
             tasks.spawn(async move { drop(own.serve_dns_udp(socket).await) });
             tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Dns));
+        }
+        if let Some(listener) = self.metrics {
+            tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Metrics));
         }
         tasks
     }
@@ -101,6 +112,7 @@ fn bind_dns(asked: SocketAddr, options: &Options) -> Result<(UdpSocket, TcpListe
 enum Service {
     Socks,
     Dns,
+    Metrics,
 }
 
 async fn accept(listener: TcpListener, proxy: Proxy, open: mpsc::Sender<()>, service: Service) {
@@ -114,6 +126,7 @@ async fn accept(listener: TcpListener, proxy: Proxy, open: mpsc::Sender<()>, ser
             match service {
                 Service::Socks => proxy.serve_socks(stream).await,
                 Service::Dns => proxy.serve_dns(stream).await,
+                Service::Metrics => metrics::serve(stream, &proxy).await,
             }
             drop(open);
         });

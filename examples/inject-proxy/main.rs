@@ -9,6 +9,7 @@ mod doors;
 mod error;
 mod files;
 mod keys;
+mod metrics;
 mod options;
 mod say;
 mod serve;

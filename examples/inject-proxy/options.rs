@@ -35,6 +35,9 @@ pub struct Options {
     /// Answer DNS here, over UDP and TCP: the addresses of allowed names
     #[arg(long, value_name = "ADDR:PORT")]
     pub dns: Option<SocketAddr>,
+    /// Answer GET /metrics here, in Prometheus' text format
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// DNS answers are addresses of 198.18.0.0/15 that stand for the name; to be routed here
     #[arg(long, requires = "dns")]
     pub synthetic_dns: bool,

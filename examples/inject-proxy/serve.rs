@@ -42,11 +42,12 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
             _ = int.recv() => break "SIGINT",
         }
     };
-    let Setup { listener, audit, .. } = setup;
+    let Setup { listener, audit, proxy, .. } = setup;
     drop((listener, doors, open));
     messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
-    let drained = timeout(Duration::from_secs(options.drain), all_gone.recv()).await;
-    if drained.is_err() {
+    let longest = Duration::from_secs(options.drain);
+    let (_, all_gone) = tokio::join!(proxy.drain(longest), timeout(longest, all_gone.recv()));
+    if all_gone.is_err() {
         messages.say("cut", "the time is over: what is still open is closed");
     }
     match audit {
@@ -86,7 +87,7 @@ fn reload(setup: &Setup, options: &Options, messages: Messages) {
     match load_policy(options, &setup.vault) {
         Ok(rules) => {
             setup.authorize.replace(rules);
-            setup.proxy.close_idle_upstreams();
+            setup.proxy.reauthorize();
             messages.say("reloaded", "the policy was loaded again");
         }
         Err(error) => {

@@ -33,6 +33,19 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// Every layer.
+    pub const ALL: [Self; 9] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Socks,
+        Self::Transparent,
+        Self::Tcp,
+        Self::Tls,
+        Self::Http,
+        Self::Address,
+        Self::Upstream,
+    ];
+
     /// As in the record and in the answer.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -60,6 +73,21 @@ pub enum Outcome {
     Deny,
     /// Allowed, but it failed: upstream unreachable, connection broken.
     Error,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Error];
+
+    /// As in the record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// One line of the audit log. `null` means "not known at that layer".

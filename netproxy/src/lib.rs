@@ -70,6 +70,7 @@ pub mod hooks;
 pub mod http2;
 pub mod id;
 pub mod limits;
+pub mod metrics;
 pub mod rate;
 pub mod refuse;
 #[cfg(feature = "shell")]

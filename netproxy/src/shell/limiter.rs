@@ -68,6 +68,11 @@ pub enum Way {
 }
 
 impl Limiter {
+    /// Client connections that are open.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     pub fn enter(&self, limits: &Limits) -> Entry {
         match Slot::take(&self.clients, limits.client_connections_max) {
             Some(slot) => Entry::In(slot),

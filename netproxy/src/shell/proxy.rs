@@ -31,6 +31,7 @@ use crate::hooks::{
 };
 use crate::id::IdSource;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::tls::{
     CaError, ClientCertificateError, ClientCertificates, LeafCache, SandboxCa, UpstreamTlsError,
     client_config,
@@ -181,6 +182,12 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         dns::serve(&self.shared, stream).await;
+    }
+
+    /// What happened so far, in Prometheus' text format. Names no host and no rule.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.shared.metrics.text(self.shared.limiter.clients())
     }
 
     /// Takes no new connections and requests: HTTP/1.1 clients get `Connection: close`, HTTP/2 clients GOAWAY.
@@ -358,6 +365,7 @@ impl Builder {
         upstream_tls_http2.alpn_protocols.insert(0, ALPN.to_vec());
         let shared = Shared {
             name: self.name.into(),
+            metrics: Metrics::default(),
             authorize: self.authorize,
             inject: self.inject,
             redact: self.redact,

@@ -17,12 +17,14 @@ use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
 use crate::id::{DecisionId, IdSource};
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::refuse::Refusal;
 use crate::tls::{ClientCertificates, LeafCache};
 
 pub struct Shared {
     /// The sandbox's.
     pub name: Arc<str>,
+    pub metrics: Metrics,
     pub authorize: Arc<dyn Authorize>,
     pub inject: Arc<dyn Inject>,
     pub redact: Arc<dyn Redact>,
@@ -82,6 +84,7 @@ impl Shared {
     /// Every record goes this way.
     pub fn record(&self, mut record: Record) {
         record.sandbox = Some(Arc::clone(&self.name));
+        self.metrics.count(&record);
         self.audit.record(record);
     }
 }

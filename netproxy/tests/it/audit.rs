@@ -75,6 +75,10 @@ async fn every_kind_of_record_is_what_the_schema_says() {
         assert_eq!(record["sandbox"], "test");
         assert!(!record.to_string().contains("hidden"));
     }
+    let metrics = world.proxy.metrics_text();
+    for line in ["{layer=\"http\",verdict=\"allow\"} 2", "{error=\"malformed_request\"} 1"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     let timed = |record: &Value| ["ms_dns", "ms_connect", "ms_tls"].map(|name| record[name].is_number());
     assert_eq!(timed(&records[0]), [true; 3]);
     assert_eq!(timed(&records[1]), [false; 3]);
