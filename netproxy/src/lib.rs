@@ -39,7 +39,7 @@
 //! client.write_all(b"GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n").await.unwrap();
 //! let mut answer = String::new();
 //! client.read_to_string(&mut answer).await.unwrap();
-//! assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"));
+//! assert!(answer.starts_with("HTTP/1.1 403 Blocked by the sandbox's network policy\r\n"));
 //! assert!(answer.contains("proxy-status: agent-sandbox; error=http_request_denied;"));
 //! assert!(answer.contains(r#""error":"blocked_by_policy","retryable":false"#));
 //! # });

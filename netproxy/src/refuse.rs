@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::audit::Layer;
@@ -150,6 +150,13 @@ impl Kind {
         self.row().status
     }
 
+    /// What stands beside the status in HTTP/1.1. Where a client hides the body of an error, this is all that a
+    /// person sees: pip, requests, urllib3, aiohttp and npm show it.
+    #[must_use]
+    pub fn reason_phrase(self) -> &'static str {
+        self.row().title
+    }
+
     /// Whether we refused (and not the network or the upstream).
     #[must_use]
     pub fn is_denial(self) -> bool {
@@ -187,13 +194,23 @@ pub struct Refusal {
     pub hint: Option<String>,
     /// What was asked for.
     pub subject: Subject,
+    /// Whether the client is answered in plain words instead of JSON.
+    pub words: bool,
 }
 
 impl Refusal {
     /// A refusal of ours that no rule took part in.
     #[must_use]
     pub fn new(kind: Kind, layer: Layer, detail: impl Into<String>) -> Self {
-        Self { kind, layer, rule: None, detail: detail.into(), hint: None, subject: Subject::default() }
+        Self {
+            kind,
+            layer,
+            rule: None,
+            detail: detail.into(),
+            hint: None,
+            subject: Subject::default(),
+            words: false,
+        }
     }
 
     /// A verdict of the policy.
@@ -256,6 +273,11 @@ struct Problem<'a> {
     how_to_fix: String,
 }
 
+fn in_words(problem: &Problem<'_>) -> Vec<u8> {
+    let Problem { title, detail, how_to_fix, decision_id, .. } = problem;
+    format!("{title}: {detail}\n{how_to_fix}\ndecision {decision_id}").into_bytes()
+}
+
 /// The refusal as an HTTP response that ends its connection.
 #[must_use]
 pub fn http_response(refusal: &Refusal, id: &DecisionId) -> Response<Bytes> {
@@ -277,14 +299,17 @@ pub fn http_response(refusal: &Refusal, id: &DecisionId) -> Response<Bytes> {
         decision_id: id.as_str(),
         how_to_fix: refusal.hint.as_deref().map_or_else(|| row.hint.to_owned(), printable),
     };
-    let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+    let (kind, mut body) = match refusal.words {
+        true => ("text/plain", in_words(&problem)),
+        false => ("application/problem+json", serde_json::to_vec(&problem).unwrap_or_default()),
+    };
     body.push(b'\n');
 
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = row.status;
     let length = response.body().len();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(PROXY_STATUS, proxy_status(row.proxy_error, &detail, id));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -295,14 +320,27 @@ pub fn http_response(refusal: &Refusal, id: &DecisionId) -> Response<Bytes> {
     response
 }
 
+/// Whether the client with these request headers is git, which shows the body of an error only where it is
+/// `text/plain`.
+#[must_use]
+pub fn shows_words_only(headers: &HeaderMap) -> bool {
+    headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"git/"))
+}
+
+/// The same for a whole head as it came.
+#[must_use]
+pub fn head_shows_words_only(head: &[u8]) -> bool {
+    let start = b"user-agent: git/";
+    let is_it = |line: &[u8]| line.get(..start.len()).is_some_and(|line| line.eq_ignore_ascii_case(start));
+    head.split(|byte| *byte == b'\n').any(is_it)
+}
+
 /// The same as bytes of HTTP/1.1, for places without an HTTP server; a `HEAD` gets no body.
 #[must_use]
 pub fn http1_bytes(refusal: &Refusal, id: &DecisionId) -> Vec<u8> {
     let response = http_response(refusal, id);
     let status = response.status();
-    let mut out =
-        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("Refused"))
-            .into_bytes();
+    let mut out = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), refusal.kind.reason_phrase()).into_bytes();
     for (name, value) in response.headers() {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
@@ -405,6 +443,27 @@ mod tests {
         assert_eq!(json["host"], "api.example");
         assert_eq!(json["port"], serde_json::Value::Null);
         assert_eq!(json["decision_id"], id.as_str());
+    }
+
+    #[test]
+    fn git_is_answered_in_words_that_stay_in_their_lines() {
+        let (mut refusal, id) = refusal();
+        refusal.words = true;
+        let response = http_response(&refusal, &id);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        let text = String::from_utf8(response.body().to_vec()).unwrap();
+        assert!(
+            text.starts_with("Blocked by the sandbox's network policy: a \"quoted\" reason??Injected"),
+            "{text}"
+        );
+        assert!(text.lines().count() == 3 && text.contains(id.as_str()), "{text}");
+        let mut headers = HeaderMap::new();
+        for (agent, is_git) in [("git/2.47.3", true), ("curl/8", false), ("not git/2", false)] {
+            headers.insert("user-agent", HeaderValue::from_static(agent));
+            assert_eq!(shows_words_only(&headers), is_git, "{agent}");
+            let head = format!("GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: {agent}\r\n\r\n");
+            assert_eq!(head_shows_words_only(head.as_bytes()), is_git, "{agent}");
+        }
     }
 
     #[test]

@@ -60,6 +60,10 @@ fn git_is_refused_once_and_says_why() {
     let output = git(&world, &["clone", &world.url(DENIED, "/git/demo.git"), "no"]);
     let text = shown(&output);
     assert!(!output.status.success() && text.contains("403"), "{text}");
+    assert!(
+        text.contains("remote: Blocked by the sandbox's network policy")
+            && text.contains("no rule allows it")
+    );
     assert_eq!(world.stop().denials(DENIED).len(), 1);
 }
 

@@ -41,28 +41,34 @@ fn pip() {
     );
     let index = format!("<!DOCTYPE html><html><body><a href=\"/files/{wheel}\">{wheel}</a></body></html>");
     world.upstream.put("/simple/demo-package/", "text/html", index);
-    let install = |index: String| {
-        let mut command = world.client(&python);
-        command.args([
-            "-m",
-            "pip",
-            "install",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            "--force-reinstall",
-        ]);
-        command.args(["--target", "packages", "--index-url", &index, "demo-package"]).output().unwrap()
-    };
+    let install = |index: &str, what: &str| pip_install(&world, &python, index, what);
     // The placeholder inside Basic authentication, as registries want it.
     let user = format!("https://user:{}@{KEYED}:{}/simple/", world.placeholder(), world.upstream.port);
-    let outputs =
-        [install(world.url(ALLOWED, "/simple/")), install(world.url(DENIED, "/simple/")), install(user)];
+    let index = world.url(ALLOWED, "/simple/");
+    let denied = format!("demo-package @ {}", world.url(DENIED, &format!("/files/{wheel}")));
+    let outputs = [install(&index, "demo-package"), install(&index, &denied), install(&user, "demo-package")];
     assert_eq!(fs::read_to_string(world.home().join("packages/demo_package.py")).unwrap(), "answer = 42\n");
     let basic = world.seen(KEYED).into_iter().filter_map(|seen| seen.authorization).next_back().unwrap();
     let decode = "import base64,sys; print(base64.b64decode(sys.argv[1].split()[1]).decode(), end='')";
     assert_eq!(prepare(&world, &python, &["-c", decode, &basic]), format!("user:{KEY}"));
-    // pip says no more than this about an index that refuses.
-    check(&mut world, outputs, "No matching distribution");
+    check(&mut world, outputs, "Blocked by the sandbox's network policy");
+}
+
+/// pip keeps to itself what an index answered; at least it does not ask again.
+#[test]
+fn pip_asks_a_denied_index_once() {
+    let Some(python) = need("pip_asks…", "Python with packages", python()) else { return };
+    let mut world = World::start();
+    let output = pip_install(&world, &python, &world.url(DENIED, "/simple/"), "demo-package");
+    assert!(!output.status.success() && shown(&output).contains("No matching distribution"));
+    assert_eq!(world.stop().denials(DENIED).len(), 1);
+}
+
+fn pip_install(world: &World, python: &Path, index: &str, what: &str) -> Output {
+    let mut command = world.client(python);
+    command.args(["-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check"]);
+    command.args(["--force-reinstall", "--target", "packages", "--index-url", index, what]);
+    command.output().unwrap()
 }
 
 /// Makes the wheel in the current folder.

@@ -26,8 +26,7 @@ pub fn python() -> Option<PathBuf> {
 /// The tool, or `None` after saying that the test does not run. In CI a missing tool is a failure.
 pub fn need(test: &str, name: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
-        let text =
-            format!("{test}: {name} is not on this machine; `cargo xtask ci` brings it");
+        let text = format!("{test}: {name} is not on this machine; `cargo xtask ci` brings it");
         assert!(std::env::var_os("AGENT_SANDBOX_REQUIRE_CLIENTS").is_none(), "{text}");
         eprintln!("SKIPPED: {text}");
     }

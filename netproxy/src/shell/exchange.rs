@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 
 use super::body::{Passing, Reply, RequestBody, redact_fields};
 use super::http1::Client;
@@ -24,7 +25,7 @@ use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
 use crate::hooks::{Allow, Decided, OnOpaque, RequestHead, ResponseFilter, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
-use crate::refuse::{Kind, Refusal, Subject, http_response, strip_forged_proxy_status};
+use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
 use crate::trailers;
 use crate::wire;
 
@@ -32,10 +33,12 @@ use crate::wire;
 pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Reply> {
     client.count_request(ends_connection(&request));
     let version = request.version();
+    let words = shows_words_only(request.headers());
     let decision = client.shared.begin();
     match exchange(client, request, &decision).await {
         Ok(response) => response,
-        Err(refusal) => {
+        Err(mut refusal) => {
+            refusal.words = words;
             client.close_after();
             refuse(client, &refusal, (&decision, version))
         }
@@ -53,6 +56,8 @@ pub fn refuse(
     if version == Version::HTTP_2 {
         // RFC 9113 §8.2.2: there it is malformed; the stream ends, and others go on.
         response.headers_mut().remove(CONNECTION);
+    } else if let Ok(phrase) = ReasonPhrase::try_from(refusal.kind.reason_phrase().as_bytes()) {
+        response.extensions_mut().insert(phrase);
     }
     response
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::Passage;
 use crate::flow;
-use crate::refuse::Refusal;
+use crate::refuse::{Refusal, shows_words_only};
 use crate::shell::body::Reply;
 use crate::shell::exchange;
 use crate::shell::http1::Client;
@@ -52,6 +52,7 @@ impl Refused {
     fn answer(&self, client: &Client, request: &Request<Incoming>) -> Response<Reply> {
         let decision = self.take_first().unwrap_or_else(|| client.shared.begin());
         let mut refusal = self.refusal.clone();
+        refusal.words = shows_words_only(request.headers());
         refusal.subject.method = Some(request.method().as_str().to_owned());
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let understood = flow::understand(client.door(), request.method().as_str(), path, None);

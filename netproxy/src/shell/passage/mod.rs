@@ -31,7 +31,7 @@ use crate::audit::Layer;
 use crate::authority::Authority;
 use crate::flow::{self, Door, subject_of};
 use crate::hooks::{Allow, ConnectFacts, Scheme, Verdict};
-use crate::refuse::{Kind, Refusal, Subject};
+use crate::refuse::{Kind, Refusal, Subject, head_shows_words_only};
 use crate::wire::client_hello::ClientHello;
 use crate::wire::head;
 use crate::wire::opening::{Opening, look};
@@ -182,6 +182,7 @@ impl Passage<'_> {
         }
         let head_bytes = io.take_head();
         if let Ok(head) = head::parse(&head_bytes) {
+            refusal.words = head_shows_words_only(&head_bytes);
             refusal.subject.method = Some(head.method.to_owned());
             let understood = flow::understand(door, head.method, head.target, None);
             refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
