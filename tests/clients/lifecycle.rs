@@ -74,3 +74,15 @@ fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     assert_eq!(status(&world), "403");
     assert_eq!(world.stop().denials(ALLOWED).len(), 1);
 }
+
+#[test]
+fn an_idle_connection_does_not_hold_up_the_end() {
+    let mut world = World::with(&["--drain", "30"]);
+    let address = world.variables()["HTTP_PROXY"].trim_start_matches("http://").to_owned();
+    let idle = std::net::TcpStream::connect(&address).unwrap();
+    // A client after it has been served, so the idle one was taken, too.
+    std::net::TcpStream::connect(&address).unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+    let said = world.stop_saying();
+    assert!(said.contains("SIGTERM") && !said.contains("the time is over"), "{said}");
+    drop(idle);
+}

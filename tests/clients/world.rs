@@ -95,10 +95,16 @@ impl World {
         command
     }
 
-    /// Stops the proxy, so that its log is whole.
-    pub fn stop(&mut self) -> Log {
+    /// Stops the proxy; what it said while it ran and ended.
+    pub fn stop_saying(&mut self) -> String {
         let (code, said) = self.proxy.take().expect("it was not stopped").stop();
         assert_eq!(code, Some(0), "{said}");
+        said
+    }
+
+    /// Stops the proxy, so that its log is whole.
+    pub fn stop(&mut self) -> Log {
+        self.stop_saying();
         let text = fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
         assert!(!text.contains(KEY), "the key is in the log");
         Log { lines: text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() }
