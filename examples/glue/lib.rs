@@ -9,6 +9,7 @@ pub mod audit;
 pub mod authorize;
 pub mod clients;
 pub mod inject;
+pub mod java;
 pub mod keys;
 pub mod redact;
 pub mod resolve;

@@ -13,9 +13,11 @@ const SYSTEM_BUNDLES: [&str; 3] =
 pub struct Written {
     /// The proxy's certificate and this machine's roots: for connections that the proxy passes through unread, too.
     pub bundle: PathBuf,
+    /// The same for Java.
+    pub java: PathBuf,
 }
 
-/// Makes `folder` if it is missing, and `ca.pem` and `ca-bundle.pem` in it.
+/// Makes `folder` if it is missing, and `ca.pem`, `ca-bundle.pem` and `ca.jks` in it.
 pub fn write_certificates(folder: &Path, pem: &str) -> io::Result<Written> {
     fs::create_dir_all(folder)?;
     let folder = fs::canonicalize(folder)?;
@@ -25,7 +27,10 @@ pub fn write_certificates(folder: &Path, pem: &str) -> io::Result<Written> {
         bundle.push(b'\n');
         bundle.extend(roots);
     }
-    Ok(Written { bundle: write_whole(&folder, "ca-bundle.pem", &bundle)? })
+    Ok(Written {
+        java: write_whole(&folder, "ca.jks", &glue::java::trust_store(&bundle))?,
+        bundle: write_whole(&folder, "ca-bundle.pem", &bundle)?,
+    })
 }
 
 /// Written aside and renamed: a client sees the old file or the new one, never half of it.
@@ -57,6 +62,6 @@ mod tests {
             assert!(fs::read_to_string(&written.bundle).unwrap().starts_with(pem));
             assert_eq!(fs::read_to_string(place.join("ca.pem")).unwrap(), pem);
         }
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
     }
 }

@@ -56,7 +56,7 @@ pub struct Options {
     /// How the key NAME is put in, e.g. 'NAME=authorization: Bearer {}'; by default in place of its placeholder
     #[arg(long = "inject", value_name = "NAME=FORM", value_parser = parse_injection)]
     pub injections: Vec<(String, Injection)>,
-    /// Write the certificate that clients must trust to DIR/ca.pem, and with this machine's to DIR/ca-bundle.pem
+    /// Write the certificate that clients must trust to DIR/ca.pem, and with this machine's to DIR/ca-bundle.pem and ca.jks
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
     /// Trust the certificates in FILE (PEM) when connecting upstream

@@ -125,16 +125,18 @@ fn variables(
     proxy: &Proxy,
     vault: &Vault,
 ) -> Result<Vec<(String, String)>> {
-    let bundle = match &options.ca_dir {
+    let files = match &options.ca_dir {
         None => None,
         Some(folder) => {
             let what = format!("cannot write the certificate to {}", folder.display());
-            Some(write_certificates(folder, proxy.ca_certificate_pem()).map_err(Error::io(what))?.bundle)
+            Some(write_certificates(folder, proxy.ca_certificate_pem()).map_err(Error::io(what))?)
         }
     };
-    let bundle = bundle.map(|path| path.to_string_lossy().into_owned());
-    let url = format!("http://{}", reachable(listen));
-    let mut variables = glue::clients::variables(&url, bundle.as_deref());
+    let bundle = files.as_ref().map(|files| files.bundle.to_string_lossy().into_owned());
+    let listen = reachable(listen);
+    let mut variables = glue::clients::variables(&format!("http://{listen}"), bundle.as_deref());
+    let java = glue::java::options(listen, files.as_ref().map(|files| files.java.as_path()));
+    variables.push((glue::java::VARIABLE.to_owned(), java));
     for (name, placeholder) in vault.env() {
         if variables.iter().any(|(taken, _)| taken == name) {
             let problem = "this variable tells clients about the proxy; choose another name".to_owned();
