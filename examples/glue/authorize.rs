@@ -2,9 +2,11 @@
 //! "canonical", and `policy` refuses what it does not.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use netproxy::hooks::{
-    AddressFacts, Allow, Authorize, ConnectFacts, Deny, RequestFacts, Scheme, TlsMode, Verdict,
+    AddressFacts, Allow, Authorize, ConnectFacts, Deny, OnOpaque, RequestFacts, RuleLimits, Scheme, TlsMode,
+    Verdict,
 };
 use netproxy::{Authority, Host, HostName};
 use policy::{Facts, Ruleset, decide, decide_address, decide_public_address};
@@ -25,7 +27,8 @@ impl Authorize for PolicyAuthorize {
             (Scheme::Https, true) => policy::Scheme::Wss,
         };
         let authority: &Authority = facts.authority;
-        self.answer(&Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path))
+        let asked = Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path);
+        self.answer(&asked.with_query(facts.query.unwrap_or_default()))
     }
 
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
@@ -49,7 +52,7 @@ impl Authorize for PolicyAuthorize {
             (None, Host::Ip(_)) => return false,
         };
         let judge = if facts.special { decide_address } else { decide_public_address };
-        judge(&self.0, &asked, facts.address).is_allowed()
+        judge(&self.0, &asked.at(now()), facts.address).is_allowed()
     }
 }
 
@@ -61,11 +64,12 @@ impl PolicyAuthorize {
             Some((_, parent)) => format!("{NOBODYS_LABEL}.{parent}"),
             None => NOBODYS_LABEL.to_owned(),
         };
-        let verdict = decide(&self.0, &Facts::dns(&sibling));
+        let verdict = decide(&self.0, &Facts::dns(&sibling).at(now()));
         verdict.is_allowed() && verdict.rule.is_some_and(|found| found.id == rule)
     }
 
     fn answer(&self, facts: &Facts<'_>) -> Verdict {
+        let facts = &facts.at(now());
         let verdict = decide(&self.0, facts);
         let rule = verdict.rule.map(|rule| rule.id);
         if !verdict.is_allowed() {
@@ -79,11 +83,23 @@ impl PolicyAuthorize {
         if let Some(credential) = verdict.credential {
             allow = allow.with_credential(credential);
         }
+        if let Some(upstream) = verdict.upstream {
+            allow = allow.via(upstream);
+        }
         let tls = match verdict.tls {
             policy::TlsMode::Inspect => TlsMode::Inspect,
             policy::TlsMode::Opaque => TlsMode::Opaque,
         };
-        allow.with_tls(tls).into()
+        let on_opaque = match verdict.on_opaque {
+            policy::OnOpaque::Refuse => OnOpaque::Refuse,
+            policy::OnOpaque::Pass => OnOpaque::Pass,
+        };
+        let limits = RuleLimits {
+            requests_per_s: verdict.limits.requests_per_s,
+            request_body_bytes: verdict.limits.request_body_bytes,
+            connections: verdict.limits.connections,
+        };
+        allow.with_tls(tls).with_on_opaque(on_opaque).with_limits(limits).into()
     }
 }
 
@@ -129,6 +145,12 @@ impl Authorize for ReloadableAuthorize {
     }
 }
 
+/// Seconds since 1970, for rules that end. A clock before that is no clock: such rules are over.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(i64::MAX)
+}
+
 fn host(host: &Host) -> policy::Host<'_> {
     match host {
         Host::Name(name) => policy::Host::Name(name.as_str()),
@@ -166,5 +188,31 @@ mod tests {
             };
             assert_eq!(got, expected.map(|(rule, wildcard)| (rule.to_owned(), wildcard)), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_rule_says_beside_yes_is_copied() {
+        let text = r#"
+            version = 1
+            [[allow]]
+            host = "a.example"
+            ports = [5432]
+            tcp = true
+            upstream = "corp"
+            limits = { connections = 3 }
+            [[allow]]
+            host = "b.example"
+            on_opaque = "pass"
+            [[allow]]
+            host = "c.example"
+            expires = "2020-01-01T00:00:00Z"
+        "#;
+        let authorize = PolicyAuthorize(Ruleset::parse(text, "test").unwrap());
+        let connect = |host, port| authorize.answer(&Facts::connect(policy::Host::Name(host), port));
+        let Verdict::Allow(allow) = connect("a.example", 5432) else { panic!("refused") };
+        assert_eq!((allow.upstream.as_deref(), allow.limits.connections), (Some("corp"), Some(3)));
+        let Verdict::Allow(allow) = connect("b.example", 443) else { panic!("refused") };
+        assert_eq!((allow.upstream, allow.on_opaque), (None, OnOpaque::Pass));
+        assert!(matches!(connect("c.example", 443), Verdict::Deny(_)));
     }
 }

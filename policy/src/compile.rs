@@ -8,13 +8,16 @@ use crate::error::{Conflict, Location, PolicyError};
 use crate::facts::Scheme;
 use crate::limits::{CREDENTIAL_BYTES_MAX, ID_BYTES_MAX, LIST_ENTRIES_MAX, REASON_BYTES_MAX};
 use crate::pattern::path::Reading;
-use crate::pattern::{Cidr, HostPattern, PathPattern, PatternError, PortSet, port};
+use crate::pattern::{Cidr, HostPattern, PathPattern, PatternError, PortSet, QueryKeys, port};
 use crate::rule::{Compiled, Rule, SchemeSet};
-use crate::verdict::{Effect, TlsMode};
+use crate::timestamp;
+use crate::verdict::{Effect, RuleLimits, TlsMode};
 
 /// Where each key of one rule stands. `""` is the rule itself.
 pub(crate) trait Places {
     fn place(&self, key: &'static str) -> Location;
+    /// File and line of the rule itself.
+    fn line(&self) -> (Arc<str>, u32);
 }
 
 /// A rule that was made in code has no lines.
@@ -24,18 +27,31 @@ impl Places for InCode {
     fn place(&self, _: &'static str) -> Location {
         Location { file: Arc::clone(&self.0), line: 0, column: 0, text: None }
     }
+
+    fn line(&self) -> (Arc<str>, u32) {
+        (Arc::clone(&self.0), 0)
+    }
 }
 
 /// `fallback_id` names a rule that has no id.
-pub(crate) fn compile(rule: &Rule, fallback_id: &str, places: &dyn Places) -> Result<Compiled, PolicyError> {
+pub(crate) fn compile(
+    rule: &Rule,
+    fallback_id: &str,
+    layer: (&Arc<str>, u8),
+    places: &dyn Places,
+) -> Result<Compiled, PolicyError> {
     let compiler = Compiler { rule, places, id: rule.id.as_deref().unwrap_or(fallback_id) };
     compiler.check_conflicts()?;
-    let here = places.place("");
+    compiler.check_grants(layer.1 != 0)?;
+    let (file, line) = places.line();
     Ok(Compiled {
         id: compiler.word("id", compiler.id, (ID_BYTES_MAX, "._-"), PatternError::Id)?,
         effect: rule.effect,
-        file: here.file,
-        line: here.line,
+        file,
+        layer: Arc::clone(layer.0),
+        // What one layer denies is denied; only its allow rules are a ceiling.
+        ceiling: if rule.effect == Effect::Allow { layer.1 } else { 0 },
+        line,
         reason: compiler.reason()?,
         hosts: compiler.list("host", rule.hosts.as_ref(), HostPattern::parse)?.unwrap_or_default(),
         cidrs: compiler.list("cidr", rule.cidrs.as_ref(), Cidr::parse)?.unwrap_or_default(),
@@ -44,16 +60,13 @@ pub(crate) fn compile(rule: &Rule, fallback_id: &str, places: &dyn Places) -> Re
         methods: compiler.list("methods", rule.methods.as_ref(), parse_method)?,
         paths: compiler
             .list("paths", rule.paths.as_ref(), |text| PathPattern::parse(text, reading(rule.effect)))?,
+        query: compiler.query()?,
+        expires: compiler.expires()?,
         tls: rule.tls.unwrap_or_default(),
-        credential: match &rule.credential {
-            Some(name) => Some(compiler.word(
-                "credential",
-                name,
-                (CREDENTIAL_BYTES_MAX, "._-/:"),
-                PatternError::Credential,
-            )?),
-            None => None,
-        },
+        credential: compiler.name("credential", rule.credential.as_ref())?,
+        upstream: compiler.name("upstream", rule.upstream.as_ref())?,
+        on_opaque: rule.on_opaque.unwrap_or_default(),
+        limits: compiler.limits()?,
     })
 }
 
@@ -74,7 +87,7 @@ impl Compiler<'_> {
 
     fn check_conflicts(&self) -> Result<(), PolicyError> {
         let rule = self.rule;
-        let conditions = rule.methods.is_some() || rule.paths.is_some();
+        let conditions = rule.methods.is_some() || rule.paths.is_some() || rule.query.is_some();
         let opaque = rule.tls == Some(TlsMode::Opaque);
         if rule.hosts.is_none() && rule.cidrs.is_none() {
             return Err(self.conflict("", Conflict::NoTarget));
@@ -86,9 +99,7 @@ impl Compiler<'_> {
             return Err(self.conflict("methods", Conflict::WebsocketMethod));
         }
         if rule.effect == Effect::Deny {
-            let grants = rule.credential.is_some() || rule.tls.is_some();
-            let key = if rule.tls.is_some() { "tls" } else { "credential" };
-            return if grants { Err(self.conflict(key, Conflict::DenyGrants)) } else { Ok(()) };
+            return Ok(());
         }
         let clear_text = rule.schemes.as_ref().is_some_and(|schemes| schemes.iter().any(|s| s == "http"));
         let named_ports = rule.ports.as_ref().is_some_and(|ports| !ports.iter().any(|port| port == "any"));
@@ -103,6 +114,70 @@ impl Compiler<'_> {
             Some((key, _, conflict)) => Err(self.conflict(key, conflict)),
             None => Ok(()),
         }
+    }
+
+    /// What only some rules may give.
+    fn check_grants(&self, ceiling: bool) -> Result<(), PolicyError> {
+        let rule = self.rule;
+        let grants = [
+            ("tls", rule.tls.is_some()),
+            ("credential", rule.credential.is_some()),
+            ("upstream", rule.upstream.is_some()),
+            ("on_opaque", rule.on_opaque.is_some()),
+            ("limits", rule.limits.is_some()),
+        ];
+        let deny = rule.effect == Effect::Deny;
+        if deny && rule.expires.is_some() {
+            return Err(self.conflict("expires", Conflict::DenyExpires));
+        }
+        if let Some((key, _)) = grants.iter().find(|(_, given)| deny && *given) {
+            return Err(self.conflict(key, Conflict::DenyGrants));
+        }
+        if let Some((key, _)) = grants.iter().skip(1).take(2).find(|(_, given)| ceiling && *given) {
+            return Err(self.conflict(key, Conflict::CeilingGrants));
+        }
+        let unseen = rule.tls == Some(TlsMode::Opaque) || rule.tcp;
+        let needs_sight = rule
+            .limits
+            .is_some_and(|limits| limits.requests_per_s.is_some() || limits.request_body_bytes.is_some());
+        if unseen && (needs_sight || rule.on_opaque.is_some()) {
+            let key = if needs_sight { "limits" } else { "on_opaque" };
+            return Err(self.conflict(key, Conflict::UnseenLimits));
+        }
+        Ok(())
+    }
+
+    /// An empty list is allowed in a rule that allows: there must be no query.
+    fn query(&self) -> Result<Option<QueryKeys>, PolicyError> {
+        let keys = match &self.rule.query {
+            None => return Ok(None),
+            Some(keys) if keys.is_empty() && self.rule.effect == Effect::Allow => Box::default(),
+            keys => self.list("query", keys.as_ref(), QueryKeys::parse_key)?.unwrap_or_default(),
+        };
+        Ok(Some(QueryKeys::new(keys, reading(self.rule.effect))))
+    }
+
+    fn expires(&self) -> Result<Option<i64>, PolicyError> {
+        let Some(text) = &self.rule.expires else { return Ok(None) };
+        let time = timestamp::parse(text);
+        time.map(Some).ok_or_else(|| self.value("expires", text, PatternError::Expires))
+    }
+
+    fn limits(&self) -> Result<RuleLimits, PolicyError> {
+        let limits = self.rule.limits.unwrap_or_default();
+        let zero = limits.requests_per_s == Some(0)
+            || limits.request_body_bytes == Some(0)
+            || limits.connections == Some(0);
+        if zero { Err(self.value("limits", "0", PatternError::Limit)) } else { Ok(limits) }
+    }
+
+    fn name(&self, key: &'static str, name: Option<&String>) -> Result<Option<Box<str>>, PolicyError> {
+        let Some(name) = name else { return Ok(None) };
+        let (shape, error) = match key {
+            "credential" => ((CREDENTIAL_BYTES_MAX, "._-/:"), PatternError::Credential),
+            _ => ((ID_BYTES_MAX, "._-"), PatternError::Upstream),
+        };
+        self.word(key, name, shape, error).map(Some)
     }
 
     fn list<T>(

@@ -9,7 +9,7 @@ use crate::facts::{Facts, Host, Layer, check_ip};
 use crate::index::Found;
 use crate::rule::{Compiled, Fit};
 use crate::ruleset::Ruleset;
-use crate::verdict::{Cause, Effect, Field, Miss, TlsMode, Verdict};
+use crate::verdict::{Cause, Effect, Field, Miss, OnOpaque, RuleLimits, TlsMode, Verdict};
 
 /// Decides about one attempt.
 ///
@@ -17,15 +17,28 @@ use crate::verdict::{Cause, Effect, Field, Miss, TlsMode, Verdict};
 /// * A deny rule all of whose conditions hold denies, whatever else allows. One with conditions on what is
 ///   not known yet does not decide now, but makes TLS be inspected so that it can later. Of raw bytes
 ///   nothing more will be known: there it denies.
-/// * An allow rule none of whose conditions fails allows. Among several, the one with a credential is
-///   named, then that of the most exact host, then that with the most conditions, then the first.
+/// * An allow rule none of whose conditions fails allows, if each layer that is a ceiling has such a rule
+///   too. Among several, the one with a credential is named, then that of the most exact host, then that with
+///   the most conditions, then the first. Credential, upstream, limits and the like are those of the named
+///   rule; limits of ceilings hold too.
 /// * Everything else is denied.
 pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
     let reading = match facts.reading() {
         Ok(reading) => reading,
-        Err(fault) => return Verdict::refuse(Cause::NotCanonical(fault), rules.generation),
+        Err(fault) => return Verdict::refuse(Cause::NotCanonical(fault), rules, facts),
     };
     let mut tally = Tally::new(rules, facts);
+    count_host(&mut tally, reading);
+    let verdict = tally.verdict();
+    if verdict.cause == Cause::Ceiling {
+        about_ceiling(verdict, &tally, reading, count_host)
+    } else {
+        verdict
+    }
+}
+
+fn count_host(tally: &mut Tally<'_, '_>, reading: PathReading) {
+    let (rules, facts) = (tally.rules, tally.facts);
     rules.index.for_host(facts.host(), |found| {
         if let Some(rule) = rules.at(found.position)
             && rule.speaks_of(facts.host())
@@ -33,7 +46,18 @@ pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
             tally.count(found, rule, reading);
         }
     });
-    tally.verdict()
+}
+
+/// Looks again at the rules of the ceiling that does not allow it alone, for the one that comes nearest.
+fn about_ceiling<'r, 'f>(
+    verdict: Verdict<'r>,
+    tally: &Tally<'r, 'f>,
+    reading: PathReading,
+    count: impl Fn(&mut Tally<'r, 'f>, PathReading),
+) -> Verdict<'r> {
+    let mut again = Tally { misses_of: tally.unmet_ceiling(), ..Tally::new(tally.rules, tally.facts) };
+    count(&mut again, reading);
+    Verdict { nearest_miss: again.nearest_miss(), ..verdict }
 }
 
 /// Whether a *special-purpose* address (loopback, private, link-local…) that the host of `facts` resolved
@@ -54,36 +78,45 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
     let verdict = decide(rules, facts);
     let (Effect::Allow, Ok(reading)) = (verdict.effect, facts.reading()) else { return verdict };
     if let Err(fault) = check_ip(ip) {
-        return Verdict::refuse(Cause::NotCanonical(fault), rules.generation);
+        return Verdict::refuse(Cause::NotCanonical(fault), rules, facts);
     }
     // A literal address has been decided by its own networks; any other address is not what was asked for.
     if let Host::Ip(literal) = facts.host()
         && literal != ip
     {
-        return Verdict::refuse(Cause::SpecialAddress, rules.generation);
+        return Verdict::refuse(Cause::SpecialAddress, rules, facts);
     }
+    let count = |tally: &mut Tally<'r, '_>, reading| count_address(tally, ip, reading);
     let mut tally = Tally::new(rules, facts);
     tally.allowed_already = otherwise == Cause::PublicAddress;
-    rules.index.for_address(ip, |found| {
-        if let Some(rule) = rules.at(found.position) {
-            let exactness = found.exactness.filter(|_| rule.hosts.is_empty() || rule.names(facts.host()));
-            tally.count(Found { exactness, ..found }, rule, reading);
-        }
-    });
+    count(&mut tally, reading);
     let about_address = tally.verdict();
     // A deny that hangs on method or path wants to look inside, also one about this address.
     let tls = if tally.unsure_deny.is_some() { TlsMode::Inspect } else { verdict.tls };
     match (about_address.cause, about_address.effect, otherwise) {
         // The rule that allows the request keeps its say on credential and TLS.
-        (Cause::Rule, Effect::Allow, _) => Verdict { rule: about_address.rule, tls, ..verdict },
+        (Cause::Rule, Effect::Allow, _) => {
+            Verdict { rule: about_address.rule, layer: about_address.layer, tls, ..verdict }
+        }
         (Cause::Rule, Effect::Deny, _) => about_address,
         (_, _, Cause::PublicAddress) => Verdict { cause: Cause::PublicAddress, tls, ..verdict },
+        (Cause::Ceiling, ..) => about_ceiling(about_address, &tally, reading, count),
         _ => {
             let nearest = verdict.rule.map(|rule| Miss { rule, field: Field::Address });
             let nearest_miss = about_address.nearest_miss.or(nearest);
-            Verdict { nearest_miss, ..Verdict::refuse(Cause::SpecialAddress, rules.generation) }
+            Verdict { nearest_miss, ..Verdict::refuse(Cause::SpecialAddress, rules, facts) }
         }
     }
+}
+
+fn count_address(tally: &mut Tally<'_, '_>, ip: IpAddr, reading: PathReading) {
+    let (rules, host) = (tally.rules, tally.facts.host());
+    rules.index.for_address(ip, |found| {
+        if let Some(rule) = rules.at(found.position) {
+            let exactness = found.exactness.filter(|_| rule.hosts.is_empty() || rule.names(host));
+            tally.count(Found { exactness, ..found }, rule, reading);
+        }
+    });
 }
 
 impl Ruleset {
@@ -119,6 +152,13 @@ struct Tally<'r, 'f> {
     must_inspect: bool,
     /// Something else than these rules allows it; they can only deny.
     allowed_already: bool,
+    /// Bit n: ceiling n + 1 has a rule that allows it.
+    ceilings_met: u8,
+    /// What these rules of ceilings ask for, taken together.
+    ceiling_limits: RuleLimits,
+    ceiling_on_opaque: OnOpaque,
+    /// Whose misses are kept: 0 for rules that grant, else a ceiling's number as in [`Compiled::ceiling`].
+    misses_of: u8,
 }
 
 impl<'r, 'f> Tally<'r, 'f> {
@@ -132,6 +172,10 @@ impl<'r, 'f> Tally<'r, 'f> {
             unsure_deny: None,
             must_inspect: false,
             allowed_already: false,
+            ceilings_met: 0,
+            ceiling_limits: RuleLimits::default(),
+            ceiling_on_opaque: OnOpaque::Pass,
+            misses_of: 0,
         }
     }
 
@@ -153,6 +197,9 @@ impl<'r, 'f> Tally<'r, 'f> {
             (Effect::Deny, Fit::No(_)) => {}
             (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
                 self.must_inspect |= rule.tls == TlsMode::Inspect;
+                if rule.ceiling != 0 {
+                    return self.meet(rule);
+                }
                 let claim = claim(found, rule);
                 if self.allow.is_none_or(|(best, ..)| claim > best) {
                     self.allow = Some((claim, rule, fit == Fit::Yes));
@@ -160,35 +207,70 @@ impl<'r, 'f> Tally<'r, 'f> {
             }
             (Effect::Allow, Fit::No(field)) => {
                 let near = (field, Reverse(found.position));
-                if self.miss.is_none_or(|(best_field, best_at, _)| near > (best_field, best_at)) {
+                if rule.ceiling == self.misses_of
+                    && self.miss.is_none_or(|(best_field, best_at, _)| near > (best_field, best_at))
+                {
                     self.miss = Some((near.0, near.1, rule));
                 }
             }
         }
     }
 
+    /// A rule of a ceiling allows it.
+    fn meet(&mut self, rule: &Compiled) {
+        self.ceilings_met |= ceiling_bit(rule.ceiling);
+        self.ceiling_limits = self.ceiling_limits.stricter(rule.limits);
+        if rule.on_opaque == OnOpaque::Refuse {
+            self.ceiling_on_opaque = OnOpaque::Refuse;
+        }
+    }
+
+    /// The first ceiling that has no rule which allows it; 0 for none.
+    fn unmet_ceiling(&self) -> u8 {
+        let numbers = (1u8..).zip(&self.rules.ceilings).map(|(number, _)| number);
+        let mut unmet = numbers.filter(|number| self.ceilings_met & ceiling_bit(*number) == 0);
+        unmet.next().unwrap_or(0)
+    }
+
+    fn nearest_miss(&self) -> Option<Miss<'r>> {
+        self.miss.map(|(field, _, rule)| Miss { rule: rule.reference(), field })
+    }
+
     fn verdict(&self) -> Verdict<'r> {
-        let refusal = |cause| Verdict::refuse(cause, self.rules.generation);
+        let refusal = |cause| Verdict::refuse(cause, self.rules, self.facts);
         // Of raw bytes nothing more will be known: what might be denied is. Where no rule allows them
         // anyway, that is the better answer.
         let allowed = self.allow.is_some() || self.allowed_already;
         let unsure_deny = self.unsure_deny.filter(|_| self.facts.layer() == Layer::Tcp && allowed);
         if let Some((_, rule)) = self.deny.or(unsure_deny) {
-            return Verdict { rule: Some(rule.reference()), ..refusal(Cause::Rule) };
+            let layer = Some(&*rule.layer);
+            return Verdict { rule: Some(rule.reference()), layer, ..refusal(Cause::Rule) };
         }
         let Some((_, rule, complete)) = self.allow else {
-            let nearest_miss = self.miss.map(|(field, _, rule)| Miss { rule: rule.reference(), field });
-            return Verdict { nearest_miss, ..refusal(Cause::NoRule) };
+            return Verdict { nearest_miss: self.nearest_miss(), ..refusal(Cause::NoRule) };
         };
+        if let Some(unmet) = self.unmet_ceiling().checked_sub(1) {
+            let layer = self.rules.ceilings.get(usize::from(unmet)).map(|name| &**name);
+            return Verdict { layer, ..refusal(Cause::Ceiling) };
+        }
         let complete = complete && self.facts.layer() == Layer::Http;
+        let pass = rule.on_opaque == OnOpaque::Pass && self.ceiling_on_opaque == OnOpaque::Pass;
         Verdict {
             effect: Effect::Allow,
             rule: Some(rule.reference()),
+            layer: Some(&*rule.layer),
             credential: rule.credential.as_deref().filter(|_| complete),
             tls: if self.must_inspect { TlsMode::Inspect } else { TlsMode::Opaque },
+            upstream: rule.upstream.as_deref(),
+            on_opaque: if pass { OnOpaque::Pass } else { OnOpaque::Refuse },
+            limits: rule.limits.stricter(self.ceiling_limits),
             ..refusal(Cause::Rule)
         }
     }
+}
+
+fn ceiling_bit(number: u8) -> u8 {
+    1u8.checked_shl(u32::from(number).saturating_sub(1)).unwrap_or(0)
 }
 
 fn keep_best<'r>(best: &mut Option<(Claim, &'r Compiled)>, claim: Claim, rule: &'r Compiled) {

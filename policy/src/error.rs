@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::pattern::PatternError;
 use crate::request::RequestError;
+use crate::sources::Registry;
 
 /// A place in a policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,34 @@ pub enum PolicyError {
         at: Location,
         /// The limit.
         max: usize,
+    },
+    /// More ceilings than the limit.
+    #[error("{file}: more than {max} layers are ceilings; put some together")]
+    TooManyCeilings {
+        /// The first ceiling too many.
+        file: Arc<str>,
+        /// The limit.
+        max: usize,
+    },
+    /// A file that `include` names is not to be had.
+    #[error("{at}: include = {wanted:?}: {problem}{}", Excerpt(at))]
+    Include {
+        /// Where.
+        at: Location,
+        /// As written.
+        wanted: Box<str>,
+        /// What is wrong, with the remedy.
+        problem: String,
+    },
+    /// The hosts of a package registry are not known.
+    #[error("{at}: the hosts of `{registry}` are not known: {problem}{}", Excerpt(at))]
+    Registry {
+        /// Where.
+        at: Location,
+        /// Whose.
+        registry: Registry,
+        /// What is wrong, with the remedy.
+        problem: String,
     },
     /// A value that is not what its key wants.
     #[error("{at}: {key} = {value:?}: {source}{}", Excerpt(at))]
@@ -128,12 +157,12 @@ pub enum Conflict {
     TcpPorts,
     /// Raw bytes have neither method nor path.
     #[error(
-        "tcp = true cannot stand with `methods`, `paths` or `credential`, which raw bytes do not have; write two rules"
+        "tcp = true cannot stand with `methods`, `paths`, `query` or `credential`, which raw bytes do not have; write two rules"
     )]
     TcpConditions,
     /// Nothing to see inside an opaque tunnel.
     #[error(
-        "tls = \"opaque\" cannot stand with `methods`, `paths` or `credential`: nobody looks inside; write tls = \"inspect\""
+        "tls = \"opaque\" cannot stand with `methods`, `paths`, `query` or `credential`: nobody looks inside; write tls = \"inspect\""
     )]
     OpaqueConditions,
     /// No TLS at all.
@@ -146,8 +175,26 @@ pub enum Conflict {
     #[error("websocket = true needs a `scheme`, since tcp = true alone allows neither https nor http")]
     WebsocketScheme,
     /// Meaningless in a deny rule.
-    #[error("`credential` and `tls` belong to rules that allow; leave them out")]
+    #[error(
+        "`credential`, `tls`, `upstream`, `on_opaque` and `limits` belong to rules that allow; leave them out"
+    )]
     DenyGrants,
+    /// Time must never allow.
+    #[error(
+        "a [[deny]] does not end by itself: time alone would allow something; leave `expires` out and remove the rule when it is no longer wanted"
+    )]
+    DenyExpires,
+    /// A ceiling bounds what others allow.
+    #[error("a ceiling gives nothing: `credential` and `upstream` belong to the layers below it")]
+    CeilingGrants,
+    /// Nobody sees requests.
+    #[error(
+        "nobody sees requests in an opaque tunnel or in raw bytes; only limits.connections can hold there"
+    )]
+    UnseenLimits,
+    /// The client's own configuration says where it is.
+    #[error("`registry` stands for `host`, `cidr`, `ports` and `scheme`; leave these out")]
+    RegistryTarget,
     /// `"any"` with others.
     #[error("`\"any\"` stands alone: ports = \"any\"")]
     AnyPort,
@@ -158,10 +205,12 @@ impl PolicyError {
     #[must_use]
     pub fn location(&self) -> Option<&Location> {
         match self {
-            Self::FileTooLarge { .. } => None,
+            Self::FileTooLarge { .. } | Self::TooManyCeilings { .. } => None,
             Self::Syntax { at, .. }
             | Self::Version { at }
             | Self::TooManyRules { at, .. }
+            | Self::Include { at, .. }
+            | Self::Registry { at, .. }
             | Self::Value { at, .. }
             | Self::Rule { at, .. }
             | Self::DuplicateId { at, .. }

@@ -16,7 +16,7 @@ pub enum Host<'a> {
 }
 
 /// What is spoken with the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// HTTP over TLS.
@@ -53,6 +53,9 @@ pub struct Facts<'a> {
     scheme: Option<Scheme>,
     method: Option<&'a str>,
     path: Option<&'a str>,
+    query: Option<&'a str>,
+    now: Option<i64>,
+    decision_id: Option<u128>,
     layer: Layer,
 }
 
@@ -87,35 +90,62 @@ impl<'a> Facts<'a> {
     /// A name is to be resolved. Allowed if a rule allows the name on any port.
     #[must_use]
     pub fn dns(name: &'a str) -> Self {
-        let host = Host::Name(name);
-        Self { host, port: None, scheme: None, method: None, path: None, layer: Layer::Dns }
+        Self::new(Host::Name(name), None, Layer::Dns)
     }
 
     /// A tunnel to `host:port` is to be opened (CONNECT, SOCKS, transparent TCP), before its first byte.
     #[must_use]
     pub fn connect(host: Host<'a>, port: u16) -> Self {
-        Self { host, port: Some(port), scheme: None, method: None, path: None, layer: Layer::Connect }
+        Self::new(host, Some(port), Layer::Connect)
     }
 
     /// Raw bytes to `host:port`: the tunnel turned out to be neither TLS nor HTTP.
     #[must_use]
     pub fn tcp(host: Host<'a>, port: u16) -> Self {
-        let scheme = Some(Scheme::Tcp);
-        Self { host, port: Some(port), scheme, method: None, path: None, layer: Layer::Tcp }
+        Self { scheme: Some(Scheme::Tcp), ..Self::new(host, Some(port), Layer::Tcp) }
     }
 
     /// One request. `path` is canonical and without query; a WebSocket handshake has scheme `ws` or `wss`
-    /// and method `GET`, also over HTTP/2 (RFC 8441).
+    /// and method `GET`, also over HTTP/2 (RFC 8441). Its query is not known until [`Facts::with_query`]
+    /// tells it: until then no allow rule with `query` matches, and every such deny rule does.
     #[must_use]
     pub fn http(scheme: Scheme, host: Host<'a>, port: u16, method: &'a str, path: &'a str) -> Self {
-        let (port, scheme) = (Some(port), Some(scheme));
-        Self { host, port, scheme, method: Some(method), path: Some(path), layer: Layer::Http }
+        let scheme = Some(scheme);
+        let base = Self::new(host, Some(port), Layer::Http);
+        Self { scheme, method: Some(method), path: Some(path), ..base }
+    }
+
+    fn new(host: Host<'a>, port: Option<u16>, layer: Layer) -> Self {
+        let (scheme, method, path, query, now, decision_id) = (None, None, None, None, None, None);
+        Self { host, port, scheme, method, path, query, now, decision_id, layer }
     }
 
     /// Narrows a tunnel's question once its first bytes show what it carries.
     #[must_use]
     pub fn with_scheme(mut self, scheme: Scheme) -> Self {
         self.scheme = Some(scheme);
+        self
+    }
+
+    /// Tells the query, as sent, without its `?`; `""` where there is none.
+    #[must_use]
+    pub fn with_query(mut self, query: &'a str) -> Self {
+        self.query = Some(query);
+        self
+    }
+
+    /// Tells the time, in seconds since 1970-01-01T00:00:00Z. Without it no rule with `expires` allows
+    /// anything: this crate reads no clock.
+    #[must_use]
+    pub fn at(mut self, now: i64) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// The name that the verdict shall carry, so that answer, log and question can be brought together.
+    #[must_use]
+    pub fn with_decision_id(mut self, id: u128) -> Self {
+        self.decision_id = Some(id);
         self
     }
 
@@ -147,6 +177,24 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn path(&self) -> Option<&'a str> {
         self.path
+    }
+
+    /// The query, where it is known.
+    #[must_use]
+    pub fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// The time, where it is known; seconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn now(&self) -> Option<i64> {
+        self.now
+    }
+
+    /// What [`Facts::with_decision_id`] was given.
+    #[must_use]
+    pub fn decision_id(&self) -> Option<u128> {
+        self.decision_id
     }
 
     /// When the question is asked.
@@ -207,7 +255,7 @@ impl fmt::Display for Scheme {
 }
 
 impl fmt::Display for Facts<'_> {
-    /// One line in the form that [`Facts::parse`] reads; hostile bytes are escaped.
+    /// One line in the form that [`Facts::parse`] reads; hostile bytes are escaped, of a query only `?…` is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host;
         let port = self.port.unwrap_or(0);
@@ -221,7 +269,12 @@ impl fmt::Display for Facts<'_> {
                 if scheme.default_port() != self.port {
                     write!(f, ":{port}")?;
                 }
-                path.unwrap_or("").escape_debug().fmt(f)
+                path.unwrap_or("").escape_debug().fmt(f)?;
+                match self.query {
+                    // Values may be secrets: that there is a query is all that is shown.
+                    Some(query) if !query.is_empty() => f.write_str("?…"),
+                    _ => Ok(()),
+                }
             }
         }
     }

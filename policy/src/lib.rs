@@ -51,6 +51,8 @@
 //! ```toml
 //! version = 1                  # required
 //! mode = "enforce"             # or "audit": refusals are only recorded
+//! ceiling = false              # true: allows nothing itself, but nothing else may go beyond what it allows
+//! include = ["common.toml"]    # read by whoever embeds this crate
 //!
 //! [[allow]]
 //! id = "models"                # shown with every verdict; else allow-1, allow-2…
@@ -61,7 +63,12 @@
 //! paths = ["/v1/**"]           # `*` within a segment, `**` any number of segments; else any
 //! websocket = false            # whether ws/wss are allowed too
 //! tls = "inspect"              # or "opaque": nobody looks inside, so no methods, paths or credential
+//! query = ["page", "q"]        # no other keys may be in the query; else any
 //! credential = "EXAMPLE_KEY"   # put into matching requests
+//! upstream = "corp"            # leave by the upstream proxy of this name
+//! on_opaque = "refuse"         # the default; or "pass": answers that cannot be searched for secrets
+//! limits = { requests_per_s = 5, request_body_bytes = 1_000_000, connections = 4 }
+//! expires = "2027-01-31T12:00:00Z" # allows nothing from then on
 //! reason = "the model's API"   # one line, shown with the verdict
 //!
 //! [[allow]]
@@ -74,6 +81,9 @@
 //! ports = [8443]
 //! cidr = "127.0.0.0/8"         # this name may resolve to these special-purpose addresses
 //!
+//! [[allow]]
+//! registry = "pip"             # the hosts that the machine's own client is set up to use
+//!
 //! [[deny]]
 //! host = "**.example.com"
 //! methods = ["DELETE"]
@@ -81,7 +91,7 @@
 //! [[test]]                     # a policy whose tests fail does not load
 //! request = "DELETE https://api.example.com/v1/files"
 //! expect = "deny"
-//! rule = "deny-4"
+//! rule = "deny-5"
 //! ```
 //!
 //! In a deny rule a key that is left out means *everything*: any port, any scheme, raw bytes too; in an
@@ -113,6 +123,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod builder;
 mod canonical;
 mod compile;
 mod decide;
@@ -125,8 +136,11 @@ mod pattern;
 mod request;
 mod rule;
 mod ruleset;
+mod sources;
+mod timestamp;
 mod verdict;
 
+pub use builder::RulesetBuilder;
 pub use canonical::Fault;
 pub use decide::{decide, decide_address, decide_public_address};
 pub use error::{Conflict, Location, PolicyError};
@@ -134,5 +148,6 @@ pub use facts::{Facts, Host, Layer, Scheme};
 pub use pattern::PatternError;
 pub use request::RequestError;
 pub use rule::Rule;
-pub use ruleset::{Mode, Ruleset, RulesetBuilder};
-pub use verdict::{Cause, Effect, Explanation, Field, Miss, RuleRef, TlsMode, Verdict};
+pub use ruleset::{Mode, Ruleset};
+pub use sources::{Included, Includes, Registry, RegistryHost, RegistryHosts};
+pub use verdict::{Cause, Effect, Explanation, Field, Miss, OnOpaque, RuleLimits, RuleRef, TlsMode, Verdict};

@@ -21,6 +21,18 @@ pub const HOST_LABEL_BYTES_MAX: usize = 63;
 pub const PATH_BYTES_MAX: usize = 16 * 1024;
 /// A path pattern, bytes. Times [`PATH_BYTES_MAX`], this bounds the work of one match.
 pub const PATH_PATTERN_BYTES_MAX: usize = 256;
+/// A query, bytes. Longer ones are not read: no allow rule with `query` matches them, every such deny rule does.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// A query key in a rule, bytes.
+pub const QUERY_KEY_BYTES_MAX: usize = 128;
+/// Layers of one rule set that are ceilings.
+pub const CEILINGS_MAX: usize = 8;
+/// Files that one layer includes, those that included ones include among them.
+pub const INCLUDES_MAX: usize = 64;
+/// How deep includes may stand in each other.
+pub const INCLUDE_DEPTH_MAX: usize = 8;
+/// Hosts that one package registry's configuration may name.
+pub const REGISTRY_HOSTS_MAX: usize = 256;
 /// A request method, bytes. The longest registered with IANA has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 

@@ -27,8 +27,8 @@ pub enum RequestError {
 }
 
 impl<'a> Facts<'a> {
-    /// Reads `METHOD URL`, `CONNECT host:port`, `TCP host:port` or `DNS name`. The query is left out,
-    /// no path means `/`, no port means the scheme's own.
+    /// Reads `METHOD URL`, `CONNECT host:port`, `TCP host:port` or `DNS name`. No path means
+    /// `/`, no port means the scheme's own, no `?` means that there is no query.
     ///
     /// # Errors
     /// [`RequestError`] where the line has no such form. Host, method and path are not checked here.
@@ -51,13 +51,14 @@ fn parse_url<'a>(method: &'a str, url: &'a str) -> Result<Facts<'a>, RequestErro
     let scheme =
         Scheme::ALL.into_iter().find(|known| known.as_str() == scheme).ok_or(RequestError::Scheme)?;
     let default_port = scheme.default_port().ok_or(RequestError::Scheme)?;
-    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = match rest.find('/').and_then(|at| rest.split_at_checked(at)) {
         Some(parts) => parts,
         None => (rest, "/"),
     };
     let (host, port) = split_port(authority)?;
-    Ok(Facts::http(scheme, host, port.unwrap_or(default_port), method, path))
+    Ok(Facts::http(scheme, host, port.unwrap_or(default_port), method, path).with_query(query))
 }
 
 fn split_port(authority: &str) -> Result<(Host<'_>, Option<u16>), RequestError> {

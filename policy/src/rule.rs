@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::canonical::PathReading;
-use crate::facts::{Facts, Host, Scheme};
-use crate::pattern::{Cidr, HostPattern, PathPattern, PortSet};
-use crate::verdict::{Effect, Field, RuleRef, TlsMode};
+use crate::facts::{Facts, Host, Layer, Scheme};
+use crate::pattern::{Cidr, HostPattern, PathPattern, PortSet, QueryKeys};
+use crate::verdict::{Effect, Field, OnOpaque, RuleLimits, RuleRef, TlsMode};
 
 /// A rule to be given to a [`RulesetBuilder`](crate::RulesetBuilder), with the keys of the file format as
 /// methods. Values are checked when it is added.
@@ -19,10 +19,15 @@ pub struct Rule {
     pub(crate) schemes: Option<Vec<String>>,
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) paths: Option<Vec<String>>,
+    pub(crate) query: Option<Vec<String>>,
     pub(crate) tls: Option<TlsMode>,
     pub(crate) tcp: bool,
     pub(crate) websocket: bool,
     pub(crate) credential: Option<String>,
+    pub(crate) upstream: Option<String>,
+    pub(crate) on_opaque: Option<OnOpaque>,
+    pub(crate) limits: Option<RuleLimits>,
+    pub(crate) expires: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) origin: Option<String>,
 }
@@ -50,10 +55,15 @@ impl Rule {
             schemes: None,
             methods: None,
             paths: None,
+            query: None,
             tls: None,
             tcp: false,
             websocket: false,
             credential: None,
+            upstream: None,
+            on_opaque: None,
+            limits: None,
+            expires: None,
             reason: None,
             origin: None,
         }
@@ -112,6 +122,48 @@ impl Rule {
     #[must_use]
     pub fn path(mut self, glob: impl Into<String>) -> Self {
         self.paths.get_or_insert_default().push(glob.into());
+        self
+    }
+
+    /// One query key more. In a rule that allows, a request may have no others.
+    #[must_use]
+    pub fn query_key(mut self, key: impl Into<String>) -> Self {
+        self.query.get_or_insert_default().push(key.into());
+        self
+    }
+
+    /// No query at all; for rules that allow.
+    #[must_use]
+    pub fn no_query(mut self) -> Self {
+        self.query = Some(Vec::new());
+        self
+    }
+
+    /// Until when it allows, as RFC 3339 date-time with an offset.
+    #[must_use]
+    pub fn expires(mut self, time: impl Into<String>) -> Self {
+        self.expires = Some(time.into());
+        self
+    }
+
+    /// The name of the proxy through which matching requests leave.
+    #[must_use]
+    pub fn upstream(mut self, name: impl Into<String>) -> Self {
+        self.upstream = Some(name.into());
+        self
+    }
+
+    /// What becomes of a response that cannot be decoded to look for secrets.
+    #[must_use]
+    pub fn on_opaque(mut self, what: OnOpaque) -> Self {
+        self.on_opaque = Some(what);
+        self
+    }
+
+    /// How much may pass.
+    #[must_use]
+    pub fn limits(mut self, limits: RuleLimits) -> Self {
+        self.limits = Some(limits);
         self
     }
 
@@ -201,6 +253,9 @@ pub(crate) struct Compiled {
     pub(crate) id: Box<str>,
     pub(crate) effect: Effect,
     pub(crate) file: Arc<str>,
+    pub(crate) layer: Arc<str>,
+    /// 0 for a rule that grants; else 1 more than the number of the ceiling it belongs to.
+    pub(crate) ceiling: u8,
     pub(crate) line: u32,
     pub(crate) reason: Option<Box<str>>,
     pub(crate) hosts: Box<[HostPattern]>,
@@ -209,8 +264,14 @@ pub(crate) struct Compiled {
     pub(crate) schemes: SchemeSet,
     pub(crate) methods: Option<Box<[Box<str>]>>,
     pub(crate) paths: Option<Box<[PathPattern]>>,
+    pub(crate) query: Option<QueryKeys>,
+    /// Seconds since 1970; only in rules that allow.
+    pub(crate) expires: Option<i64>,
     pub(crate) tls: TlsMode,
     pub(crate) credential: Option<Box<str>>,
+    pub(crate) upstream: Option<Box<str>>,
+    pub(crate) on_opaque: OnOpaque,
+    pub(crate) limits: RuleLimits,
 }
 
 /// How a rule's conditions stand to facts whose host it names.
@@ -231,6 +292,7 @@ impl Compiled {
             effect: self.effect,
             file: &self.file,
             line: self.line,
+            layer: &self.layer,
             reason: self.reason.as_deref(),
         }
     }
@@ -264,7 +326,20 @@ impl Compiled {
                 None => fit = Fit::Perhaps,
             }
         }
-        fit
+        if let Some(keys) = &self.query {
+            match (facts.query(), facts.layer()) {
+                (Some(query), _) if !keys.matches(query) => return Fit::No(Field::Query),
+                (Some(_), _) => {}
+                // Nobody will ask again: what was not told is the worst it could be.
+                (None, Layer::Http) if self.effect == Effect::Allow => return Fit::No(Field::Query),
+                (None, Layer::Http) => {}
+                (None, _) => fit = Fit::Perhaps,
+            }
+        }
+        match self.expires {
+            Some(end) if facts.now().is_none_or(|now| now >= end) => Fit::No(Field::Expires),
+            _ => fit,
+        }
     }
 
     /// Where servers differ on what a path means, it is the worst: not allowed, and denied.
@@ -282,6 +357,6 @@ impl Compiled {
 
     /// How many kinds of conditions it has, for choosing among rules that all match.
     pub(crate) fn condition_count(&self) -> u8 {
-        u8::from(self.methods.is_some()) + u8::from(self.paths.is_some())
+        u8::from(self.methods.is_some()) + u8::from(self.paths.is_some()) + u8::from(self.query.is_some())
     }
 }

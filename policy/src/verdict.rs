@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::canonical::Fault;
 use crate::facts::Facts;
+use crate::ruleset::{Mode, Ruleset};
 
 /// What is to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -27,6 +28,46 @@ pub enum TlsMode {
     Opaque,
 }
 
+/// What becomes of a response that cannot be decoded, so that nobody can look for secrets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOpaque {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It passes unread.
+    Pass,
+}
+
+/// How much a rule lets pass; `None` is no limit of this rule's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
+pub struct RuleLimits {
+    /// Requests in one second.
+    pub requests_per_s: Option<u32>,
+    /// Body of one request, bytes.
+    pub request_body_bytes: Option<u64>,
+    /// Connections at a time.
+    pub connections: Option<u32>,
+}
+
+impl RuleLimits {
+    /// Of each limit the stricter.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            requests_per_s: least(self.requests_per_s, other.requests_per_s),
+            request_body_bytes: least(self.request_body_bytes, other.request_body_bytes),
+            connections: least(self.connections, other.connections),
+        }
+    }
+}
+
 /// The condition of a rule that did not hold, in the order they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +83,10 @@ pub enum Field {
     Method,
     /// `paths`.
     Path,
+    /// `query`.
+    Query,
+    /// `expires`: all else matches, but its time is over, or nobody told the time.
+    Expires,
     /// `cidr`, for the address a name resolved to.
     Address,
 }
@@ -55,6 +100,8 @@ pub enum Cause {
     Rule,
     /// No rule allows it.
     NoRule,
+    /// Some rule allows it, but the ceiling that [`Verdict::layer`] names does not.
+    Ceiling,
     /// The facts were not canonical; no rule was looked at.
     NotCanonical(Fault),
     /// The host may be reached, but not at this special-purpose address: no rule names it by `cidr`.
@@ -75,6 +122,8 @@ pub struct RuleRef<'r> {
     pub file: &'r str,
     /// Line of its `[[allow]]` or `[[deny]]`, from 1; 0 for a rule that was made in code.
     pub line: u32,
+    /// The layer it belongs to: the file that was loaded, also where the rule's own was included.
+    pub layer: &'r str,
     /// Its `reason`.
     pub reason: Option<&'r str>,
 }
@@ -94,12 +143,16 @@ pub struct Miss<'r> {
 #[must_use = "a verdict that nobody looks at allows everything"]
 #[non_exhaustive]
 pub struct Verdict<'r> {
+    /// Of this shape, as JSON: 1. Fields are only ever added.
+    pub(crate) v: u8,
     /// What is to happen.
     pub effect: Effect,
     /// Why.
     pub cause: Cause,
     /// The rule that decided, if one did.
     pub rule: Option<RuleRef<'r>>,
+    /// The layer that decided: that of the rule, or the ceiling that does not allow it.
+    pub layer: Option<&'r str>,
     /// On a refusal without a rule: the allow rule that came nearest, if any came near.
     pub nearest_miss: Option<Miss<'r>>,
     /// The credential to put in; only at the HTTP layer, where all conditions of the rule have been seen to hold.
@@ -107,8 +160,29 @@ pub struct Verdict<'r> {
     /// How TLS is to be treated. Inspected unless every matching rule says `opaque` and no deny rule would
     /// have to look inside.
     pub tls: TlsMode,
+    /// The proxy to leave through, by name; set where `credential` would be and for tunnels.
+    pub upstream: Option<&'r str>,
+    /// What becomes of a response that cannot be decoded.
+    pub on_opaque: OnOpaque,
+    /// How much may pass: what the rule says, and ceilings where they are stricter.
+    pub limits: RuleLimits,
+    /// Whether refusals are carried out or only recorded.
+    pub mode: Mode,
     /// Which load of the policy answered.
     pub generation: u64,
+    /// What [`Facts::with_decision_id`] was given, as a ULID.
+    #[serde(serialize_with = "ulid")]
+    pub decision_id: Option<u128>,
+}
+
+/// Crockford's base 32: 26 digits, none of them I, L, O or U.
+fn ulid<S: serde::Serializer>(id: &Option<u128>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(id) = id else { return serializer.serialize_none() };
+    let digit = |place: u32| {
+        let value = usize::try_from(id >> (5 * place) & 31).unwrap_or(0);
+        b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".get(value).map_or('0', |byte| char::from(*byte))
+    };
+    serializer.collect_str(&(0..26).rev().map(digit).collect::<String>())
 }
 
 impl<'r> Verdict<'r> {
@@ -118,21 +192,37 @@ impl<'r> Verdict<'r> {
         self.effect == Effect::Allow
     }
 
+    /// Refused, by a policy that only records refusals: it may pass, and the record says what would have
+    /// happened. Never said of facts that are not canonical, nor of private addresses that no rule names:
+    /// letting these pass is no rehearsal but a hole.
+    #[must_use]
+    pub fn would_deny(&self) -> bool {
+        let judged = matches!(self.cause, Cause::Rule | Cause::NoRule | Cause::Ceiling);
+        !self.is_allowed() && self.mode == Mode::Audit && judged
+    }
+
     /// One or two sentences for a person. Bytes of the request that a terminal would obey are escaped.
     #[must_use]
     pub fn explain<'a>(&'a self, facts: &'a Facts<'a>) -> Explanation<'a, 'r> {
         Explanation { verdict: self, facts }
     }
 
-    pub(crate) fn refuse(cause: Cause, generation: u64) -> Self {
+    pub(crate) fn refuse(cause: Cause, rules: &Ruleset, facts: &Facts<'_>) -> Self {
         Self {
+            v: 1,
             effect: Effect::Deny,
             cause,
             rule: None,
+            layer: None,
             nearest_miss: None,
             credential: None,
             tls: TlsMode::Inspect,
-            generation,
+            upstream: None,
+            on_opaque: OnOpaque::Refuse,
+            limits: RuleLimits::default(),
+            mode: rules.mode(),
+            generation: rules.generation(),
+            decision_id: facts.decision_id(),
         }
     }
 }
@@ -158,6 +248,8 @@ impl Field {
             Self::Scheme => "scheme",
             Self::Method => "methods",
             Self::Path => "paths",
+            Self::Query => "query",
+            Self::Expires => "expires",
             Self::Address => "cidr",
         }
     }
@@ -196,6 +288,9 @@ impl fmt::Display for Explanation<'_, '_> {
                 f.write_str("no rule names this private or local address by cidr")?
             }
             (Cause::PublicAddress, _) => f.write_str("nothing speaks against this address")?,
+            (Cause::Ceiling, _) => {
+                write!(f, "outside of what the ceiling {} allows", verdict.layer.unwrap_or("above"))?
+            }
             (_, Some(rule)) => {
                 write!(f, "{rule}")?;
                 if let Some(reason) = rule.reason {
@@ -205,7 +300,8 @@ impl fmt::Display for Explanation<'_, '_> {
             (_, None) => f.write_str("no rule allows it")?,
         }
         if let Some(miss) = verdict.nearest_miss {
-            write!(f, "; nearest is {}, whose `{}` does not match", miss.rule, miss.field.key())?;
+            let problem = if miss.field == Field::Expires { "is over" } else { "does not match" };
+            write!(f, "; nearest is {}, whose `{}` {problem}", miss.rule, miss.field.key())?;
         }
         Ok(())
     }

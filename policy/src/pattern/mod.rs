@@ -5,11 +5,13 @@ pub(crate) mod cidr;
 pub(crate) mod host;
 pub(crate) mod path;
 pub(crate) mod port;
+pub(crate) mod query;
 
 pub(crate) use cidr::Cidr;
 pub(crate) use host::HostPattern;
 pub(crate) use path::PathPattern;
 pub(crate) use port::PortSet;
+pub(crate) use query::QueryKeys;
 
 /// Why a text is not a pattern, and what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +79,23 @@ pub enum PatternError {
     /// Not a credential name.
     #[error("a credential's name has 1 to 128 of the characters A-Z a-z 0-9 . _ - / :")]
     Credential,
+    /// Not a query key.
+    #[error(
+        "not a query key; write its name alone, 1 to 128 of the characters A-Z a-z 0-9 - . _ ~ [ ] $ @ :"
+    )]
+    QueryKey,
+    /// Not a date-time.
+    #[error("not a time; write date, time and offset, as in 2027-01-31T12:00:00Z")]
+    Expires,
+    /// Not the name of an upstream proxy.
+    #[error("an upstream's name has 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
+    Upstream,
+    /// Zero.
+    #[error("a limit is a number from 1; to let nothing pass, write a [[deny]]")]
+    Limit,
+    /// Not a known registry.
+    #[error("not a registry; write one of pip, npm, cargo, apt, go, maven, containers")]
+    Registry,
     /// Control bytes or too long.
     #[error("a reason is one line of at most 512 bytes without control characters")]
     Reason,

@@ -23,12 +23,14 @@ fn verdict(line: &str) -> Value {
 
 #[test]
 fn verdicts_as_json() {
-    let models = json!({"id": "models", "effect": "allow", "file": "policy.toml", "line": 3, "reason": "the model's API"});
+    let limits = json!({"requests_per_s": null, "request_body_bytes": null, "connections": null});
+    let models = json!({"id": "models", "effect": "allow", "file": "policy.toml", "line": 3, "layer": "policy.toml", "reason": "the model's API"});
     assert_eq!(
         verdict("POST https://api.example.com/v1"),
         json!({
             "effect": "allow", "cause": {"kind": "rule"}, "rule": models, "nearest_miss": null,
-            "credential": "KEY", "tls": "inspect", "generation": 0,
+            "credential": "KEY", "tls": "inspect", "generation": 0, "v": 1, "layer": "policy.toml",
+            "upstream": null, "on_opaque": "refuse", "limits": limits, "mode": "enforce", "decision_id": null,
         })
     );
     assert_eq!(
@@ -36,12 +38,13 @@ fn verdicts_as_json() {
         json!({
             "effect": "deny", "cause": {"kind": "no_rule"}, "rule": null,
             "nearest_miss": {"rule": models, "field": "method"},
-            "credential": null, "tls": "inspect", "generation": 0,
+            "credential": null, "tls": "inspect", "generation": 0, "v": 1, "layer": null,
+            "upstream": null, "on_opaque": "refuse", "limits": limits, "mode": "enforce", "decision_id": null,
         })
     );
     assert_eq!(
         verdict("GET https://no.example.com/")["rule"],
-        json!({"id": "no", "effect": "deny", "file": "policy.toml", "line": 9, "reason": null})
+        json!({"id": "no", "effect": "deny", "file": "policy.toml", "line": 9, "layer": "policy.toml", "reason": null})
     );
     assert_eq!(
         verdict("GET https://API.example.com/")["cause"],

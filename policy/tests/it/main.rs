@@ -4,6 +4,7 @@ mod allocations;
 mod builder;
 mod cases;
 mod json;
+mod keys;
 mod load_errors;
 mod naive;
 mod properties;

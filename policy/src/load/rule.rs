@@ -1,0 +1,169 @@
+//! One `[[allow]]`, `[[deny]]` or `[[test]]` to what it says, each key with its place.
+
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::text::Text;
+use super::value::{Reader, Value, key};
+use crate::compile::Places;
+use crate::error::{Location, PolicyError};
+use crate::rule::Rule;
+use crate::timestamp;
+use crate::verdict::{Effect, OnOpaque, RuleLimits, TlsMode};
+
+/// Keys of a rule, in the order of the documentation.
+const RULE_KEYS: [&str; 18] = [
+    "id",
+    "host",
+    "cidr",
+    "registry",
+    "ports",
+    "scheme",
+    "methods",
+    "paths",
+    "query",
+    "websocket",
+    "tcp",
+    "tls",
+    "credential",
+    "upstream",
+    "on_opaque",
+    "limits",
+    "expires",
+    "reason",
+];
+/// Keys of `limits`.
+const LIMIT_KEYS: [&str; 3] = ["requests_per_s", "request_body_bytes", "connections"];
+/// Keys of a `[[test]]`.
+const TEST_KEYS: [&str; 4] = ["request", "expect", "rule", "now"];
+
+/// Byte offsets of one rule's keys.
+#[derive(Debug)]
+pub(crate) struct RulePlaces {
+    pub(crate) text: Arc<Text>,
+    keys: Vec<(&'static str, usize)>,
+    pub(crate) whole: usize,
+}
+
+/// A rule as it stands in a file.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) rule: Rule,
+    /// Stands for hosts that a client's configuration names.
+    pub(crate) registry: Option<String>,
+    pub(crate) places: RulePlaces,
+}
+
+/// One of a policy's own tests.
+#[derive(Debug)]
+pub(crate) struct Test {
+    pub(crate) at: usize,
+    pub(crate) request: String,
+    pub(crate) request_at: usize,
+    pub(crate) expect: Effect,
+    pub(crate) rule: Option<String>,
+    pub(crate) now: Option<i64>,
+}
+
+pub(crate) fn read_rule(effect: Effect, value: &Value<'_>, text: &Arc<Text>) -> Result<Written, PolicyError> {
+    let reader = Reader(text);
+    let table = reader.table(value)?;
+    let places = RulePlaces {
+        text: Arc::clone(text),
+        keys: Vec::with_capacity(table.len()),
+        whole: value.span().start,
+    };
+    let mut written = Written { rule: Rule::new(effect), registry: None, places };
+    for (name, value) in table {
+        let (name, at) = key(name);
+        let Some(known) = RULE_KEYS.iter().find(|known| **known == name) else {
+            return Err(reader.unknown(at, "field", name, &RULE_KEYS));
+        };
+        written.places.keys.push((known, value.span().start));
+        written.take(known, value, reader)?;
+    }
+    Ok(written)
+}
+
+impl Written {
+    fn take(&mut self, key: &str, value: &Value<'_>, reader: Reader<'_>) -> Result<(), PolicyError> {
+        let rule = &mut self.rule;
+        match key {
+            "id" => rule.id = Some(reader.text(value)?),
+            "host" => rule.hosts = Some(reader.list(value)?),
+            "cidr" => rule.cidrs = Some(reader.list(value)?),
+            "registry" => self.registry = Some(reader.text(value)?),
+            "ports" => rule.ports = Some(reader.ports(value)?),
+            "scheme" => rule.schemes = Some(reader.list(value)?),
+            "methods" => rule.methods = Some(reader.list(value)?),
+            "paths" => rule.paths = Some(reader.list(value)?),
+            "query" => rule.query = Some(reader.list(value)?),
+            "websocket" => rule.websocket = reader.flag(value)?,
+            "tcp" => rule.tcp = reader.flag(value)?,
+            "tls" => {
+                let words = [("inspect", TlsMode::Inspect), ("opaque", TlsMode::Opaque)];
+                rule.tls = Some(reader.word(value, &words)?);
+            }
+            "credential" => rule.credential = Some(reader.text(value)?),
+            "upstream" => rule.upstream = Some(reader.text(value)?),
+            "on_opaque" => {
+                let words = [("refuse", OnOpaque::Refuse), ("pass", OnOpaque::Pass)];
+                rule.on_opaque = Some(reader.word(value, &words)?);
+            }
+            "limits" => rule.limits = Some(read_limits(reader.table(value)?, reader)?),
+            "expires" => rule.expires = Some(reader.time(value)?),
+            _ => rule.reason = Some(reader.text(value)?),
+        }
+        Ok(())
+    }
+}
+
+fn read_limits(table: &DeTable<'_>, reader: Reader<'_>) -> Result<RuleLimits, PolicyError> {
+    let mut limits = RuleLimits::default();
+    for (name, value) in table {
+        let (name, at) = key(name);
+        match name {
+            "requests_per_s" => limits.requests_per_s = Some(reader.limit(value)?),
+            "request_body_bytes" => limits.request_body_bytes = Some(reader.limit(value)?),
+            "connections" => limits.connections = Some(reader.limit(value)?),
+            _ => return Err(reader.unknown(at, "field", name, &LIMIT_KEYS)),
+        }
+    }
+    Ok(limits)
+}
+
+pub(crate) fn read_test(value: &Value<'_>, text: &Text) -> Result<Test, PolicyError> {
+    let reader = Reader(text);
+    let (at, mut request, mut expect, mut rule, mut now) = (value.span().start, None, None, None, None);
+    for (name, value) in reader.table(value)? {
+        let (name, key_at) = key(name);
+        match name {
+            "request" => request = Some((reader.text(value)?, value.span().start)),
+            "expect" => {
+                expect = Some(reader.word(value, &[("allow", Effect::Allow), ("deny", Effect::Deny)])?)
+            }
+            "rule" => rule = Some(reader.text(value)?),
+            "now" => {
+                let time = timestamp::parse(&reader.time(value)?);
+                let wanted = "a date-time with an offset, as 2027-01-31T12:00:00Z";
+                now = Some(time.ok_or_else(|| reader.wrong_type(value, wanted))?);
+            }
+            _ => return Err(reader.unknown(key_at, "field", name, &TEST_KEYS)),
+        }
+    }
+    let missing = |key: &str| text.syntax(at, format!("missing field `{key}`"));
+    let (request, request_at) = request.ok_or_else(|| missing("request"))?;
+    Ok(Test { at, request, request_at, expect: expect.ok_or_else(|| missing("expect"))?, rule, now })
+}
+
+impl Places for RulePlaces {
+    fn place(&self, key: &'static str) -> Location {
+        let known = self.keys.iter().find(|(name, _)| *name == key);
+        self.text.locate(known.map_or(self.whole, |(_, offset)| *offset))
+    }
+
+    fn line(&self) -> (Arc<str>, u32) {
+        (Arc::clone(&self.text.name), self.text.line(self.whole))
+    }
+}
