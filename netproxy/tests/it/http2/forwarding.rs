@@ -175,3 +175,23 @@ async fn a_stream_that_the_client_gives_up_is_recorded_and_others_go_on() {
     assert_eq!(world.records(1).await[0]["error"], "client_went_away");
     assert_eq!(get(&mut client, &target, "/").await.text(), "hello");
 }
+
+/// The upstream answers while the client is still sending, and the two bodies pass each other piece by piece.
+#[tokio::test]
+async fn pieces_pass_both_ways_as_they_come() {
+    for alpn in [H2, HTTP1] {
+        let world = world(&[alpn]).await;
+        let target = world.at("ok.example");
+        let mut client = open(&world, &target).await;
+        let (sender, body) = pieces();
+        let asked = client.send_request(request("POST", &target, "/mirror").body(body).unwrap());
+        sender.send(Frame::data(Bytes::from_static(b"0"))).unwrap();
+        let mut answer = asked.await.unwrap().into_body();
+        for n in 0..5 {
+            let piece = http_body_util::BodyExt::frame(&mut answer).await.unwrap().unwrap();
+            assert_eq!(piece.into_data().unwrap(), n.to_string());
+            // Sent only now: nothing on the way waits for more.
+            sender.send(Frame::data(Bytes::from((n + 1).to_string()))).unwrap();
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod forwarding;
 mod frames;
 mod malformed;
 mod memory;
+mod random;
 mod refusals;
 mod retries;
 pub mod upstream;

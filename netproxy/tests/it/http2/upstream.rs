@@ -25,7 +25,11 @@ use crate::upstream::{Seen, Upstream, certificate};
 pub const BIG_BYTES: usize = 256 * 1024 * 1024;
 
 /// What an answer is made of, in order.
-pub struct Frames(std::collections::VecDeque<Frame<Bytes>>);
+pub enum Frames {
+    Ready(std::collections::VecDeque<Frame<Bytes>>),
+    /// What the client sends, as it comes.
+    Mirror(Incoming),
+}
 
 impl Body for Frames {
     type Data = Bytes;
@@ -33,9 +37,14 @@ impl Body for Frames {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(Ok))
+        match &mut *self {
+            Self::Ready(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Self::Mirror(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.and_then(Result::ok).map(Ok))
+            }
+        }
     }
 }
 
@@ -113,14 +122,17 @@ async fn answer(request: Request<Incoming>, seen: &Mutex<Vec<String>>) -> Respon
         while let Some(Ok(frame)) = body.frame().await {
             count += frame.data_ref().map_or(0, Bytes::len);
         }
-        return Response::new(Frames(vec![Frame::data(format!("{count} bytes").into())].into()));
+        return Response::new(Frames::Ready(vec![Frame::data(format!("{count} bytes").into())].into()));
     }
     if parts.uri.path() == "/big" {
         // All chunks are the same memory.
         let chunk = Bytes::from_static(&[b'x'; 64 * 1024]);
-        return Response::new(Frames(
+        return Response::new(Frames::Ready(
             (0..BIG_BYTES / chunk.len()).map(|_| Frame::data(chunk.clone())).collect(),
         ));
+    }
+    if parts.uri.path() == "/mirror" {
+        return Response::new(Frames::Mirror(body));
     }
     let body = body.collect().await;
     let (trailers, body) = match body {
@@ -156,7 +168,7 @@ async fn answer(request: Request<Incoming>, seen: &Mutex<Vec<String>>) -> Respon
     if !last.is_empty() {
         frames.push(Frame::trailers(last));
     }
-    let mut response = Response::new(Frames(frames.into()));
+    let mut response = Response::new(Frames::Ready(frames.into()));
     *response.headers_mut() = headers;
     response
 }
