@@ -78,6 +78,7 @@ mod scrub;
 mod secret;
 mod services;
 mod sign;
+mod source;
 mod store;
 mod target;
 mod vault;
@@ -95,8 +96,13 @@ pub use sign::{
     AwsKeys, AwsScope, CanonicalStyle, ChunkError, ChunkResigner, HmacEncoding, HmacTemplate, Payload, SigV4,
     SignError, SignedHeaders, Signer, SigningRequest, hmac_sha256,
 };
+pub use source::{CommandSource, Source, SourceError};
+#[cfg(all(feature = "keyutils", target_os = "linux"))]
+pub use store::KeyutilsStore;
 #[cfg(feature = "secret-service")]
 pub use store::SecretServiceStore;
+#[cfg(feature = "age-file")]
+pub use store::{AgeFileStore, AgeKey};
 pub use store::{MemoryStore, NoStoreReason, Store, StoreError};
 pub use target::{Scheme, Target};
 pub use vault::{BindError, Clock, InjectError, InjectOutcome, Place, Random, Vault, VaultBuilder};

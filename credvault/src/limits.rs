@@ -1,4 +1,4 @@
-//! Every count and size of this crate, unit last. Nothing here is a time: the crate has no clock.
+//! Every count and size of this crate, unit last. Times are limits on waiting only.
 
 /// Longest name of a credential, in bytes. A name goes into logs, markers and keyring attributes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -53,6 +53,22 @@ pub const AWS_CHUNK_HEAD_BYTES_MAX: usize = 128;
 
 /// Largest body in which a placeholder is replaced, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest encrypted file of secrets, in bytes: all bindings of the longest value, in base64.
+pub const AGE_FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Longest wait for another writer of that file, in milliseconds. Deriving a key from a passphrase takes a
+/// second or two.
+pub const FILE_LOCK_MS_MAX: u64 = 15_000;
+
+/// Longest time a command that prints a secret may take, in milliseconds: some ask for a fingerprint.
+pub const COMMAND_MS_MAX: u64 = 60_000;
+
+/// Most words of such a command.
+pub const COMMAND_WORDS_MAX: usize = 64;
+
+/// Largest answer of a token endpoint, in bytes.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);

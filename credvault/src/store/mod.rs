@@ -3,10 +3,18 @@
 //! Must never fall back: a store that cannot be used is an error that names the remedy, and which store
 //! is in use is for the caller to show ([`Store::describe`]).
 
+#[cfg(feature = "age-file")]
+mod age_file;
+#[cfg(all(feature = "keyutils", target_os = "linux"))]
+mod keyutils;
 mod memory;
 #[cfg(feature = "secret-service")]
 mod secret_service;
 
+#[cfg(feature = "age-file")]
+pub use age_file::{AgeFileStore, AgeKey};
+#[cfg(all(feature = "keyutils", target_os = "linux"))]
+pub use keyutils::KeyutilsStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "secret-service")]
 pub use secret_service::SecretServiceStore;
@@ -86,6 +94,28 @@ pub enum StoreError {
         /// What is absent.
         reason: NoStoreReason,
     },
+    /// The passphrase or identity does not open the store.
+    #[error("{store} does not open with this passphrase or identity; {}", self.remedy())]
+    WrongKey {
+        /// Which store.
+        store: String,
+    },
+    /// The store's file was cut off or changed.
+    #[error("{store} is damaged: {detail}; {}", self.remedy())]
+    Damaged {
+        /// Which store.
+        store: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Others may read or replace the store's file.
+    #[error("{store} is refused: {detail}; {}", self.remedy())]
+    Exposed {
+        /// Which store.
+        store: String,
+        /// Who can.
+        detail: String,
+    },
     /// The name cannot be one.
     #[error("not a credential name; {}", self.remedy())]
     Name,
@@ -103,6 +133,12 @@ pub enum StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoStoreReason {
+    /// The file of the store.
+    #[error("the file does not exist")]
+    NoFile,
+    /// The kernel's keyring.
+    #[error("the kernel has no keyring for this process")]
+    NoKernelKeyring,
     /// No session bus to ask on.
     #[error("there is no D-Bus session bus")]
     NoBus,
@@ -134,6 +170,17 @@ impl StoreError {
             }
             Self::NoStore { reason: NoStoreReason::NoCollection, .. } => {
                 "create a default keyring in your keyring program, or take the value from another source"
+            }
+            Self::NoStore { reason: NoStoreReason::NoFile, .. } => {
+                "store a first value, which creates it, or correct the path"
+            }
+            Self::NoStore { reason: NoStoreReason::NoKernelKeyring, .. } => {
+                "allow keyctl(2) in the container, or choose another store"
+            }
+            Self::WrongKey { .. } => "type the passphrase again, or name the identity it was encrypted to",
+            Self::Damaged { .. } => "restore it from a backup; nothing was changed",
+            Self::Exposed { .. } => {
+                "make it a regular file of your own with mode 0600, and change its values"
             }
             Self::Name => "use 1 to 64 characters of `A-Z a-z 0-9 - _ .`",
             Self::Failed { .. } => "look at the keyring program's own log and try again",

@@ -2,5 +2,7 @@
 
 #[cfg(feature = "secret-service")]
 mod keyring;
+#[cfg(feature = "keyutils")]
+mod keyutils;
 mod memory;
 mod redaction;

@@ -1,0 +1,301 @@
+//! Where a value comes from, said explicitly: a store, a variable or file of the host, or a command.
+//!
+//! Must never start a shell, take a value from a place that was not named, or go on to another place when one
+//! fails.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::limits::{COMMAND_MS_MAX, COMMAND_WORDS_MAX};
+use crate::secret::Secret;
+use crate::store::{Store, StoreError};
+
+/// Where a value comes from. Written as `store`, `env:VARIABLE`, `file:/absolute/path`, or
+/// `cmd:PROGRAM ARGUMENT …` (`cmd:op read op://vault/item/field`, `cmd:pass show x`, `cmd:gh auth token`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The store in use.
+    Store,
+    /// A variable of this process. It stays readable in `/proc/PID/environ` for the user's own processes.
+    Env(String),
+    /// A file of the host, in the clear.
+    File(PathBuf),
+    /// A program and its arguments; no shell reads them. The first line end is not part of the value.
+    Command(Vec<String>),
+}
+
+/// Why a value could not be had. No variant holds it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Not one of the forms.
+    #[error(
+        "source is not understood: write `store`, `env:VARIABLE`, `file:/path` or `cmd:PROGRAM ARGUMENT …`"
+    )]
+    Form,
+    /// The store said why.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The variable is not set.
+    #[error("the variable `{0}` is not set here: set it, or take the value from a store")]
+    Unset(String),
+    /// The file.
+    #[error("the file `{path}` cannot be read: {error}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The command could not be started.
+    #[error("`{program}` cannot be started: {error}; install it, or write its whole path")]
+    Start {
+        /// Which.
+        program: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The command did not give a value.
+    #[error("`{program}` ended without a value ({status}): run it by hand to see what it says")]
+    Failed {
+        /// Which.
+        program: String,
+        /// How it ended.
+        status: String,
+    },
+    /// The command was killed.
+    #[error(
+        "`{program}` took longer than {limit_ms} ms and was ended: it may be waiting for a question to be answered"
+    )]
+    Timeout {
+        /// Which.
+        program: String,
+        /// The limit.
+        limit_ms: u64,
+    },
+}
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        match kind {
+            "store" if rest.is_empty() => Ok(Self::Store),
+            "env" if crate::binding::is_env_name(rest) => Ok(Self::Env(rest.to_owned())),
+            "file" if rest.starts_with('/') => Ok(Self::File(PathBuf::from(rest))),
+            "cmd" => {
+                let words: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
+                let fits = (1..=COMMAND_WORDS_MAX).contains(&words.len());
+                if fits { Ok(Self::Command(words)) } else { Err(SourceError::Form) }
+            }
+            _ => Err(SourceError::Form),
+        }
+    }
+}
+
+impl Source {
+    /// Fetches the value of credential `name`. May block for [`COMMAND_MS_MAX`].
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn fetch(&self, name: &str, store: &dyn Store) -> Result<Secret, SourceError> {
+        match self {
+            Self::Store => Ok(store.get(name)?),
+            Self::Env(variable) => {
+                use std::os::unix::ffi::OsStringExt;
+                let value = std::env::var_os(variable).ok_or_else(|| SourceError::Unset(variable.clone()))?;
+                Ok(Secret::new(value.into_vec()))
+            }
+            Self::File(path) => File::open(path)
+                .and_then(Secret::read)
+                .map_err(|error| SourceError::File { path: path.display().to_string(), error }),
+            Self::Command(words) => run(words, COMMAND_MS_MAX),
+        }
+    }
+
+    /// In words, for the user.
+    #[must_use]
+    pub fn describe(&self, store: &dyn Store) -> String {
+        match self {
+            Self::Store => store.describe(),
+            Self::Env(variable) => format!("host variable {variable} (in the clear)"),
+            Self::File(path) => format!("host file {} (in the clear)", path.display()),
+            Self::Command(words) => format!("command {}", words.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+/// A command whose answer is kept for a time, as each call may ask the user for a fingerprint.
+pub struct CommandSource {
+    words: Vec<String>,
+    timeout_ms: u64,
+    cache_s: u64,
+    kept: Mutex<Option<(u64, Secret)>>,
+}
+
+impl CommandSource {
+    /// Runs `words` (program and arguments) for at most `timeout_ms`, and keeps the value `cache_s` seconds.
+    ///
+    /// # Errors
+    /// [`SourceError::Form`] without a program.
+    pub fn new(words: Vec<String>, timeout_ms: u64, cache_s: u64) -> Result<Self, SourceError> {
+        if !(1..=COMMAND_WORDS_MAX).contains(&words.len()) {
+            return Err(SourceError::Form);
+        }
+        Ok(Self { words, timeout_ms: timeout_ms.min(COMMAND_MS_MAX), cache_s, kept: Mutex::new(None) })
+    }
+
+    /// The value, from the command unless it was asked less than `cache_s` before `now_s`.
+    ///
+    /// # Errors
+    /// [`SourceError`]; a value that is too old is not served then.
+    pub fn fetch(&self, now_s: u64) -> Result<Secret, SourceError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, value)) = &*kept
+            && now_s.checked_sub(*at).is_some_and(|age| age < self.cache_s)
+        {
+            return Ok(value.duplicate());
+        }
+        *kept = None;
+        let value = run(&self.words, self.timeout_ms)?;
+        *kept = (self.cache_s > 0).then(|| (now_s, value.duplicate()));
+        Ok(value)
+    }
+}
+
+/// In a process group of its own, so that what the program itself started ends with it. Its standard error is not
+/// read: some programs repeat the value there.
+fn run(words: &[String], timeout_ms: u64) -> Result<Secret, SourceError> {
+    let (program, arguments) = words.split_first().ok_or(SourceError::Form)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| SourceError::Start { program: program.clone(), error })?;
+    let Some(mut output) = child.stdout.take() else { return Err(SourceError::Form) };
+    let (sender, receiver) = channel();
+    // Ends with the pipe, which ends with the group.
+    let reader = std::thread::spawn(move || {
+        let value = Secret::read(&mut output);
+        // What is too long is still taken, so that the program can end.
+        let _ = std::io::copy(&mut output.take(1 << 20), &mut std::io::sink());
+        let _ = sender.send(value);
+    });
+    let answer = receiver.recv_timeout(Duration::from_millis(timeout_ms));
+    if matches!(answer, Err(RecvTimeoutError::Timeout)) {
+        end(&mut child);
+        let _ = reader.join();
+        return Err(SourceError::Timeout { program: program.clone(), limit_ms: timeout_ms });
+    }
+    let status = child.wait().map_err(|error| SourceError::Start { program: program.clone(), error })?;
+    match answer {
+        Ok(Ok(value)) if status.success() && !value.is_empty() => Ok(value),
+        Ok(Err(error)) => Err(SourceError::Failed { program: program.clone(), status: error.to_string() }),
+        _ => Err(SourceError::Failed { program: program.clone(), status: status.to_string() }),
+    }
+}
+
+fn end(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    fn command(words: &[&str], timeout_ms: u64) -> Result<Secret, SourceError> {
+        run(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), timeout_ms)
+    }
+
+    #[test]
+    fn forms_are_read_and_others_refused() {
+        for (text, source) in [
+            ("store", Source::Store),
+            ("env:GH_TOKEN", Source::Env("GH_TOKEN".into())),
+            ("file:/run/secrets/key", Source::File("/run/secrets/key".into())),
+            ("cmd:op read op://a/b", Source::Command(["op", "read", "op://a/b"].map(str::to_owned).to_vec())),
+        ] {
+            assert_eq!(text.parse::<Source>().unwrap(), source);
+        }
+        for bad in ["", "sk-ant-api03-a-key", "env:", "env:A B", "file:relative", "cmd:", "cmd: ", "store:x"]
+        {
+            let error = bad.parse::<Source>().unwrap_err();
+            assert!(!error.to_string().contains("sk-ant"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_source_gives_its_value_and_no_other_is_tried() {
+        let store = MemoryStore::new();
+        store.put("a", &Secret::new(b"from the store".to_vec())).unwrap();
+        assert!(Source::Store.fetch("a", &store).unwrap().expose() == b"from the store");
+        let missing = Source::Env("CREDVAULT_SURELY_UNSET".into()).fetch("a", &store).map(|_| ());
+        assert!(matches!(missing, Err(SourceError::Unset(_))));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(matches!(Source::File(path.clone()).fetch("a", &store), Err(SourceError::File { .. })));
+        std::fs::write(&path, "from a file\n").unwrap();
+        assert!(Source::File(path).fetch("a", &store).unwrap().expose() == b"from a file");
+    }
+
+    #[test]
+    fn a_commands_words_reach_it_as_they_are() {
+        let value = command(&["printf", "%s\\n", "$HOME;`id`"], 10_000).unwrap();
+        assert_eq!(value.expose(), b"$HOME;`id`");
+    }
+
+    #[test]
+    fn a_command_that_fails_says_nothing_or_does_not_exist_is_an_error() {
+        assert!(matches!(command(&["false"], 10_000), Err(SourceError::Failed { .. })));
+        assert!(matches!(command(&["true"], 10_000), Err(SourceError::Failed { .. })));
+        assert!(matches!(
+            command(&["head", "-c", "900000", "/dev/zero"], 10_000),
+            Err(SourceError::Failed { .. })
+        ));
+        assert!(matches!(command(&["surely-no-such-program"], 10_000), Err(SourceError::Start { .. })));
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_ended_with_all_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid_file = folder.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", pid_file.display());
+        // A limit that `sh` needs to get going; what counts is that both are gone afterwards.
+        assert!(matches!(command(&["sh", "-c", &script], 1_500), Err(SourceError::Timeout { .. })));
+        let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "still running: {stat}");
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_its_time_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let script = format!("echo x >> {}; echo value-of-the-command", log.display());
+        let source =
+            CommandSource::new(["sh", "-c", &script].map(str::to_owned).to_vec(), 10_000, 60).unwrap();
+        let calls = || std::fs::read_to_string(&log).unwrap().lines().count();
+        for (now, expected) in [(1_000, 1), (1_059, 1), (1_060, 2), (1_000, 3)] {
+            assert_eq!(source.fetch(now).unwrap().expose(), b"value-of-the-command");
+            assert_eq!(calls(), expected, "at {now}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The encrypted file: what it keeps, what it refuses, and what is left after a kill between any two writes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use super::replace::{STEPS, Step, replace};
+use super::*;
+
+const CHILD: &str = "CREDVAULT_TEST_STEP";
+const FOLDER: &str = "CREDVAULT_TEST_FOLDER";
+
+fn secret(value: &str) -> Secret {
+    Secret::new(value.as_bytes().to_vec())
+}
+
+/// With the smallest cost of guessing: the tests are about files.
+fn store(folder: &Path) -> AgeFileStore {
+    with_passphrase(folder, "correct horse")
+}
+
+fn with_passphrase(folder: &Path, passphrase: &str) -> AgeFileStore {
+    AgeFileStore::new(folder.join("secrets.age"), AgeKey::Passphrase(secret(passphrase))).work_factor_log2(1)
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn error(result: Result<Secret, StoreError>) -> StoreError {
+    result.map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn keeps_replaces_lists_and_deletes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    assert!(matches!(store.probe(), Err(StoreError::NoStore { reason: NoStoreReason::NoFile, .. })));
+    assert!(matches!(store.delete("a"), Err(StoreError::NoStore { reason: NoStoreReason::NoFile, .. })));
+    store.put("b", &secret("first")).unwrap();
+    store.put("b", &Secret::new(vec![0, b'\n', 0xff])).unwrap();
+    store.put("a", &secret("third")).unwrap();
+    assert!(store.get("b").unwrap() == Secret::new(vec![0, b'\n', 0xff]));
+    assert_eq!(store.list().unwrap(), ["a", "b"]);
+    store.delete("b").unwrap();
+    assert!(matches!(store.delete("b"), Err(StoreError::Missing { .. })));
+    assert!(matches!(store.put("a b", &secret("x")), Err(StoreError::Name)));
+    let meta = std::fs::metadata(folder.path().join("secrets.age")).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read(folder.path().join("secrets.age")).unwrap();
+    assert!(text.starts_with(b"age-encryption.org/v1") && !text.windows(5).any(|piece| piece == b"third"));
+}
+
+#[test]
+fn an_identity_opens_what_it_wrote_and_another_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |identity: &age::x25519::Identity| {
+        let file = format!("# created by a test\n{}\n", identity.to_string().expose_secret());
+        AgeFileStore::new(folder.path().join("s.age"), AgeKey::Identity(secret(&file)))
+    };
+    let (mine, other) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+    with(&mine).put("a", &secret("value")).unwrap();
+    assert!(with(&mine).get("a").unwrap() == secret("value"));
+    assert!(matches!(error(with(&other).get("a")), StoreError::WrongKey { .. }));
+    assert!(matches!(with(&other).put("a", &secret("x")), Err(StoreError::WrongKey { .. })));
+    let none = AgeFileStore::new(folder.path().join("s.age"), AgeKey::Identity(secret("nonsense")));
+    assert!(matches!(error(none.get("a")), StoreError::WrongKey { .. }));
+}
+
+#[test]
+fn a_wrong_passphrase_is_its_own_error_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).put("a", &secret("value")).unwrap();
+    let wrong = with_passphrase(folder.path(), "wrong horse");
+    let before = std::fs::read(folder.path().join("secrets.age")).unwrap();
+    for error in
+        [error(wrong.get("a")), wrong.put("a", &secret("x")).unwrap_err(), wrong.delete("a").unwrap_err()]
+    {
+        assert!(matches!(error, StoreError::WrongKey { .. }), "{error}");
+        assert!(error.to_string().contains("type the passphrase again"), "{error}");
+    }
+    assert_eq!(std::fs::read(folder.path().join("secrets.age")).unwrap(), before);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_byte_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.put("a", &secret("value")).unwrap();
+    let path = folder.path().join("secrets.age");
+    let whole = std::fs::read(&path).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut check = |content: &[u8], what: String| {
+        std::fs::write(&path, content).unwrap();
+        match error(store.get("a")) {
+            StoreError::Damaged { .. } => seen.insert("damaged"),
+            StoreError::WrongKey { .. } => seen.insert("wrong key"),
+            other => panic!("{what}: {other}"),
+        };
+        assert!(store.put("b", &secret("lost?")).is_err(), "{what}");
+        assert_eq!(std::fs::read(&path).unwrap(), content, "{what}: nothing is overwritten");
+    };
+    for length in 0..whole.len() {
+        check(&whole[..length], format!("cut to {length}"));
+    }
+    // The header's work factor is not flipped into hours of work: it is bounded.
+    for at in (0..whole.len()).filter(|at| !(30..70).contains(at)) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        check(&flipped, format!("byte {at} flipped"));
+    }
+    assert!(seen.contains("damaged"));
+    std::fs::write(&path, &whole).unwrap();
+    assert!(store.get("a").unwrap() == secret("value"));
+}
+
+#[test]
+fn what_others_can_read_or_replace_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.put("a", &secret("value")).unwrap();
+    let path = folder.path().join("secrets.age");
+    for bad in [0o644, 0o640, 0o620, 0o602, 0o604] {
+        mode(&path, bad);
+        let error = error(store.get("a"));
+        assert!(matches!(error, StoreError::Exposed { .. }), "{bad:o}: {error}");
+        assert!(error.to_string().contains("0600"), "{error}");
+        assert!(matches!(store.put("a", &secret("x")), Err(StoreError::Exposed { .. })));
+    }
+    mode(&path, 0o600);
+    let elsewhere = folder.path().join("elsewhere.age");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    assert!(matches!(error(store.get("a")), StoreError::Exposed { .. }));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(error(store.get("a")), StoreError::Exposed { .. }));
+}
+
+#[test]
+fn two_writers_at_once_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                let store = store(folder);
+                for n in 0..8 {
+                    store.put(&format!("w{writer}-{n}"), &secret(&format!("value {writer} {n}"))).unwrap();
+                }
+            });
+        }
+    });
+    let store = store(folder.path());
+    assert_eq!(store.list().unwrap().len(), 32);
+    assert!(store.get("w3-7").unwrap() == secret("value 3 7"));
+}
+
+/// As the child: replaces the file and ends itself by SIGKILL after the step of this number.
+fn child(step: usize) {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    let store = store(&folder);
+    let _lock = store.lock().unwrap();
+    let mut entries = store.load().unwrap();
+    entries.push(("new".to_owned(), secret("new value")));
+    let sealed = store.encrypt(&entries).unwrap();
+    replace(&store.path, &sealed, &mut |done| {
+        if STEPS.get(step) == Some(&done) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_kill_between_any_two_writes_loses_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+    const NAME: &str = "store::age_file::tests::a_kill_between_any_two_writes_loses_nothing";
+    if let Some(step) = std::env::var(CHILD).ok().and_then(|step| step.parse().ok()) {
+        return child(step);
+    }
+    for (number, step) in STEPS.iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.put("old", &secret("old value")).unwrap();
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--test-threads=1"])
+            .env(CHILD, number.to_string())
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.signal(), Some(9), "{step:?}: {status}");
+        assert!(store.get("old").unwrap() == secret("old value"), "{step:?}");
+        let is_new = matches!(step, Step::Renamed | Step::FolderSynced);
+        assert_eq!(store.get("new").is_ok(), is_new, "{step:?}");
+        // Neither the lock nor what was half written is in the way.
+        store.put("after", &secret("later")).unwrap();
+        assert!(store.get("old").unwrap() == secret("old value"), "{step:?}");
+        assert!(!folder.path().join("secrets.age.new").exists(), "{step:?}");
+    }
+}
+
+#[test]
+fn an_error_at_any_step_is_told_and_the_old_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for (number, step) in STEPS.iter().enumerate() {
+        std::fs::write(&path, "old").unwrap();
+        let result = replace(&path, b"new!", &mut |done| {
+            if done == *step { Err(io::Error::other("disk full")) } else { Ok(()) }
+        });
+        assert!(result.is_err(), "{step:?}");
+        let expected = if number >= 5 { "new!" } else { "old" };
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected, "{step:?}");
+    }
+}

@@ -1,0 +1,46 @@
+//! The kernel's keyring, where this machine lets us have one.
+
+use credvault::{KeyutilsStore, NoStoreReason, Secret, Store, StoreError};
+
+fn secret(value: &str) -> Secret {
+    Secret::new(value.as_bytes().to_vec())
+}
+
+/// A name of its own per test process: the keyring is the user's.
+fn store(what: &str, timeout_s: u32) -> Option<KeyutilsStore> {
+    let store = KeyutilsStore::new(&format!("test-{what}-{}", std::process::id()), timeout_s).unwrap();
+    match store.probe() {
+        Ok(()) => Some(store),
+        Err(
+            error @ (StoreError::NoStore { reason: NoStoreReason::NoKernelKeyring, .. }
+            | StoreError::Denied { .. }),
+        ) => {
+            assert!(std::env::var_os("CREDVAULT_REQUIRE_KEYUTILS").is_none(), "{error}");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn keeps_replaces_lists_and_deletes() {
+    let Some(store) = store("keeps", 600) else { return };
+    assert_eq!(store.list().unwrap(), Vec::<String>::new());
+    assert!(matches!(store.get("a"), Err(StoreError::Missing { .. })));
+    store.put("b", &secret("first value, longer than the second")).unwrap();
+    store.put("b", &Secret::new(vec![0, 0xff, b'\n'])).unwrap();
+    store.put("a", &secret("third")).unwrap();
+    assert!(store.get("b").unwrap() == Secret::new(vec![0, 0xff, b'\n']));
+    assert_eq!(store.list().unwrap(), ["a", "b"]);
+    let longest = Secret::new(vec![b'k'; 16 * 1024]);
+    store.put("long", &longest).unwrap();
+    assert!(store.get("long").unwrap() == longest);
+    for name in ["a", "b", "long"] {
+        store.delete(name).unwrap();
+        assert!(matches!(store.get(name), Err(StoreError::Missing { .. })));
+    }
+    assert!(matches!(store.delete("a"), Err(StoreError::Missing { .. })));
+    assert_eq!(store.list().unwrap(), Vec::<String>::new());
+    assert!(store.put("empty", &secret("")).is_err());
+}
