@@ -1,6 +1,7 @@
 //! `inject-proxy` itself: what it says, what it refuses, signals, and where a key must not be.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::process::Output;
 
 use rustix::process::Signal;
@@ -80,8 +81,10 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     let mut world = World::with(&["--drain", "30"]);
     let address = world.variables()["HTTP_PROXY"].trim_start_matches("http://").to_owned();
     let idle = std::net::TcpStream::connect(&address).unwrap();
-    // A client after it has been served, so the idle one was taken, too.
-    std::net::TcpStream::connect(&address).unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+    // A client after it is answered, so the idle one is being served.
+    let mut next = std::net::TcpStream::connect(&address).unwrap();
+    next.write_all(b"GET http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n").unwrap();
+    next.read_to_end(&mut Vec::new()).unwrap();
     let said = world.stop_saying();
     assert!(said.contains("SIGTERM") && !said.contains("the time is over"), "{said}");
     drop(idle);

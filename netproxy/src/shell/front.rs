@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::connect;
+use super::control::Event;
 use super::http1::{self, Client};
 use super::rewind::Rewind;
 use super::shared::Shared;
@@ -25,11 +26,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
-    match timeout(shared.limits.header_timeout, language(&mut io)).await {
-        Ok(Language::Http) => {}
-        Ok(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(io))).await,
-        Ok(Language::Preface) => return Box::pin(preface::serve(&shared, rewound(io))).await,
-        Err(_) => return,
+    match first_words(&shared, &mut io).await {
+        Some(Language::Http) => {}
+        Some(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(io))).await,
+        Some(Language::Preface) => return Box::pin(preface::serve(&shared, rewound(io))).await,
+        None => return,
     }
     let client = Arc::new(Client::plain(Arc::clone(&shared)));
     loop {
@@ -47,6 +48,20 @@ where
         if !io.has_news() || client.is_last() {
             return Box::pin(answer::linger(&shared, io.io_mut())).await;
         }
+    }
+}
+
+/// The language of a client that begins to speak in time. A proxy that is to end does not wait for it.
+async fn first_words<S>(shared: &Shared, io: &mut StrictIo<S>) -> Option<Language>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut alarm = shared.control.alarm();
+    let draining = async { while alarm.next().await != Event::Drain {} };
+    tokio::select! {
+        biased;
+        said = timeout(shared.limits.header_timeout, language(io)) => said.ok(),
+        () = draining => None,
     }
 }
 

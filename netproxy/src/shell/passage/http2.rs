@@ -1,5 +1,5 @@
 //! A refused connection over which the client speaks HTTP/2: each stream is answered with the refusal, and the
-//! client is told to go after the first.
+//! client is told to go a while after the first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +8,7 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::Passage;
 use crate::flow;
@@ -26,7 +27,12 @@ impl Passage<'_> {
         let client = Arc::new(Client::inside_http2(Arc::clone(self.shared), self.authority.clone()));
         let first = Mutex::new(Some(self.decision.clone()));
         let refused = Arc::new(Refused { refusal, first, done: Notify::new() });
-        http2::drive(tls, self.shared, refused.done.notified(), |request| {
+        // Not at once: Java gives up a stream whose answer has arrived, if it is told to go before it has read it.
+        let told = async {
+            refused.done.notified().await;
+            sleep(self.shared.limits.linger_timeout).await;
+        };
+        http2::drive(tls, self.shared, told, |request| {
             let (client, refused) = (Arc::clone(&client), Arc::clone(&refused));
             async move { refused.answer(&client, &request) }
         })
