@@ -38,7 +38,11 @@ impl QueryKeys {
             }
             Reading::Lenient => {
                 !is_query(query)
-                    || keys.any(|key| is_unclear(key) || self.keys.iter().any(|known| same_key(known, key)))
+                    || keys.any(|key| {
+                        is_unclear(key)
+                            || has_odd_brackets(key)
+                            || self.keys.iter().any(|known| same_key(known, key))
+                    })
             }
         }
     }
@@ -57,6 +61,26 @@ fn is_query(text: &str) -> bool {
 fn is_unclear(key: &str) -> bool {
     Decoded(key.as_bytes())
         .any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'%' | b'+' | b'&' | b';' | b'='))
+}
+
+/// Whether there are other brackets than whole groups `[…]` behind a name. Servers drop or change these: PHP reads
+/// `a[b` as `a_b`, qs of Node `[a]` as `a`, and Rack `a]` as `a`; it may mean any key.
+fn has_odd_brackets(key: &str) -> bool {
+    let (mut open, mut last) = (false, None);
+    for byte in Decoded(key.as_bytes()) {
+        let odd = match byte {
+            b'[' => open || last.is_none(),
+            b']' => !open,
+            // Behind a group only another may stand.
+            _ => !open && last == Some(b']'),
+        };
+        if odd {
+            return true;
+        }
+        open = if byte == b'[' || byte == b']' { byte == b'[' } else { open };
+        last = Some(byte);
+    }
+    open
 }
 
 /// Whether a server could take `key` for `known`: letter case, encoding, `[…]` at the end (an array) and
@@ -144,6 +168,12 @@ mod tests {
             "a%=1",
             "é=1",
             "api%26key",
+            "api[key=1",
+            "api%5Bkey=1",
+            "[api_key]=1",
+            "[]api_key=1",
+            "api_key]=1",
+            "a[b]api_key=1",
         ] {
             assert!(rule.matches(yes), "{yes}");
         }

@@ -11,6 +11,7 @@ fn deciding_allocates_nothing() {
         let text = policies[case["policy"].as_str().unwrap()].as_str().unwrap();
         let rules = Ruleset::parse(text, "p").unwrap();
         let facts = Facts::parse(case["request"].as_str().unwrap()).unwrap();
+        let facts = case.get("now").map_or(facts, |now| facts.at(now.as_integer().unwrap()));
         let counted = allocation_counter::measure(|| {
             let _ = std::hint::black_box(decide(&rules, &facts));
             let _ = std::hint::black_box(decide_address(&rules, &facts, ip));

@@ -27,7 +27,19 @@ struct Case {
     miss: Option<String>,
     credential: Option<String>,
     tls: Option<TlsMode>,
+    now: Option<i64>,
+    upstream: Option<String>,
+    on_opaque: Option<String>,
+    limits: Option<Limits>,
     source: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    requests_per_s: Option<u32>,
+    request_body_bytes: Option<u64>,
+    connections: Option<u32>,
 }
 
 fn cause_name(cause: Cause) -> String {
@@ -48,6 +60,14 @@ fn compare(case: &Case, verdict: &Verdict<'_>) -> Result<(), String> {
     same("rule", &case.rule, rule)?;
     same("miss", &case.miss, miss.unwrap_or_default())?;
     same("credential", &case.credential, verdict.credential.unwrap_or_default().to_owned())?;
+    same("upstream", &case.upstream, verdict.upstream.unwrap_or_default().to_owned())?;
+    same("on_opaque", &case.on_opaque, format!("{:?}", verdict.on_opaque).to_lowercase())?;
+    let limits = case.limits.as_ref().map(|limits| {
+        let numbers = (limits.requests_per_s, limits.request_body_bytes, limits.connections);
+        format!("{numbers:?}")
+    });
+    let got = verdict.limits;
+    same("limits", &limits, format!("{:?}", (got.requests_per_s, got.request_body_bytes, got.connections)))?;
     same("tls", &case.tls.map(|tls| format!("{tls:?}")), format!("{:?}", verdict.tls))
 }
 
@@ -63,6 +83,7 @@ fn every_case_of_the_shared_file() {
         assert!(!case.source.is_empty(), "{:?} has no source", case.name);
         let rules = &policies[&case.policy];
         let facts = Facts::parse(&case.request).unwrap();
+        let facts = case.now.map_or(facts, |now| facts.at(now));
         let verdict = match (case.address, case.public_address) {
             (Some(ip), _) => decide_address(rules, &facts, ip),
             (None, Some(ip)) => decide_public_address(rules, &facts, ip),

@@ -102,6 +102,35 @@ fn keys_of_a_rule() {
 }
 
 #[test]
+fn values_of_what_a_rule_says_beside_yes() {
+    for (line, begins, contains) in [
+        ("query = [\"a=b\"]", "policy.toml:4:9: query = \"a=b\"", "key"),
+        ("query = 7", "policy.toml:4:9: ", "a string or a list of strings"),
+        ("upstream = \"a b\"", "policy.toml:4:12: upstream = \"a b\"", "1 to 64"),
+        ("on_opaque = \"drop\"", "policy.toml:4:13: ", "expected `refuse` or `pass`"),
+        ("limits = { requests = 1 }", "policy.toml:4:12: unknown field `requests`", "`requests_per_s`"),
+        ("limits = { connections = 0 }", "policy.toml:4:26: ", "a whole number from 1"),
+        ("limits = { connections = -1 }", "policy.toml:4:26: ", ""),
+        ("limits = 3", "policy.toml:4:10: ", ""),
+        ("expires = \"tomorrow\"", "policy.toml:4:11: expires = \"tomorrow\"", "date, time and offset"),
+        ("expires = 2027-01-01T00:00:00", "policy.toml:4:11: expires", "date, time and offset"),
+        ("expires = 2027", "policy.toml:4:11: ", "a date-time"),
+    ] {
+        check_rule("allow", &format!("host = \"a.x\"\n{line}"), begins, contains);
+    }
+    check_rule("deny", "host = \"a.x\"\nquery = []", "policy.toml:4:9: query = \"\"", "an empty list");
+    for line in ["upstream = \"c\"", "on_opaque = \"pass\"", "limits = { connections = 1 }"] {
+        check_rule("deny", &format!("host = \"a.x\"\n{line}"), "policy.toml:4:", "leave them out");
+    }
+    let time = "host = \"a.x\"\nexpires = \"2027-01-01T00:00:00Z\"";
+    check_rule("deny", time, "policy.toml:4:11: rule \"deny-1\"", "time alone would allow");
+    let opaque = "host = \"a.x\"\ntls = \"opaque\"\n";
+    check_rule("allow", &format!("{opaque}query = [\"q\"]"), "policy.toml:4:7: ", "nobody looks inside");
+    check_rule("allow", &format!("{opaque}limits = {{ requests_per_s = 1 }}"), "policy.toml:5:10: ", "");
+    check_rule("allow", &format!("{opaque}on_opaque = \"pass\""), "policy.toml:5:13: ", "");
+}
+
+#[test]
 fn keys_that_do_not_go_together() {
     for (kind, lines, begins, contains) in [
         ("allow", "host = \"a.x\"\ntcp = true", "policy.toml:4:7: rule \"allow-1\"", "needs `ports`"),

@@ -17,6 +17,10 @@ pub(crate) struct PlainRule {
     pub(crate) paths: Vec<String>,
     pub(crate) tcp: bool,
     pub(crate) websocket: bool,
+    /// Keys; `Some` of none in a rule that allows: there must be no query.
+    pub(crate) query: Option<Vec<String>>,
+    /// Seconds since 1970; only in rules that allow.
+    pub(crate) expires: Option<i64>,
 }
 
 /// An attempt; `None` is what is not known at its layer.
@@ -28,6 +32,8 @@ pub(crate) struct PlainFacts {
     pub(crate) scheme: Option<&'static str>,
     pub(crate) method: Option<String>,
     pub(crate) path: Option<String>,
+    pub(crate) query: Option<String>,
+    pub(crate) now: Option<i64>,
 }
 
 const SCHEMES: [&str; 5] = ["https", "http", "wss", "ws", "tcp"];
@@ -137,10 +143,65 @@ fn outcome(rule: &PlainRule, facts: &PlainFacts) -> Outcome {
         known(facts.scheme.map(|scheme| schemes.contains(&scheme)), schemes.len() == SCHEMES.len()),
         known(facts.method.as_ref().map(method), rule.methods.is_empty()),
         known(facts.path.as_ref().map(path), rule.paths.is_empty()),
+        query_outcome(rule, facts),
+        if rule.expires.is_some_and(|end| facts.now.is_none_or(|now| now >= end)) {
+            Outcome::Never
+        } else {
+            Outcome::Always
+        },
     ]
     .into_iter()
     .min()
     .unwrap()
+}
+
+fn query_outcome(rule: &PlainRule, facts: &PlainFacts) -> Outcome {
+    let yes = |yes: bool| if yes { Outcome::Always } else { Outcome::Never };
+    match (&rule.query, &facts.query) {
+        (None, _) => Outcome::Always,
+        (Some(keys), Some(query)) => yes(query_matches(rule.deny, keys, query)),
+        (Some(_), None) if facts.layer == "http" => yes(rule.deny),
+        (Some(_), None) => Outcome::Sometimes,
+    }
+}
+
+fn query_matches(deny: bool, keys: &[String], query: &str) -> bool {
+    let strange = !query.chars().all(|c| ('!'..='~').contains(&c) && c != '#');
+    let pairs = query.split('&').flat_map(|part| part.split(';')).filter(|part| !part.is_empty());
+    let mut sent = pairs.map(|pair| pair.split('=').next().unwrap());
+    if !deny {
+        return !strange && sent.all(|key| keys.iter().any(|known| known == key));
+    }
+    strange
+        || sent.any(|key| {
+            // What could be read once more, or is no name with groups in brackets behind, is anything.
+            let plain = decode_once(key);
+            let odd = plain.chars().any(|c| !('!'..='~').contains(&c) || "%+&;=".contains(c));
+            let fold = |text: &str| text.to_ascii_lowercase().replace('.', "_");
+            let stem = |text: &str| fold(text.split('[').next().unwrap());
+            odd || !brackets_are_regular(&plain) || keys.iter().any(|known| stem(known) == stem(&plain))
+        })
+}
+
+/// In either letter case, and never what a first reading made.
+fn decode_once(text: &str) -> String {
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |done, part| {
+        let digits = part.get(..2).filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => format!("{done}{}{}", char::from(byte), &part[2..]),
+            None => format!("{done}%{part}"),
+        }
+    })
+}
+
+/// `name`, `name[…]`, `name[…][…]`: no other brackets.
+fn brackets_are_regular(key: &str) -> bool {
+    let mut groups = key.split('[');
+    let name = groups.next().unwrap();
+    let closed = |group: &str| group.ends_with(']') && group.matches(']').count() == 1;
+    (!name.is_empty() || !key.contains('[')) && !name.contains(']') && groups.all(closed)
 }
 
 fn speaks_of_host(rule: &PlainRule, facts: &PlainFacts) -> bool {

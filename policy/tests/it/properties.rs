@@ -38,6 +38,42 @@ const GLOBS: [&str; 14] = [
     "/a%7Cb",
 ];
 
+const KEYS: [&str; 4] = ["q", "page", "api_key", "f[id]"];
+const QUERIES: [&str; 30] = [
+    "",
+    "q",
+    "q=1",
+    "q=1&page=2",
+    "page=1&&",
+    "Q=1",
+    "%71=1",
+    "%2571=1",
+    "q[]=1",
+    "q[",
+    "q]=1",
+    "[q]=1",
+    "[]=1",
+    "a=q",
+    "page=1;q=2",
+    "+q=1",
+    "=1",
+    "q=\u{e9}",
+    "q%00=1",
+    "q=1#x",
+    "api.key=1",
+    "api[key=1",
+    "API%5fkEY=1",
+    "api_key[a][b]",
+    "f=1",
+    "f[id]=1",
+    "f%5Bx%5D=1",
+    "f[id]x=1",
+    "z=1",
+    "q%3D=1",
+];
+/// 2027-01-01, as text in rules and as a number in facts.
+const NEW_YEAR: (&str, i64) = ("2027-01-01T00:00:00Z", 1_798_761_600);
+
 fn some(words: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
     subsequence(words, 0..=most).prop_map(|words| words.into_iter().map(str::to_owned).collect())
 }
@@ -54,8 +90,12 @@ prop_compose! {
         paths in some(&GLOBS, 2),
         tcp in prop::bool::weighted(0.3),
         websocket in prop::bool::weighted(0.3),
+        query in prop::option::weighted(0.3, some(&KEYS, 3)),
+        expires in prop::option::weighted(0.2, Just(NEW_YEAR.1)),
     ) -> PlainRule {
-        repair(PlainRule { deny, hosts, cidrs, ports, any_port, schemes, methods, paths, tcp, websocket })
+        repair(PlainRule {
+            deny, hosts, cidrs, ports, any_port, schemes, methods, paths, tcp, websocket, query, expires,
+        })
     }
 }
 
@@ -74,10 +114,15 @@ fn repair(mut rule: PlainRule) -> PlainRule {
         }
         rule.methods.clear();
         rule.paths.clear();
+        rule.query = None;
         rule.websocket &= !rule.schemes.is_empty();
     }
     if rule.websocket && !rule.methods.is_empty() && !rule.methods.iter().any(|method| method == "GET") {
         rule.methods.push("GET".to_owned());
+    }
+    if rule.deny {
+        rule.expires = None;
+        rule.query = rule.query.filter(|keys| !keys.is_empty());
     }
     rule
 }
@@ -86,8 +131,10 @@ fn facts() -> impl Strategy<Value = PlainFacts> {
     let host = prop_oneof![3 => select(&NAMES[..]), 1 => select(&ADDRESSES[..])];
     let scheme = select(&["https", "http", "wss", "ws"][..]);
     let parts = (host, select(&PORTS[..]), scheme, select(&METHODS[..]), select(&PATHS[..]));
-    (select(&["dns", "connect", "http", "http", "tcp"][..]), parts).prop_map(
-        |(layer, (host, port, scheme, method, path))| {
+    let query = prop::option::weighted(0.9, select(&QUERIES[..]));
+    let now = prop::option::weighted(0.9, select(&[NEW_YEAR.1 - 1, NEW_YEAR.1, NEW_YEAR.1 + 1][..]));
+    (select(&["dns", "connect", "http", "http", "tcp"][..]), parts, query, now).prop_map(
+        |(layer, (host, port, scheme, method, path), query, now)| {
             let layer = if layer == "dns" && host.parse::<IpAddr>().is_ok() { "connect" } else { layer };
             let is_http = layer == "http";
             // Else raw bytes would hardly ever meet a rule that allows them.
@@ -99,6 +146,8 @@ fn facts() -> impl Strategy<Value = PlainFacts> {
                 scheme: if is_http { Some(scheme) } else { (layer == "tcp").then_some("tcp") },
                 method: is_http.then(|| method.to_owned()),
                 path: is_http.then(|| path.to_owned()),
+                query: query.filter(|_| is_http).map(str::to_owned),
+                now,
             }
         },
     )
@@ -112,6 +161,12 @@ fn to_rule(plain: &PlainRule) -> Rule {
     rule = plain.schemes.iter().fold(rule, Rule::scheme);
     rule = plain.methods.iter().fold(rule, Rule::method);
     rule = plain.paths.iter().fold(rule, Rule::path);
+    rule = match &plain.query {
+        None => rule,
+        Some(keys) if keys.is_empty() => rule.no_query(),
+        Some(keys) => keys.iter().fold(rule, Rule::query_key),
+    };
+    rule = if plain.expires.is_some() { rule.expires(NEW_YEAR.0) } else { rule };
     rule = if plain.any_port { rule.any_port() } else { rule };
     rule = if plain.tcp { rule.tcp() } else { rule };
     if plain.websocket { rule.websocket() } else { rule }
@@ -125,7 +180,7 @@ fn to_ruleset(plain: &[PlainRule]) -> Ruleset {
 fn to_facts(plain: &PlainFacts) -> Facts<'_> {
     let host = plain.host.parse().map_or(Host::Name(&plain.host), Host::Ip);
     let port = plain.port.unwrap_or(0);
-    match plain.layer {
+    let facts = match plain.layer {
         "dns" => Facts::dns(&plain.host),
         "connect" => Facts::connect(host, port),
         "tcp" => Facts::tcp(host, port),
@@ -133,7 +188,9 @@ fn to_facts(plain: &PlainFacts) -> Facts<'_> {
             let scheme = Scheme::ALL.into_iter().find(|s| Some(s.as_str()) == plain.scheme).unwrap();
             Facts::http(scheme, host, port, plain.method.as_ref().unwrap(), plain.path.as_ref().unwrap())
         }
-    }
+    };
+    let facts = plain.query.as_deref().map_or(facts, |query| facts.with_query(query));
+    plain.now.map_or(facts, |now| facts.at(now))
 }
 
 fn effect(rules: &[PlainRule], facts: &PlainFacts) -> Effect {
@@ -175,7 +232,23 @@ proptest! {
         let mut rules = vec![PlainRule { deny, paths: vec![glob], ..any.clone() }];
         rules.extend(deny.then_some(any));
         let (host, method) = ("a.x".to_owned(), Some("GET".to_owned()));
-        let facts = PlainFacts { layer: "http", host, port: Some(443), scheme: Some("https"), method, path: Some(path) };
+        let facts = PlainFacts { layer: "http", host, port: Some(443), scheme: Some("https"), method, path: Some(path), query: None, now: None };
+        prop_assert_eq!(effect(&rules, &facts), as_effect(naive::allows(&rules, &facts)), "{:?}", rules);
+    }
+
+    #[test]
+    fn the_second_opinion_agrees_on_queries(
+        keys in vec(select(&KEYS[..]), 1..3),
+        query in "(q|page|api|_|\\.|key|f|\\[|\\]|id|%71|%5B|%5d|%25|%|\\+|&|;|=|Q|#| ){0,8}",
+        deny in any::<bool>(),
+    ) {
+        let any = PlainRule { hosts: vec!["**".to_owned()], any_port: true, ..PlainRule::default() };
+        let keys = keys.into_iter().map(str::to_owned).collect();
+        let mut rules = vec![PlainRule { deny, query: Some(keys), ..any.clone() }];
+        rules.extend(deny.then_some(any));
+        let (host, method, path) = ("a.x".to_owned(), Some("GET".to_owned()), Some("/".to_owned()));
+        let (port, scheme) = (Some(443), Some("https"));
+        let facts = PlainFacts { layer: "http", host, port, scheme, method, path, query: Some(query), now: None };
         prop_assert_eq!(effect(&rules, &facts), as_effect(naive::allows(&rules, &facts)), "{:?}", rules);
     }
 
@@ -211,10 +284,11 @@ proptest! {
         let request = to_facts(&facts);
         let ruleset = to_ruleset(&rules);
         if facts.layer == "http" && decide(&ruleset, &request).is_allowed() {
-            let tunnel = Facts::connect(request.host(), facts.port.unwrap());
+            let tell = |asked| facts.now.map_or(asked, |now| Facts::at(asked, now));
+            let tunnel = tell(Facts::connect(request.host(), facts.port.unwrap()));
             prop_assert!(decide(&ruleset, &tunnel).is_allowed());
             if let Host::Name(name) = request.host() {
-                prop_assert!(decide(&ruleset, &Facts::dns(name)).is_allowed());
+                prop_assert!(decide(&ruleset, &tell(Facts::dns(name))).is_allowed());
             }
         }
     }
