@@ -15,6 +15,13 @@ mod naive;
 
 use naive::{PlainFacts, PlainRule};
 
+/// 2027-01-01, as text in rules and as a number in facts.
+const NEW_YEAR: (&str, i64) = ("2027-01-01T00:00:00Z", 1_798_761_600);
+const KEYS: [&str; 4] = ["q", "page", "api_key", "f[id]"];
+const QUERY_PIECES: [&str; 19] = [
+    "q", "page", "api", "_", ".", "key", "f", "[", "]", "id", "%71", "%5B", "%5d", "%", "+", "&", ";", "=",
+    "Q",
+];
 const HOSTS: [&str; 10] = ["a.x", "b.x", "x", "c.a.x", "a.y", "**", "*.x", "**.x", "*.a.x", "**.a.x"];
 const NAMES: [&str; 15] = [
     "a.x",
@@ -100,6 +107,11 @@ fn rule(input: &mut Input<'_>) -> PlainRule {
         rule.ports = (0..input.below(4)).map(|_| input.one(&PORTS)).collect();
     }
     rule.paths = (0..input.below(3)).map(|_| path(input, &GLOBS)).collect();
+    if flags & 16 != 0 && !rule.tcp {
+        let keys: Vec<String> = some(input, &KEYS, 3);
+        rule.query = Some(keys).filter(|keys| !rule.deny || !keys.is_empty());
+    }
+    rule.expires = (flags & 32 != 0 && !rule.deny).then_some(NEW_YEAR.1);
     rule
 }
 
@@ -118,6 +130,9 @@ fn facts(input: &mut Input<'_>) -> PlainFacts {
         scheme: scheme.or((layer == "tcp").then_some("tcp")),
         method: is_http.then(|| input.one(&METHODS).to_owned()),
         path: is_http.then(|| path(input, &PIECES)),
+        query: (is_http && input.below(8) != 0)
+            .then(|| (0..input.below(6)).map(|_| input.one(&QUERY_PIECES)).collect()),
+        now: (input.below(8) != 0).then(|| input.one(&[NEW_YEAR.1 - 1, NEW_YEAR.1])),
     }
 }
 
@@ -130,6 +145,12 @@ fn to_rule(plain: &PlainRule) -> Rule {
     rule = plain.methods.iter().fold(rule, Rule::method);
     rule = plain.paths.iter().fold(rule, Rule::path);
     rule = if plain.any_port { rule.any_port() } else { rule };
+    rule = match &plain.query {
+        None => rule,
+        Some(keys) if keys.is_empty() => rule.no_query(),
+        Some(keys) => keys.iter().fold(rule, Rule::query_key),
+    };
+    rule = if plain.expires.is_some() { rule.expires(NEW_YEAR.0) } else { rule };
     rule = if plain.tcp { rule.tcp() } else { rule };
     if plain.websocket { rule.websocket() } else { rule }
 }
@@ -137,7 +158,7 @@ fn to_rule(plain: &PlainRule) -> Rule {
 fn to_facts(plain: &PlainFacts) -> Facts<'_> {
     let host = plain.host.parse().map_or(Host::Name(&plain.host), Host::Ip);
     let port = plain.port.unwrap_or(0);
-    match plain.layer {
+    let facts = match plain.layer {
         "dns" => Facts::dns(&plain.host),
         "connect" => Facts::connect(host, port),
         "tcp" => Facts::tcp(host, port),
@@ -145,5 +166,7 @@ fn to_facts(plain: &PlainFacts) -> Facts<'_> {
             let scheme = Scheme::ALL.into_iter().find(|s| Some(s.as_str()) == plain.scheme).unwrap();
             Facts::http(scheme, host, port, plain.method.as_ref().unwrap(), plain.path.as_ref().unwrap())
         }
-    }
+    };
+    let facts = plain.query.as_deref().map_or(facts, |query| facts.with_query(query));
+    plain.now.map_or(facts, |now| facts.at(now))
 }
