@@ -86,6 +86,8 @@ async fn exchange(
     let shared = &client.shared;
     let slowly = |refusal: Box<Refusal>| Box::new(refusal.about(request.subject()));
     shared.limiter.request(&shared.limits, decision.started).map_err(slowly)?;
+    // Before the verdict: what is dialled under an older policy serves no later request.
+    let epoch = shared.pool.epoch();
     let allow = match shared.authorize.request(&request.facts()) {
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => {
@@ -97,18 +99,19 @@ async fn exchange(
         .rule_request(&allow, decision.started)
         .map_err(|refusal| Box::new(refusal.about(request.subject()).under(Some(Arc::clone(&allow.rule)))))?;
     let mut ledger = Ledger::open(shared, decision, Layer::Http, (&allow, request.subject()));
-    match forward(client, Asked { parts, body, request: &request, allow: &allow, decision }, &mut ledger)
-        .await
-    {
+    let place = Place {
+        scheme: request.scheme,
+        authority: request.authority.clone(),
+        via: allow.upstream.clone(),
+        epoch,
+    };
+    let asked = Asked { parts, body, request: &request, allow: &allow, place: &place, decision };
+    match forward(client, asked, &mut ledger).await {
         Ok((arrived, filter)) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Ok(switch(client, arrived.response, filter, (request, allow, decision.id.clone(), ledger)))
         }
         Ok((arrived, filter)) => {
-            let connection = arrived.sender.map(|sender| {
-                let place =
-                    Place { scheme: request.scheme, authority: request.authority, via: allow.upstream };
-                (place, sender)
-            });
+            let connection = arrived.sender.map(|sender| (place, sender));
             Ok(pass_back(arrived.response, filter, connection, ledger))
         }
         Err(mut refusal) => {
@@ -156,6 +159,7 @@ struct Asked<'a> {
     body: Incoming,
     request: &'a flow::Request,
     allow: &'a Allow,
+    place: &'a Place,
     decision: &'a Decision,
 }
 
@@ -202,15 +206,10 @@ async fn forward(
         request.headers().clone()
     });
 
-    let place = Place {
-        scheme: asked.request.scheme,
-        authority: asked.request.authority.clone(),
-        via: asked.allow.upstream.clone(),
-    };
     let arrived = match &client.multiplex {
-        None => upstream::send(shared, &place, request).await?,
+        None => upstream::send(shared, asked.place, request).await?,
         // Boxed: requests over HTTP/1.1 do not carry its room about.
-        Some(multiplex) => Box::pin(multiplex.send(shared, &place, request)).await?,
+        Some(multiplex) => Box::pin(multiplex.send(shared, asked.place, request)).await?,
     };
     if let Some(times) = &arrived.opened {
         ledger.opened(times);

@@ -4,6 +4,7 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -18,13 +19,16 @@ use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 
 pub type Sender = SendRequest<RequestBody>;
 
-/// Where a connection leads, and by which upstream proxy.
+/// Where a connection leads, by which upstream proxy, and since which [`Pool::clear`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     pub scheme: Scheme,
     pub authority: Authority,
     /// The name of an upstream proxy.
     pub via: Option<Arc<str>>,
+    /// [`Pool::epoch`] when the request was taken: what was dialled before a clearing serves nobody after it, also
+    /// if it was in use meanwhile.
+    pub epoch: u64,
 }
 
 struct Kept {
@@ -37,9 +41,15 @@ struct Kept {
 #[derive(Default)]
 pub struct Pool {
     kept: Mutex<Vec<Kept>>,
+    epoch: AtomicU64,
 }
 
 impl Pool {
+    /// How often the pool was cleared.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// The connection to `place` that was used last.
     pub fn take(&self, place: &Place) -> Option<Sender> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,6 +64,7 @@ impl Pool {
 
     /// Closes all of them: the policy that allowed them may have changed.
     pub fn clear(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -83,7 +94,8 @@ enum Put {
 
 /// Gives a connection back after an exchange that ended whole on both sides.
 pub fn give_back(shared: &Arc<Shared>, place: Place, sender: Sender) {
-    if !sender.is_closed() && shared.pool.put(place, sender) == Put::First {
+    let current = place.epoch == shared.pool.epoch();
+    if current && !sender.is_closed() && shared.pool.put(place, sender) == Put::First {
         tokio::spawn(expire(Arc::downgrade(shared)));
     }
 }

@@ -81,9 +81,19 @@ async fn another_client_connection_gets_the_upstream_connection_that_is_free() {
     read_until(&mut busy, b"\r\n\r\n").await;
     let mut tls = https(&world, &target).await;
     assert_eq!(ask(&mut tls, &request).await.status, 200);
-    let records = world.records(4).await;
+    // And one that was busy while all were to be closed is nobody's afterwards.
+    world.proxy.close_idle_upstreams();
+    for _ in 0..3 {
+        read_chunk(&mut busy).await.unwrap();
+        world.tls.next_event.notify_one();
+    }
+    assert_eq!(read_chunk(&mut busy).await, None);
+    let mut tls = https(&world, &target).await;
+    assert_eq!(ask(&mut tls, &request).await.status, 200);
+    let records = world.records(6).await;
     let fresh: Vec<bool> = records.iter().map(|record| record["ms_connect"].is_number()).collect();
-    assert_eq!(fresh, [true, false, true, true]);
+    // The fifth is that of the busy one, which had a kept connection.
+    assert_eq!(fresh, [true, false, true, true, false, true]);
 }
 
 #[tokio::test]
