@@ -97,7 +97,11 @@
 //! In a deny rule a key that is left out means *everything*: any port, any scheme, raw bytes too; in an
 //! allow rule it means the narrow default. Deny wins, whatever the order. Deny rules read paths as the
 //! laxest server would: letter case, percent-encoding and a slash at the end make no difference, and
-//! `/admin/**` includes `/admin`.
+//! `/admin/**` includes `/admin`. Deny rules read the query as laxly: a key that some server could take for one of
+//! theirs counts, and so does one that nobody can be sure of.
+//!
+//! A rule with `expires` allows only facts that tell the time ([`Facts::at`]); one with `query` only those
+//! that tell the query. A rule with `tls = "opaque"` cannot have `query`: nobody sees it.
 //!
 //! `host` and `cidr`:
 //!
