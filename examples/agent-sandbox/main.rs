@@ -19,13 +19,11 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Verb};
 
 fn main() -> ExitCode {
     // clap ends with 2 on a usage error, as this program does for every job that was not begun.
-    let cli = Cli::parse();
+    let cli: Cli = glue::keys::parse_command_line().unwrap_or_else(|error| error.exit());
     let (result, json) = match &cli.verb {
         Verb::Run(args) => (run::run(args), args.json),
         Verb::Demo(args) => (demo::demo(args), args.json),

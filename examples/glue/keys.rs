@@ -6,6 +6,26 @@ use std::str::FromStr;
 use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Vault};
 use policy::{PolicyError, Ruleset};
 
+/// Parses a command line; what was wrongly written after `--secret` could be a key, so the error does not repeat it.
+///
+/// # Errors
+/// clap's, also for `--help` and `--version`.
+pub fn parse_command_line<P: clap::Parser>() -> Result<P, clap::Error> {
+    P::try_parse().map_err(without_value)
+}
+
+fn without_value(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let about_a_key = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.starts_with("--secret"),
+        _ => false,
+    };
+    if about_a_key && error.get(ContextKind::InvalidValue).is_some() {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
+}
+
 /// One `--secret`: `NAME@HOST[:PORT]`, `NAME=VAR@HOST[:PORT]` or `NAME=env:VAR@HOST[:PORT]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretSpec {

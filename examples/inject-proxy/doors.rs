@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_door_opens_beyond_loopback_unasked() {
-        for more in [&["--socks", "0.0.0.0:0"][..], &["--dns", "[::]:0"]] {
+        for more in [&["--socks", "0.0.0.0:0"][..], &["--dns", "[::]:0"], &["--metrics", "0.0.0.0:0"]] {
             let error = Doors::bind(&options(more)).err().unwrap().to_string();
             assert!(error.starts_with(more[0]) && error.contains("--i-know-anyone-can-use-it"), "{error}");
         }

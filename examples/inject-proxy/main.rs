@@ -17,14 +17,12 @@ mod setup;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::say::Messages;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = glue::keys::parse_command_line().unwrap_or_else(|error| error.exit());
     let messages = Messages { json: options.json };
     match run(&options, messages) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,7 +25,7 @@ use crate::options::Options;
 pub struct Setup {
     pub proxy: Proxy,
     pub listener: TcpListener,
-    /// SOCKS5 and DNS.
+    /// SOCKS5, DNS and metrics.
     pub doors: Doors,
     /// Where it listens: the real port.
     pub listen: SocketAddr,

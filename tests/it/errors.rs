@@ -57,10 +57,11 @@ fn an_unknown_option_gets_a_suggestion() {
 }
 
 #[test]
-fn a_key_on_the_command_line_is_refused() {
+fn a_key_on_the_command_line_is_refused_and_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let said = refused(folder.path(), &["run", "--secret", "K=sk-oops@api.test", "--", "true"], |_| {});
     assert!(said.contains("never put a key on the command line"), "{said}");
+    assert!(!said.contains("sk-oops"), "{said}");
 }
 
 #[test]
