@@ -52,8 +52,8 @@ enum Known {
     Open {
         sender: Http2,
         used: Instant,
-        /// What [`Control::changes`](super::control::Control::changes) was: a changed policy dials anew.
-        changes: u64,
+        /// Of the request that it was dialled for ([`Place::epoch`]): a changed policy dials anew.
+        epoch: u64,
     },
     Failed {
         at: Instant,
@@ -121,10 +121,8 @@ impl Multiplex {
         }
         match known {
             Known::SpeaksHttp1 => return Ok(Way::Http1),
-            Known::Open { sender, used, changes }
-                if !sender.is_closed()
-                    && used.elapsed() < UPSTREAM_IDLE
-                    && *changes == shared.control.changes() =>
+            Known::Open { sender, used, epoch }
+                if !sender.is_closed() && used.elapsed() < UPSTREAM_IDLE && *epoch >= place.epoch =>
             {
                 *used = Instant::now();
                 return Ok(Way::Http2(sender.clone(), None));
@@ -135,8 +133,7 @@ impl Multiplex {
         }
         match open(shared, place).await {
             Ok((Opened::Http2(sender), times)) => {
-                let changes = shared.control.changes();
-                *known = Known::Open { sender: sender.clone(), used: Instant::now(), changes };
+                *known = Known::Open { sender: sender.clone(), used: Instant::now(), epoch: place.epoch };
                 Ok(Way::Http2(sender, Some(times)))
             }
             Ok((Opened::Http1(sender), times)) => {
