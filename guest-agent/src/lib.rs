@@ -11,6 +11,7 @@
 //!   client::Control  ── vsock host:1024 ──  boot: Hello, Configure → Ready, Shutdown
 //!   client::exec     ── vsock guest:1024 ─  exec: one connection per program
 //!   netproxy         ── vsock host:3128 ──  proxy end on 127.0.0.1:3128
+//!                                           transparent end: TCP to any address
 //!   netproxy (DNS)   ── vsock host:53 ────  DNS end on 127.0.0.1:53, UDP and TCP
 //! ```
 //!

@@ -48,6 +48,8 @@ pub const OVERLAY_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const EXECS_MAX: usize = 256;
 /// Connections at once through the proxy end.
 pub const PROXY_CONNECTIONS_MAX: usize = 512;
+/// Connections at once of programs that know no proxy.
+pub const TRANSPARENT_CONNECTIONS_MAX: usize = 512;
 /// DNS questions over UDP at once; one more is dropped, as UDP may.
 pub const DNS_QUERIES_MAX: usize = 64;
 /// DNS connections over TCP at once.
@@ -80,6 +82,8 @@ pub const CONTROL_CONNECT_WAIT_MAX: Duration = Duration::from_secs(15);
 pub const CONTROL_CONNECT_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Last pause between two attempts.
 pub const CONTROL_CONNECT_PAUSE_MAX: Duration = Duration::from_millis(20);
+/// The host must let a transparent connection in, or refuse it, by then. It resolves and dials nothing before.
+pub const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The host must answer one DNS question by then.
 pub const DNS_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A DNS message with its header, by its 16-bit length.

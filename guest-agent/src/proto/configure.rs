@@ -33,6 +33,9 @@ pub struct Configure {
     pub proxy_port: Option<u16>,
     /// Whether port 53 on loopback leads to the host's DNS.
     pub dns: bool,
+    /// Whether TCP to every address that is not the guest's own leads to the host's proxy, with a preface that says
+    /// where to. A kernel that cannot is a note in [`Ready`].
+    pub transparent: bool,
 }
 
 /// A symbolic link.

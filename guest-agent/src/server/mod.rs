@@ -4,6 +4,7 @@
 //! boot      early mounts → modules → lo → control connection → Configure → new root → services → Ready
 //! exec/     one connection, one thread, one program
 //! proxy_end 127.0.0.1:3128 → vsock 3128       dns_end 127.0.0.1:53 → vsock 53
+//! transparent/   TCP to any address that is not the guest's → vsock 3128
 //! reaper    PID 1's main thread: orphans only
 //! ```
 //!
@@ -19,6 +20,7 @@ mod reaper;
 mod relay;
 mod slots;
 mod sys;
+pub mod transparent;
 
 use std::io;
 use std::os::unix::net::UnixStream;

@@ -92,6 +92,7 @@ fn configure() -> Configure {
         env: vec![("PATH".into(), "/usr/bin".into())],
         proxy_port: Some(3128),
         dns: true,
+        transparent: true,
     }
 }
 

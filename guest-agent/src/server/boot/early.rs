@@ -39,7 +39,7 @@ pub(super) fn prepare(notes: &mut Vec<String>) -> io::Result<()> {
     let files =
         Rlimit { current: Some(limits::OPEN_FILES_SOFT_MAX), maximum: Some(limits::OPEN_FILES_HARD_MAX) };
     if let Err(error) = setrlimit(Resource::Nofile, files) {
-        note(notes, "raise the number of open files", &error.into());
+        note(notes, "raise the number of open files", &error);
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ fn apply(configure: &Configure, notes: &mut Vec<String>, timings: &mut Timings) 
     settings::apply(configure, notes)?;
     root::assemble(configure, notes)?;
     timings.root_assembled_us = now_us();
-    services::start(configure)
+    services::start(configure, notes)
 }
 
 fn kernel_release() -> String {
@@ -89,7 +89,7 @@ fn refused(stage: &str, error: &io::Error) -> Refused {
 }
 
 /// Notes something that did not work and is not needed.
-fn note(notes: &mut Vec<String>, what: &str, error: &io::Error) {
+fn note(notes: &mut Vec<String>, what: &str, error: &dyn std::fmt::Display) {
     if notes.len() < NOTES_MAX {
         let text: String = format!("{what}: {error}").chars().take(NOTE_CHARS_MAX).collect();
         log::info(&text);

@@ -88,7 +88,7 @@ fn skeleton(notes: &mut Vec<String>) -> io::Result<()> {
     mount("sysfs", at("sys"), "sysfs", kernel | MountFlags::RDONLY, None)?;
     let groups = mount("cgroup2", at("sys/fs/cgroup"), "cgroup2", kernel, None);
     if let Err(error) = groups {
-        note(notes, "mount cgroup2", &error.into());
+        note(notes, "mount cgroup2", &error);
     }
     devices(&at("dev"))?;
     make_directory(&at("dev/pts"))?;
