@@ -73,6 +73,8 @@ mod injection;
 pub mod limits;
 mod lock;
 mod matching;
+#[cfg(test)]
+mod not_shown;
 mod placeholder;
 mod scrub;
 mod secret;

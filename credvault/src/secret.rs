@@ -159,23 +159,6 @@ pub fn os_clock() -> u64 {
 mod tests {
     use super::*;
 
-    /// Compiles only while `$type` lacks each of the traits: with one of them, `probe` is ambiguous.
-    /// (Rustdoc checks the error codes of `compile_fail` on nightly only; this holds on stable.)
-    macro_rules! lacks {
-        ($type:ty: $($bound:path),+) => {
-            $(const _: fn() = || {
-                trait Probe<A> {
-                    fn probe() {}
-                }
-                impl<T: ?Sized> Probe<()> for T {}
-                struct Has;
-                impl<T: ?Sized + $bound> Probe<Has> for T {}
-                let _ = <$type as Probe<_>>::probe;
-            };)+
-        };
-    }
-    lacks!(Secret: std::fmt::Debug, std::fmt::Display, Clone, serde::Serialize, AsRef<[u8]>, std::ops::Deref);
-
     #[test]
     fn equal_values_are_equal_and_others_not() {
         let secret = Secret::new(b"correct horse".to_vec());

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -141,7 +141,7 @@ pub struct CommandSource {
     words: Vec<String>,
     timeout_ms: u64,
     cache_s: u64,
-    kept: Mutex<Option<(u64, Secret)>>,
+    kept: Mutex<Option<(u64, Arc<Secret>)>>,
 }
 
 impl CommandSource {
@@ -160,16 +160,16 @@ impl CommandSource {
     ///
     /// # Errors
     /// [`SourceError`]; a value that is too old is not served then.
-    pub fn fetch(&self, now_s: u64) -> Result<Secret, SourceError> {
+    pub fn fetch(&self, now_s: u64) -> Result<Arc<Secret>, SourceError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, value)) = &*kept
             && now_s.checked_sub(*at).is_some_and(|age| age < self.cache_s)
         {
-            return Ok(value.duplicate());
+            return Ok(Arc::clone(value));
         }
         *kept = None;
-        let value = run(&self.words, self.timeout_ms)?;
-        *kept = (self.cache_s > 0).then(|| (now_s, value.duplicate()));
+        let value = Arc::new(run(&self.words, self.timeout_ms)?);
+        *kept = (self.cache_s > 0).then(|| (now_s, Arc::clone(&value)));
         Ok(value)
     }
 }
