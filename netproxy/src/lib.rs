@@ -48,6 +48,7 @@
 //!
 //! # Features
 //!
+//! - `coding` (in `shell`): decoders of gzip, deflate, br and zstd.
 //! - `shell` (default): tokio, hyper and rustls around the core. Without it the crate has no I/O.
 //! - `hickory` (default): `SystemResolve`, the DNS servers of this machine.
 //! - `aws-lc-rs` (default) or `ring`: where the cryptography comes from.
@@ -63,6 +64,8 @@
 
 pub mod audit;
 pub mod authority;
+#[cfg(feature = "coding")]
+pub mod coding;
 pub mod dns;
 pub mod flow;
 pub mod guard;

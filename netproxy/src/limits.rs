@@ -94,6 +94,31 @@ pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset because of the peer's errors before the connection ends (CVE-2025-8671).
 pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
+
+/// Codings of one answer that are undone, one after the other.
+pub const CODINGS_MAX: usize = 2;
+/// Memory for decoding answers, over all connections of one proxy, in bytes (64 MiB). An answer that may need more
+/// than is left is not asked for in that coding, and refused if it comes in it all the same.
+pub const CODING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most of a decoded body that is given out at once, in bytes.
+pub const CODING_PIECE_BYTES: usize = 16 * 1024;
+/// How many times larger than the encoded body a decoded one may be. DEFLATE alone reaches 1,032.
+pub const CODING_RATIO_MAX: u64 = 1100;
+/// Bytes of a decoded body to which that does not apply (8 MiB).
+pub const CODING_RATIO_FREE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of an encoded body in a row that may decode to nothing (1 MiB): headers, empty members, metadata.
+pub const CODING_BARREN_BYTES_MAX: u64 = 1024 * 1024;
+/// Memory for `gzip` or `deflate`, in bytes: a window of 32 KiB, tables, and a piece of the output.
+pub const INFLATE_BYTES_MAX: usize = 96 * 1024;
+/// Largest window of `br`, in bytes (RFC 7932 §9.1: 24 bits).
+pub const BROTLI_WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory for `br` besides its window, in bytes: three groups of up to 256 prefix codes with up to 1,080 entries of
+/// 4 bytes, one of which may be growing, and context maps.
+pub const BROTLI_STATE_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Largest window of `zstd`, in bytes (RFC 9659 §3).
+pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Memory for `zstd` besides its window, in bytes: tables, and blocks of 128 KiB in and out.
+pub const ZSTD_STATE_BYTES_MAX: usize = 1024 * 1024;
 /// What an embedder may tune. Each field has a default that suits one coding agent.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -175,3 +200,5 @@ pub struct RuleLimits {
 const _: () = assert!(HOST_LABEL_BYTES_MAX < HOST_NAME_BYTES_MAX);
 const _: () = assert!(HOST_NAME_BYTES_MAX + 16 < PREFACE_BYTES_MAX);
 const _: () = assert!(HOST_NAME_BYTES_MAX < AUTHORITY_TEXT_BYTES_MAX);
+const _: () = assert!(BROTLI_WINDOW_BYTES_MAX + BROTLI_STATE_BYTES_MAX < CODING_BYTES_MAX);
+const _: () = assert!(ZSTD_WINDOW_BYTES_MAX.is_power_of_two());

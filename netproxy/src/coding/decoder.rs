@@ -1,0 +1,189 @@
+//! One encoded body, coding after coding.
+
+use bytes::{Buf, Bytes};
+
+use super::brotli::Brotli;
+use super::gzip::Gzip;
+use super::inflate::Deflate;
+use super::zstd::Zstd;
+use super::{Coding, CodingError, Lease, Progress, Room};
+use crate::limits::{
+    CODING_BARREN_BYTES_MAX, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES, CODING_RATIO_MAX, CODINGS_MAX,
+};
+
+enum Machine {
+    Gzip(Box<Gzip>),
+    Deflate(Box<Deflate>),
+    Brotli(Brotli),
+    Zstd(Zstd),
+}
+
+/// One coding, and the memory it may use.
+struct Stage {
+    coding: Coding,
+    machine: Machine,
+    lease: Lease,
+}
+
+impl Stage {
+    fn new(coding: Coding, mut lease: Lease) -> Result<Self, CodingError> {
+        if !lease.resize(coding.bytes_max()) {
+            return Err(CodingError::NoRoom);
+        }
+        let machine = match coding {
+            Coding::Gzip => Machine::Gzip(Box::new(Gzip::new())),
+            Coding::Deflate => Machine::Deflate(Box::new(Deflate::new())),
+            Coding::Brotli => Machine::Brotli(Brotli::new()),
+            Coding::Zstd => Machine::Zstd(Zstd::new().ok_or(CodingError::NoRoom)?),
+        };
+        Ok(Self { coding, machine, lease })
+    }
+
+    fn bytes(&self, more: bool) -> usize {
+        match &self.machine {
+            Machine::Gzip(_) | Machine::Deflate(_) => self.coding.bytes_max(),
+            Machine::Brotli(brotli) => brotli.bytes(),
+            Machine::Zstd(zstd) => zstd.bytes(more),
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        match &self.machine {
+            Machine::Gzip(gzip) => gzip.is_at_end(),
+            Machine::Deflate(deflate) => deflate.is_at_end(),
+            Machine::Brotli(brotli) => brotli.is_at_end(),
+            Machine::Zstd(zstd) => zstd.is_at_end(),
+        }
+    }
+
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, CodingError> {
+        if !self.lease.resize(self.bytes(!input.is_empty())) {
+            return Err(CodingError::NoRoom);
+        }
+        match &mut self.machine {
+            Machine::Gzip(gzip) => gzip.step(input, out),
+            Machine::Deflate(deflate) => deflate.step(input, out),
+            Machine::Brotli(brotli) => brotli.step(input, out),
+            Machine::Zstd(zstd) => zstd.step(input, out),
+        }
+    }
+
+    /// Goes on until something was written; 0 if that needs more input.
+    fn drive(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, CodingError> {
+        loop {
+            let progress = self.step(input, out)?;
+            input.advance(progress.read.min(input.len()));
+            match progress {
+                Progress { written: 1.., .. } => return Ok(progress.written),
+                Progress { read: 1.., .. } => {}
+                _ if input.is_empty() => return Ok(0),
+                _ => return Err(CodingError::Malformed(self.coding)),
+            }
+        }
+    }
+}
+
+/// Decodes one body: [`Decoder::push`] a chunk, [`Decoder::pull`] until nothing comes, and so on;
+/// [`Decoder::finish`] at the end. After an error nothing more may be asked.
+pub struct Decoder {
+    /// The coding that was applied last, which is undone first.
+    outer: Stage,
+    /// The one below it, with what the outer one gave and it has not taken.
+    inner: Option<(Stage, Bytes)>,
+    input: Bytes,
+    read: u64,
+    written: u64,
+    /// Bytes read since the last byte written.
+    barren: u64,
+}
+
+impl Decoder {
+    /// For a body with these codings, in the order in which they were applied. `lease` holds memory that was taken
+    /// before they were known.
+    ///
+    /// # Errors
+    /// [`CodingError::NoRoom`] if there is not enough memory.
+    pub fn new(codings: &[Coding], lease: Option<Lease>, room: &Room) -> Result<Option<Self>, CodingError> {
+        debug_assert!(codings.len() <= CODINGS_MAX);
+        let nothing = || room.take(0).ok_or(CodingError::NoRoom);
+        let (outer, inner) = match codings {
+            [] => return Ok(None),
+            [one] => (*one, None),
+            [inner, .., outer] => (*outer, Some(*inner)),
+        };
+        let outer = Stage::new(outer, lease.map_or_else(nothing, Ok)?)?;
+        let inner = inner.map(|inner| Ok((Stage::new(inner, nothing()?)?, Bytes::new()))).transpose()?;
+        Ok(Some(Self { outer, inner, input: Bytes::new(), read: 0, written: 0, barren: 0 }))
+    }
+
+    /// Takes the next chunk. What is left of the one before is lost, so pull first.
+    pub fn push(&mut self, chunk: Bytes) {
+        debug_assert!(self.input.is_empty());
+        self.input = chunk;
+    }
+
+    /// The next piece, at most [`CODING_PIECE_BYTES`]; empty if it needs another chunk.
+    ///
+    /// # Errors
+    /// [`CodingError`]: the body is not to be passed on any further.
+    pub fn pull(&mut self) -> Result<Bytes, CodingError> {
+        let before = self.input.len();
+        // Small chunks are events of a stream: no large buffer for each.
+        let size = before.saturating_mul(4).clamp(CODING_PIECE_BYTES / 16, CODING_PIECE_BYTES);
+        let (mut out, mut filled) = (vec![0; size], 0usize);
+        while let Some(space) = out.get_mut(filled..).filter(|space| !space.is_empty()) {
+            let written = self.write(space)?;
+            if written == 0 {
+                break;
+            }
+            filled = filled.saturating_add(written);
+        }
+        out.truncate(filled);
+        self.count(before.saturating_sub(self.input.len()), filled)?;
+        Ok(Bytes::from(out))
+    }
+
+    /// The body ended, and everything was pulled.
+    ///
+    /// # Errors
+    /// [`CodingError::Truncated`] if it should not have ended here. A body without any byte is taken as empty.
+    pub fn finish(&mut self) -> Result<(), CodingError> {
+        let stages = [Some(&self.outer), self.inner.as_ref().map(|(stage, _)| stage)];
+        let open = stages.into_iter().flatten().find(|stage| !stage.is_at_end());
+        match open {
+            Some(stage) if self.read > 0 => Err(CodingError::Truncated(stage.coding)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, out: &mut [u8]) -> Result<usize, CodingError> {
+        let Some((inner, middle)) = &mut self.inner else {
+            return self.outer.drive(&mut self.input, out);
+        };
+        loop {
+            let written = inner.drive(middle, out)?;
+            if written > 0 {
+                return Ok(written);
+            }
+            let mut decoded = vec![0; CODING_PIECE_BYTES];
+            let given = self.outer.drive(&mut self.input, &mut decoded)?;
+            if given == 0 {
+                return Ok(0);
+            }
+            decoded.truncate(given);
+            *middle = decoded.into();
+        }
+    }
+
+    fn count(&mut self, read: usize, written: usize) -> Result<(), CodingError> {
+        let (read, written) = (read as u64, written as u64);
+        self.read = self.read.saturating_add(read);
+        self.written = self.written.saturating_add(written);
+        self.barren = if written > 0 { 0 } else { self.barren.saturating_add(read) };
+        if self.barren > CODING_BARREN_BYTES_MAX {
+            return Err(CodingError::Barren);
+        }
+        let most = self.read.saturating_mul(CODING_RATIO_MAX).max(CODING_RATIO_FREE_BYTES);
+        if self.written > most { Err(CodingError::TooDense) } else { Ok(()) }
+    }
+}
