@@ -40,9 +40,9 @@ pub enum Verb {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Policy file (TOML); without one, only the hosts of --secret can be reached
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
+    /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
+    #[arg(long = "policy", value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
     /// Key NAME, from the vault or NAME=env:VAR, only ever sent to HOST[:PORT] over https
     #[arg(long = "secret", value_name = "NAME@HOST")]
     pub secrets: Vec<SecretSpec>,

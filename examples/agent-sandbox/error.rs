@@ -17,6 +17,8 @@ pub enum Error {
     Write { path: PathBuf, source: io::Error, remedy: &'static str },
     #[error("the policy does not load, so nothing was started\n  {0}")]
     Policy(#[from] policy::PolicyError),
+    #[error("the policy does not load, so nothing was started\n  {0}")]
+    PolicyFile(#[from] glue::policy_files::LoadError),
     #[error("secret {name}: {problem}")]
     Secret { name: String, problem: String },
     #[error(transparent)]

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use glue::policy_files;
+use glue::registries::Machine;
 use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
 use serde_json::json;
 
@@ -48,15 +50,15 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 
 /// Finds what the user could have got wrong before anything is started or installed, then chooses the engine.
 fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Result<Assembly<'a>> {
+    let userland = userland::of_this_host(workspace, &args.shares)?;
+    refuse_reachable(&userland, args)?;
     let network = Network {
-        policy: policy_of(args)?,
+        policy: policy_of(args, &userland)?,
         keys: Keyed::resolve(&args.secrets)?,
         resolve: args.resolve.clone(),
         upstream_ca: read_all(&args.upstream_ca)?,
         audit: args.audit.clone(),
     };
-    let userland = userland::of_this_host(workspace, &args.shares)?;
-    refuse_reachable(&userland, args)?;
     kernel::check(args.machine.kernel.as_deref())?;
     check_memory(args.machine.memory)?;
     let env = environment::requested(&args.env)?;
@@ -115,7 +117,7 @@ impl Assembly<'_> {
 /// Files that this program trusts or writes must not lie where the guest can change or replace them: a log could be
 /// emptied, or turned into a link to a file of the user's.
 fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
-    let policy = args.policy.iter().map(|path| ("--policy", path));
+    let policy = args.policies.iter().map(|path| ("--policy", path));
     let audit = args.audit.iter().map(|path| ("--audit", path));
     let roots = args.upstream_ca.iter().map(|path| ("--upstream-ca", path));
     for (option, path) in policy.chain(audit).chain(roots) {
@@ -130,17 +132,13 @@ fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn policy_of(args: &RunArgs) -> Result<policy::Ruleset> {
-    match &args.policy {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-                what: "the policy",
-                path: path.clone(),
-                source,
-            })?;
-            Ok(policy::Ruleset::parse(&text, &path.to_string_lossy())?)
+fn policy_of(args: &RunArgs, userland: &Userland) -> Result<policy::Ruleset> {
+    match args.policies.as_slice() {
+        [] => Ok(glue::keys::policy_for(&args.secrets)?),
+        paths => {
+            let writable: Vec<_> = userland.writable_parts().map(Path::to_owned).collect();
+            Ok(policy_files::load(paths, &Machine::this(&writable))?.rules)
         }
-        None => Ok(glue::keys::policy_for(&args.secrets)?),
     }
 }
 

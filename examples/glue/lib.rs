@@ -2,7 +2,8 @@
 //! a decision made here would be one that nobody can test elsewhere.
 //!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
-//! ([`keys`]), fixed addresses ([`resolve`]), and the variables that make clients use the proxy
+//! ([`keys`]), policy files with their includes ([`policy_files`]) and the machine's package
+//! registries ([`registries`]), fixed addresses ([`resolve`]), and the variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
 
 pub mod audit;
@@ -11,5 +12,7 @@ pub mod clients;
 pub mod inject;
 pub mod java;
 pub mod keys;
+pub mod policy_files;
 pub mod redact;
+pub mod registries;
 pub mod resolve;

@@ -11,6 +11,8 @@ pub enum Error {
     Io { what: String, source: std::io::Error },
     #[error("the policy does not load\n  {0}")]
     Policy(#[from] policy::PolicyError),
+    #[error("the policy does not load\n  {0}")]
+    PolicyFile(#[from] glue::policy_files::LoadError),
     #[error(transparent)]
     Key(#[from] glue::keys::KeyError),
     #[error(

@@ -47,9 +47,9 @@ pub struct Options {
     /// Certificate to show to HOST where it asks for one: a PEM file with the chain and the key
     #[arg(long = "client-cert", value_name = "HOST=FILE", value_parser = parse_pair)]
     pub client_certificates: Vec<(String, String)>,
-    /// Policy file (TOML); without one, only the hosts of --secret can be reached
-    #[arg(long, value_name = "FILE", required_unless_present = "secrets")]
-    pub policy: Option<PathBuf>,
+    /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
+    #[arg(long = "policy", value_name = "FILE", required_unless_present = "secrets")]
+    pub policies: Vec<PathBuf>,
     /// Key NAME from this environment's variable VAR, only ever sent to HOST[:PORT] over https
     #[arg(long = "secret", value_name = "NAME=VAR@HOST")]
     pub secrets: Vec<SecretSpec>,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_policy_or_a_secret_is_needed() {
         assert!(parse(&[]).is_err());
-        assert!(parse(&["--policy", "p.toml"]).is_ok());
+        assert_eq!(parse(&["--policy", "p.toml", "--policy", "q.toml"]).unwrap().policies.len(), 2);
         let options = parse(&["--secret", "K=V@h:8443", "--inject", "K=x-api-key: {}"]).unwrap();
         assert_eq!(options.secrets[0].port, 8443);
         assert!(matches!(&options.injections[0].1, Injection::Header { name, .. } if name == "x-api-key"));

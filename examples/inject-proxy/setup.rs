@@ -10,7 +10,9 @@ use glue::audit::AuditFile;
 use glue::authorize::ReloadableAuthorize;
 use glue::inject::VaultInject;
 use glue::keys::{KeyError, misfit, policy_for, vault};
+use glue::policy_files;
 use glue::redact::VaultRedact;
+use glue::registries::Machine;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use policy::Ruleset;
 use tokio::net::TcpListener;
@@ -92,9 +94,9 @@ fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Value
 
 /// Reads and checks the policy; at the start, and again for a reload.
 pub fn load_policy(options: &Options, vault: &Vault) -> Result<Ruleset> {
-    let rules = match &options.policy {
-        Some(path) => Ruleset::parse(&read(path)?, &path.to_string_lossy())?,
-        None => policy_for(&options.secrets)?,
+    let rules = match options.policies.as_slice() {
+        [] => policy_for(&options.secrets)?,
+        paths => policy_files::load(paths, &Machine::this(&[]))?.rules,
     };
     match misfit(&rules, vault) {
         Some(why) => Err(Error::Usage(why)),

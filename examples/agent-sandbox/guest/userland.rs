@@ -73,6 +73,11 @@ impl Userland {
         let holds = |part: &&Part| part.mode == Mode::ReadWrite && folder.starts_with(&part.path);
         self.parts.iter().find(holds).map(|part| part.path.as_path())
     }
+
+    /// What of this host the guest may change.
+    pub fn writable_parts(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().filter(|part| part.mode == Mode::ReadWrite).map(|part| part.path.as_path())
+    }
 }
 
 /// The workspace and the shares; a share of the workspace itself says how the workspace is shared.
