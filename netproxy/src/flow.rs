@@ -2,11 +2,11 @@
 //! forwards, but what a request *is* gets decided here, the same for every front door.
 
 use http::HeaderMap;
+use http::header;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderValue, header};
 
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
@@ -224,27 +224,32 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Fields of a request whose answer will be searched for secrets: no encoding that hides them, no ranges
-/// that deliver them in halves.
+/// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves.
+/// What it may be encoded in is said by `coding::accept_only_decodable`.
 pub fn make_redactable(headers: &mut HeaderMap) {
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(RANGE);
     headers.remove(IF_RANGE);
 }
 
-/// Whether a response can be searched as it comes.
+/// Whether a response can be searched as it comes, if it [`is_whole`].
 #[must_use]
 pub fn is_redactable(headers: &HeaderMap) -> bool {
-    let plain = |name: HeaderName| {
-        headers.get_all(name).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
-    };
+    let codings = headers.get_all(header::CONTENT_ENCODING);
+    codings.iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether a response is more than a part, and not encoded on its way (RFC 9112 §7).
+#[must_use]
+pub fn is_whole(headers: &HeaderMap) -> bool {
     let chunked_only =
         headers.get_all(TRANSFER_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    plain(header::CONTENT_ENCODING) && chunked_only && !headers.contains_key(header::CONTENT_RANGE)
+    chunked_only && !headers.contains_key(header::CONTENT_RANGE)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn inside() -> Authority {

@@ -61,7 +61,7 @@ pub enum TlsMode {
     Opaque,
 }
 
-/// What becomes of a response that must be searched for secrets and cannot be: encoded all the same, or a part.
+/// What becomes of a response that must be searched for secrets and cannot be: in an unknown coding, or a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnOpaque {
     /// It is refused.
@@ -350,7 +350,7 @@ pub enum InjectError {
 }
 
 /// Puts credentials into decided requests. Also called when the verdict names no credential, so that a
-/// placeholder sent to the wrong place can be refused.
+/// placeholder sent to the wrong place can be refused. The body is passed on as it comes, encoded or not.
 pub trait Inject: Send + Sync {
     /// Alters `head`.
     ///
@@ -380,7 +380,8 @@ impl Inject for InjectNothing {
 /// Removes secrets from responses.
 pub trait Redact: Send + Sync {
     /// The filter for the response of this request; `None` if nothing can come back that must not.
-    /// With a filter, the upstream is asked for `identity` and an encoded response is refused.
+    /// With a filter, the upstream is asked for codings that can be decoded, the response is passed on decoded, and
+    /// one that cannot be searched is handled as [`Allow::on_opaque`] says.
     fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>>;
 }
 

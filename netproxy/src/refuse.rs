@@ -72,6 +72,8 @@ pub enum Kind {
     UpstreamProxy,
     /// The answer must be searched for secrets and is encoded in a way that cannot be.
     NotRedactable,
+    /// The answer must be decoded to be searched, and the memory for that is in use.
+    DecodingLimit,
 }
 
 struct Row {
@@ -134,7 +136,9 @@ impl Kind {
             Self::UpstreamProxy => row(S::BAD_GATEWAY, "destination_unavailable", "upstream_proxy", "The upstream proxy does not let the request through",
                 "The policy allows this host by way of an upstream proxy, and that one fails or refuses. Do not retry; ask the user to check it on the host.", false),
             Self::NotRedactable => row(S::BAD_GATEWAY, "http_response_transform_error", "response_not_redactable", "The upstream's answer cannot be searched for secrets",
-                "The upstream ignored 'Accept-Encoding: identity'. Ask the user whether this rule needs redaction.", false),
+                "The upstream sends gzip, deflate, br, zstd or plain bytes if it is asked to; this one sent a part or another coding. Ask the user whether this rule needs redaction.", false),
+            Self::DecodingLimit => row(S::BAD_GATEWAY, "http_response_transform_error", "response_decoding_limit", "Too many encoded answers are open",
+                "The upstream encoded its answer without being asked to, and there is no memory left to decode it. Read or close other answers first, then try again.", false),
         }
     }
 

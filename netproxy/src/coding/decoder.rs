@@ -95,6 +95,8 @@ pub struct Decoder {
     written: u64,
     /// Bytes read since the last byte written.
     barren: u64,
+    /// Nothing comes before the next chunk.
+    drained: bool,
 }
 
 impl Decoder {
@@ -113,12 +115,13 @@ impl Decoder {
         };
         let outer = Stage::new(outer, lease.map_or_else(nothing, Ok)?)?;
         let inner = inner.map(|inner| Ok((Stage::new(inner, nothing()?)?, Bytes::new()))).transpose()?;
-        Ok(Some(Self { outer, inner, input: Bytes::new(), read: 0, written: 0, barren: 0 }))
+        Ok(Some(Self { outer, inner, input: Bytes::new(), read: 0, written: 0, barren: 0, drained: true }))
     }
 
     /// Takes the next chunk. What is left of the one before is lost, so pull first.
     pub fn push(&mut self, chunk: Bytes) {
         debug_assert!(self.input.is_empty());
+        self.drained = false;
         self.input = chunk;
     }
 
@@ -127,6 +130,9 @@ impl Decoder {
     /// # Errors
     /// [`CodingError`]: the body is not to be passed on any further.
     pub fn pull(&mut self) -> Result<Bytes, CodingError> {
+        if self.drained {
+            return Ok(Bytes::new());
+        }
         let before = self.input.len();
         // Small chunks are events of a stream: no large buffer for each.
         let size = before.saturating_mul(4).clamp(CODING_PIECE_BYTES / 16, CODING_PIECE_BYTES);
@@ -138,6 +144,7 @@ impl Decoder {
             }
             filled = filled.saturating_add(written);
         }
+        self.drained = filled < out.len();
         out.truncate(filled);
         self.count(before.saturating_sub(self.input.len()), filled)?;
         Ok(Bytes::from(out))

@@ -12,8 +12,6 @@ mod fields;
 mod gzip;
 mod inflate;
 mod room;
-#[cfg(test)]
-mod tests;
 mod zstd;
 
 use std::fmt;

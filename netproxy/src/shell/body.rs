@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, Sender, give_back};
+use super::search::Search;
+use crate::coding::CodingError;
 use crate::hooks::{HeaderFate, ResponseFilter};
 use crate::trailers;
 
@@ -146,7 +148,7 @@ pub enum Reply {
 /// has broken off.
 pub struct Passing {
     incoming: Incoming,
-    filter: Option<Box<dyn ResponseFilter>>,
+    search: Option<Search>,
     silence: Silence,
     ledger: Ledger,
     connection: Option<(Place, Sender)>,
@@ -158,15 +160,15 @@ pub struct Passing {
 impl Passing {
     pub fn new(
         incoming: Incoming,
-        filter: Option<Box<dyn ResponseFilter>>,
+        search: Option<Search>,
         connection: Option<(Place, Sender)>,
         ledger: Ledger,
     ) -> Self {
         // Without a body there is nothing to search, and the server never asks for any.
         let ended = incoming.is_end_stream();
-        let filter = filter.filter(|_| !ended);
+        let search = search.filter(|_| !ended);
         let silence = Silence::new(ledger.shared().limits.idle_timeout);
-        let mut passing = Self { incoming, filter, silence, ledger, connection, trailers: None, ended };
+        let mut passing = Self { incoming, search, silence, ledger, connection, trailers: None, ended };
         passing.give_back_if_ended();
         passing
     }
@@ -191,31 +193,35 @@ impl Passing {
             if self.ended {
                 return Poll::Ready(None);
             }
-            let data = match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Pending => {
-                    ready!(self.silence.poll_over(cx));
-                    self.ledger.fail("response_too_quiet");
-                    return Poll::Ready(Some(Err(too_quiet())));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.ledger.fail("upstream_broke_off");
-                    return Poll::Ready(Some(Err(io::Error::other(error))));
-                }
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    self.finish()
-                }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Err(frame) => self.take_trailers(frame),
-                    Ok(data) => match &mut self.filter {
-                        None => data,
-                        Some(filter) => filter.body(data),
+            let data = match self.search.as_mut().and_then(Search::more) {
+                Some(more) => more,
+                None => match Pin::new(&mut self.incoming).poll_frame(cx) {
+                    Poll::Pending => {
+                        ready!(self.silence.poll_over(cx));
+                        self.ledger.fail("response_too_quiet");
+                        return Poll::Ready(Some(Err(too_quiet())));
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        self.ledger.fail("upstream_broke_off");
+                        return Poll::Ready(Some(Err(io::Error::other(error))));
+                    }
+                    Poll::Ready(None) => self.finish().inspect(|_| self.ended = true),
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Err(frame) => self.take_trailers(frame),
+                        Ok(data) => match &mut self.search {
+                            None => Ok(data),
+                            Some(search) => search.body(data),
+                        },
                     },
                 },
             };
+            let data = match data {
+                Ok(data) => data,
+                Err(error) => return Poll::Ready(Some(Err(self.undecodable(error)))),
+            };
             self.silence.heard();
-            if let Some(filter) = &self.filter {
-                self.ledger.redactions(filter.redactions());
+            if let Some(search) = &self.search {
+                self.ledger.redactions(search.redactions());
             }
             self.give_back_if_ended();
             // A filter may hold a chunk back whole.
@@ -227,16 +233,23 @@ impl Passing {
     }
 
     /// What the filter held back.
-    fn finish(&mut self) -> Bytes {
-        self.filter.as_mut().map(|filter| filter.finish()).unwrap_or_default()
+    fn finish(&mut self) -> Result<Bytes, CodingError> {
+        self.search.as_mut().map_or_else(|| Ok(Bytes::new()), Search::finish)
+    }
+
+    /// The client must not take what it has for the whole.
+    fn undecodable(&mut self, error: CodingError) -> io::Error {
+        self.ledger.fail(error.code());
+        self.ledger.note(|record| record.reason = Some(error.to_string()));
+        io::Error::other(error)
     }
 
     /// Trailers end the body. They are searched as headers are.
-    fn take_trailers(&mut self, frame: Frame<Bytes>) -> Bytes {
-        let Ok(mut fields) = frame.into_trailers() else { return Bytes::new() };
+    fn take_trailers(&mut self, frame: Frame<Bytes>) -> Result<Bytes, CodingError> {
+        let Ok(mut fields) = frame.into_trailers() else { return Ok(Bytes::new()) };
         trailers::clean(&mut fields);
-        if let Some(filter) = &mut self.filter {
-            redact_fields(filter.as_mut(), &mut fields);
+        if let Some(search) = &mut self.search {
+            search.fields(&mut fields);
         }
         self.trailers = Some(fields);
         self.finish()
@@ -260,7 +273,7 @@ pub fn redact_fields(filter: &mut dyn ResponseFilter, fields: &mut HeaderMap) {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        let whole = self.ended || (self.filter.is_none() && self.incoming.is_end_stream());
+        let whole = self.ended || (self.search.is_none() && self.incoming.is_end_stream());
         if !whole {
             self.ledger.fail("client_went_away");
         }
@@ -284,7 +297,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Passing(passing) if passing.filter.is_some() => passing.ended,
+            Self::Passing(passing) if passing.search.is_some() => passing.ended,
             Self::Passing(passing) => passing.ended || passing.incoming.is_end_stream(),
         }
     }
@@ -294,7 +307,7 @@ impl Body for Reply {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| u64::try_from(b.len()).unwrap_or(u64::MAX)))
             }
-            Self::Passing(passing) if passing.filter.is_some() => SizeHint::default(),
+            Self::Passing(passing) if passing.search.is_some() => SizeHint::default(),
             Self::Passing(passing) => passing.incoming.size_hint(),
         }
     }

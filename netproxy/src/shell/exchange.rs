@@ -12,17 +12,18 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 
-use super::body::{Passing, Reply, RequestBody, redact_fields};
+use super::body::{Passing, Reply, RequestBody};
 use super::http1::Client;
 use super::ledger::Ledger;
-use super::opaque::FieldsOnly;
 use super::pool::{Place, Sender};
+use super::search::Search;
 use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
 use crate::audit::Layer;
-use crate::flow::{self, is_redactable, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, OnOpaque, RequestHead, ResponseFilter, Verdict};
+use crate::coding::accept_only_decodable;
+use crate::flow::{self, make_redactable, strip_hop_by_hop};
+use crate::hooks::{Allow, Decided, RequestHead, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
@@ -107,12 +108,12 @@ async fn exchange(
     };
     let asked = Asked { parts, body, request: &request, allow: &allow, place: &place, decision };
     match forward(client, asked, &mut ledger).await {
-        Ok((arrived, filter)) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Ok(switch(client, arrived.response, filter, (request, allow, decision.id.clone(), ledger)))
+        Ok((arrived, search)) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(switch(client, arrived.response, search, (request, allow, decision.id.clone(), ledger)))
         }
-        Ok((arrived, filter)) => {
+        Ok((arrived, search)) => {
             let connection = arrived.sender.map(|sender| (place, sender));
-            Ok(pass_back(arrived.response, filter, connection, ledger))
+            Ok(pass_back(arrived.response, search, connection, ledger))
         }
         Err(mut refusal) => {
             // What the upstream made of a body that was cut off is not what went wrong.
@@ -163,13 +164,11 @@ struct Asked<'a> {
     decision: &'a Decision,
 }
 
-type Filter = Option<Box<dyn ResponseFilter>>;
-
 async fn forward(
     client: &Client,
     asked: Asked<'_>,
     ledger: &mut Ledger,
-) -> Result<(Arrived, Filter), Box<Refusal>> {
+) -> Result<(Arrived, Option<Search>), Box<Refusal>> {
     let shared = &client.shared;
     shared
         .audit
@@ -196,8 +195,13 @@ async fn forward(
     let filter = shared.redact.filter(&decided);
     let most = body_bytes_max(shared, asked.allow);
     let body = RequestBody::new(asked.body, shared.limits.idle_timeout, (ledger.sent(), most));
-    let mut request = write_anew(asked.request, asked.parts.method, head, (length, filter.is_some()), body)?;
+    let mut request = write_anew(asked.request, asked.parts.method, head, length, body)?;
     trailers.put(request.headers_mut());
+    let mut lease = None;
+    if filter.is_some() {
+        make_redactable(request.headers_mut());
+        lease = accept_only_decodable(request.headers_mut(), &shared.coding);
+    }
     let handshake = asked.request.websocket.then(|| {
         websocket::put(request.headers_mut());
         if filter.is_some() {
@@ -221,23 +225,14 @@ async fn forward(
             .ok_or_else(|| refuse("the upstream switches protocols without being asked to".to_owned()))?;
         wire::websocket::check_answer(&sent, response.headers())
             .map_err(|error| refuse(error.to_string()))?;
-        return Ok((arrived, filter));
     }
-    if response.body().is_end_stream() || is_redactable(response.headers()) {
-        return Ok((arrived, filter));
+    let open = |filter| Search::open(filter, response, (lease, &shared.coding), asked.allow.on_opaque);
+    let search = filter.map(open).transpose()?;
+    if search.as_ref().is_some_and(|search| search.fields_only) {
+        let reason = "the body could not be searched for secrets, and the rule lets it pass";
+        ledger.note(|record| record.reason = Some(reason.to_owned()));
     }
-    match (filter, asked.allow.on_opaque) {
-        (None, _) => Ok((arrived, None)),
-        (Some(_), OnOpaque::Refuse) => {
-            let detail = "the upstream's answer is encoded or partial, and cannot be searched for secrets";
-            Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)))
-        }
-        (Some(filter), OnOpaque::Pass) => {
-            let reason = "the body could not be searched for secrets, and the rule lets it pass";
-            ledger.note(|record| record.reason = Some(reason.to_owned()));
-            Ok((arrived, Some(Box::new(FieldsOnly(filter)))))
-        }
-    }
+    Ok((arrived, search))
 }
 
 /// The smaller of the sandbox's limit and the rule's.
@@ -253,23 +248,23 @@ fn body_too_large(most: u64) -> Refusal {
 fn switch(
     client: &Client,
     mut response: Response<Incoming>,
-    mut filter: Filter,
+    mut search: Option<Search>,
     (request, allow, id, mut ledger): (flow::Request, Allow, DecisionId, Ledger),
 ) -> Response<Reply> {
     ledger.first_byte(response.status().as_u16());
     let upstream = hyper::upgrade::on(&mut response);
-    let headers = clean_headers(response.headers_mut(), &mut filter, &mut ledger);
+    let headers = clean_headers(response.headers_mut(), &mut search, &mut ledger);
     let mut back = Response::new(Reply::Whole(None));
     *back.status_mut() = response.status();
     *back.headers_mut() = headers;
     websocket::put(back.headers_mut());
-    let searched = filter.is_some();
+    let searched = search.is_some();
     client.set_session(Session { request, allow, id, ledger, upstream, searched });
     back
 }
 
 /// Headers of a response as the client gets them.
-fn clean_headers(headers: &mut HeaderMap, filter: &mut Filter, ledger: &mut Ledger) -> HeaderMap {
+fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledger: &mut Ledger) -> HeaderMap {
     let mut headers = std::mem::take(headers);
     let trailers = trailers::announcement(&headers);
     strip_hop_by_hop(&mut headers);
@@ -280,9 +275,9 @@ fn clean_headers(headers: &mut HeaderMap, filter: &mut Filter, ledger: &mut Ledg
     // They lead clients to another place or protocol, where the same request would be refused.
     headers.remove(ALT_SVC);
     headers.remove(UPGRADE);
-    if let Some(filter) = filter {
-        redact_fields(filter.as_mut(), &mut headers);
-        ledger.redactions(filter.redactions());
+    if let Some(search) = search {
+        search.fields(&mut headers);
+        ledger.redactions(search.redactions());
     }
     headers
 }
@@ -325,7 +320,7 @@ fn write_anew(
     judged: &flow::Request,
     method: Method,
     head: RequestHead,
-    (length, redact): (Option<HeaderValue>, bool),
+    length: Option<HeaderValue>,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, Box<Refusal>> {
     let malformed = |what: &str| {
@@ -340,9 +335,6 @@ fn write_anew(
     } else if !body.is_end_stream() {
         // Said openly: for a GET the library would take "no length" for "no body".
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    if redact {
-        make_redactable(&mut headers);
     }
     let path = judged.target.path.as_str();
     let target = match &head.query {
@@ -360,7 +352,7 @@ fn write_anew(
 /// The response as the client gets it.
 fn pass_back(
     response: Response<Incoming>,
-    mut filter: Filter,
+    mut search: Option<Search>,
     connection: Option<(Place, Sender)>,
     mut ledger: Ledger,
 ) -> Response<Reply> {
@@ -371,11 +363,11 @@ fn pass_back(
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    let mut headers = clean_headers(&mut headers, &mut filter, &mut ledger);
-    if filter.is_some() && !incoming.is_end_stream() {
+    let mut headers = clean_headers(&mut headers, &mut search, &mut ledger);
+    if search.is_some() && !incoming.is_end_stream() {
         headers.remove(CONTENT_LENGTH);
     }
-    let passing = Passing::new(incoming, filter, connection, ledger);
+    let passing = Passing::new(incoming, search, connection, ledger);
     // Extensions of the response are left behind: they hold the reason phrase, which nobody has searched.
     let mut back = Response::new(Reply::Passing(Box::new(passing)));
     *back.status_mut() = parts.status;

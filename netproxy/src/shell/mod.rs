@@ -23,6 +23,7 @@ mod reach;
 #[cfg(feature = "hickory")]
 mod resolve;
 mod rewind;
+mod search;
 mod shared;
 mod socks;
 mod strict_io;

@@ -24,13 +24,14 @@ use super::token::Token;
 use super::upstream_proxy::UpstreamProxy;
 use super::{dns, front, preface, socks};
 use crate::authority::{Host, HostName};
+use crate::coding::Room;
 use crate::guard::Guard;
 use crate::hooks::{
     Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
     ResolveNothing,
 };
 use crate::id::IdSource;
-use crate::limits::Limits;
+use crate::limits::{CODING_BYTES_MAX, Limits};
 use crate::metrics::Metrics;
 use crate::tls::{
     CaError, ClientCertificateError, ClientCertificates, LeafCache, SandboxCa, UpstreamTlsError,
@@ -377,6 +378,7 @@ impl Builder {
             limits: self.limits,
             limiter: Limiter::default(),
             guard: Guard::new(self.own_listeners),
+            coding: Room::new(CODING_BYTES_MAX),
             leaves: LeafCache::new(ca),
             upstream_tls,
             upstream_tls_http2: Arc::new(upstream_tls_http2),

@@ -13,6 +13,7 @@ use super::pool::Pool;
 use super::token::Token;
 use super::upstream_proxy::UpstreamProxy;
 use crate::audit::{Outcome, Record, milliseconds};
+use crate::coding::Room;
 use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
 use crate::id::{DecisionId, IdSource};
@@ -34,6 +35,8 @@ pub struct Shared {
     pub limits: Limits,
     pub limiter: Limiter,
     pub guard: Guard,
+    /// Memory for decoding answers.
+    pub coding: Room,
     pub leaves: LeafCache,
     /// Offers HTTP/1.1.
     pub upstream_tls: Arc<ClientConfig>,

@@ -128,12 +128,12 @@ async fn answer<S: AsyncWrite + Unpin>(
         "/forged" => {
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
         }
-        "/gzip-echo" => {
+        "/compress-echo" => {
             let got = header(head, "authorization").unwrap_or_default();
-            let more = format!("Content-Encoding: gzip\r\nX-Got: {got}\r\n");
-            write_whole(stream, &more, b"\x1f\x8bnot really").await
+            let more = format!("Content-Encoding: compress\r\nX-Got: {got}\r\n");
+            write_whole(stream, &more, b"\x1f\x9dnot really").await
         }
-        "/gzip" => write_whole(stream, "Content-Encoding: gzip\r\n", b"\x1f\x8bnot really").await,
+        "/compress" => write_whole(stream, "Content-Encoding: compress\r\n", b"\x1f\x9dnot really").await,
         "/half" => {
             let half = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
             stream.write_all(half.as_bytes()).await?;

@@ -9,6 +9,12 @@ const GROWTH_MIB_MAX: u64 = 24;
 
 /// Runs the named test of this binary again, alone, with `scene` to read; it prints its growth.
 pub fn alone(test: &str, scene: &str) {
+    let grown = growth_kib(test, scene);
+    assert!(grown < GROWTH_MIB_MAX * 1024, "{scene} grew by {grown} KiB");
+}
+
+/// The same, and how much it grew.
+pub fn growth_kib(test: &str, scene: &str) -> u64 {
     let binary = std::env::current_exe().unwrap();
     let output = Command::new(binary)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
@@ -22,7 +28,7 @@ pub fn alone(test: &str, scene: &str) {
         .find_map(|line| line.split_once("grown by KiB: ")?.1.trim().parse().ok())
         .unwrap_or_else(|| panic!("{scene} did not run: {text}"));
     println!("{scene}: {grown} KiB");
-    assert!(grown < GROWTH_MIB_MAX * 1024, "{scene} grew by {grown} KiB");
+    grown
 }
 
 /// The scene to play, in the process that was started for it.

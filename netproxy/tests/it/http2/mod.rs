@@ -6,7 +6,7 @@ mod floods;
 mod forwarding;
 mod frames;
 mod malformed;
-mod memory;
+pub mod memory;
 mod random;
 mod refusals;
 mod retries;
@@ -19,8 +19,8 @@ use netproxy::Builder;
 use crate::hooks::Rules;
 use crate::world::{NAMES, World};
 
-const H2: &[u8] = b"h2";
-const HTTP1: &[u8] = b"http/1.1";
+pub const H2: &[u8] = b"h2";
+pub const HTTP1: &[u8] = b"http/1.1";
 
 /// A world whose TLS upstream offers these protocols.
 async fn world(alpn: &[&[u8]]) -> Arc<World> {

@@ -1,83 +1,16 @@
+//! Content codings by themselves: what is decoded, what is refused, and what it costs.
+
 use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
+use flate2::write::DeflateEncoder;
+use netproxy::coding::{Coding, CodingError, Decoder, Room};
+use netproxy::limits::{CODING_BYTES_MAX, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES};
+use zstd_safe::CParameter;
 
-use super::*;
-use crate::limits::{CODING_BYTES_MAX, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES};
-
-/// Chunks of one encoded body, flushed after each piece.
-fn encode_flushed(coding: Coding, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-    match coding {
-        Coding::Gzip => {
-            flushed(GzEncoder::new(Vec::new(), Compression::default()), pieces, GzEncoder::get_mut, |e| {
-                e.finish().unwrap()
-            })
-        }
-        Coding::Deflate => {
-            flushed(ZlibEncoder::new(Vec::new(), Compression::default()), pieces, ZlibEncoder::get_mut, |e| {
-                e.finish().unwrap()
-            })
-        }
-        Coding::Brotli => {
-            flushed(brotli_encoder(22), pieces, ::brotli::CompressorWriter::get_mut, |e| e.into_inner())
-        }
-        Coding::Zstd => zstd_flushed(&[(CParameter::ChecksumFlag(true))], pieces),
-    }
-}
-
-fn brotli_encoder(lgwin: i32) -> ::brotli::CompressorWriter<Vec<u8>> {
-    let params = ::brotli::enc::BrotliEncoderParams { quality: 5, lgwin, ..Default::default() };
-    ::brotli::CompressorWriter::with_params(Vec::new(), 4096, &params)
-}
-
-fn flushed<E: std::io::Write>(
-    mut encoder: E,
-    pieces: &[&[u8]],
-    inner: impl Fn(&mut E) -> &mut Vec<u8>,
-    finish: impl FnOnce(E) -> Vec<u8>,
-) -> Vec<Vec<u8>> {
-    let mut chunks = Vec::new();
-    for piece in pieces {
-        encoder.write_all(piece).unwrap();
-        encoder.flush().unwrap();
-        chunks.push(std::mem::take(inner(&mut encoder)));
-    }
-    chunks.push(finish(encoder));
-    chunks
-}
-
-fn zstd_flushed(parameters: &[CParameter], pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut machine = CCtx::create();
-    for parameter in parameters {
-        machine.set_parameter(*parameter).unwrap();
-    }
-    let mut chunks = Vec::new();
-    let mut run = |piece: &[u8], how: ZSTD_EndDirective| {
-        let (mut from, mut chunk) = (InBuffer::around(piece), Vec::new());
-        loop {
-            let mut out = vec![0; 64 * 1024];
-            let mut to = OutBuffer::around(out.as_mut_slice());
-            let left = machine.compress_stream2(&mut to, &mut from, how).unwrap();
-            let count = to.pos();
-            chunk.extend_from_slice(&out[..count]);
-            if left == 0 {
-                return chunks.push(chunk);
-            }
-        }
-    };
-    for piece in pieces {
-        run(piece, ZSTD_EndDirective::ZSTD_e_flush);
-    }
-    run(&[], ZSTD_EndDirective::ZSTD_e_end);
-    chunks
-}
-
-fn encode(coding: Coding, body: &[u8]) -> Vec<u8> {
-    encode_flushed(coding, &[body]).concat()
-}
+use crate::coded::{brotli_encoder, encode, encode_flushed, zstd_flushed};
+use crate::http2::memory::{Growth, growth_kib, scene};
 
 fn room() -> Room {
     Room::new(CODING_BYTES_MAX)
@@ -363,4 +296,49 @@ fn memory_is_taken_before_it_is_used_and_what_is_not_needed_is_given_back() {
     decoder.push(Bytes::from(frames[1].clone()));
     assert_eq!(decoder.pull(), Err(CodingError::NoRoom));
     drop(other);
+}
+
+#[test]
+fn the_worst_that_decoders_use_at_once_is_what_was_set_aside() {
+    if let Some(scene) = scene() {
+        return hold_as_many_as_may_be(Coding::named(&scene).unwrap());
+    }
+    for coding in [Coding::Brotli, Coding::Zstd, Coding::Gzip] {
+        let test = "coding::the_worst_that_decoders_use_at_once_is_what_was_set_aside";
+        let grown = usize::try_from(growth_kib(test, coding.as_str())).unwrap() * 1024;
+        // At least a third of it, or nothing was tested; the rest is the body itself.
+        let most = CODING_BYTES_MAX + 8 * 1024 * 1024;
+        assert!((CODING_BYTES_MAX / 3..most).contains(&grown), "{coding}: {grown} bytes");
+    }
+}
+
+/// Decoders in the middle of bodies that fill the largest windows.
+fn hold_as_many_as_may_be(coding: Coding) {
+    let small = body();
+    let large = small.repeat(18 * 1024 * 1024 / small.len());
+    let encoded = match coding {
+        Coding::Brotli => {
+            let mut encoder = brotli_encoder(24);
+            encoder.write_all(&large).unwrap();
+            encoder.into_inner()
+        }
+        Coding::Zstd => zstd_flushed(&[CParameter::WindowLog(23)], &[&large]).concat(),
+        _ => encode(coding, &small),
+    };
+    drop((small, large));
+    let encoded = Bytes::from(encoded);
+    let (growth, room) = (Growth::start(), room());
+    let mut held = Vec::new();
+    let error = loop {
+        let mut decoder = match Decoder::new(&[coding], None, &room) {
+            Ok(decoder) => decoder.unwrap(),
+            Err(error) => break error,
+        };
+        decoder.push(encoded.slice(..encoded.len() - 1));
+        while !decoder.pull().unwrap().is_empty() {}
+        held.push(decoder);
+    };
+    assert_eq!(error, CodingError::NoRoom);
+    growth.print();
+    println!("{} decoders", held.len());
 }
