@@ -9,6 +9,7 @@ use crate::error::PolicyError;
 use crate::limits::{CEILINGS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, REGISTRY_HOSTS_MAX, RULES_MAX};
 use crate::load::{self, File, Written};
 use crate::pattern::PatternError;
+use crate::presets;
 use crate::rule::{Compiled, Rule};
 use crate::ruleset::{Mode, Ruleset};
 use crate::sources::{Includes, Registry, RegistryHosts};
@@ -40,6 +41,8 @@ struct Within {
     ceiling: u8,
     /// Files of this layer so far: each counts once.
     seen: HashSet<String>,
+    /// The same for presets, which are no files and do not count as such.
+    seen_presets: HashSet<String>,
     /// Those that are being read, outermost first.
     open: Vec<String>,
 }
@@ -83,8 +86,13 @@ impl RulesetBuilder {
         }
         let number = if file.ceiling { u8::try_from(self.ceilings.len()).unwrap_or(u8::MAX) } else { 0 };
         let name = file_name.to_owned();
-        let mut within =
-            Within { layer, ceiling: number, seen: HashSet::from([name.clone()]), open: vec![name] };
+        let mut within = Within {
+            layer,
+            ceiling: number,
+            seen: HashSet::from([name.clone()]),
+            seen_presets: HashSet::new(),
+            open: vec![name],
+        };
         self.add_file(&file, &mut within)?;
         // Audit is a weakening, so all must agree.
         self.mode = match (self.mode, file.mode.unwrap_or_default()) {
@@ -126,10 +134,49 @@ impl RulesetBuilder {
         for written in &file.rules {
             self.add_rule(written, within)?;
         }
+        // Last, so that a preset that grows changes neither the user's ids nor which of two like rules is named.
+        for (name, at) in &file.presets {
+            self.use_preset(file, name, *at, within)?;
+        }
         if !file.tests.is_empty() {
             let mut own: Vec<Compiled> = self.rules.iter().skip(first).cloned().collect();
             own.iter_mut().for_each(|rule| rule.ceiling = 0);
             load::run_tests(file, &Ruleset::new(own, Vec::new(), file.mode.unwrap_or_default(), 0))?;
+        }
+        Ok(())
+    }
+
+    /// A preset's own tests are run when this crate is tested, not at each load.
+    fn use_preset(
+        &mut self,
+        file: &File,
+        name: &str,
+        at: usize,
+        within: &mut Within,
+    ) -> Result<(), PolicyError> {
+        let Some(text) = presets::text(name) else {
+            let (at, nearest) = (file.text.locate(at), presets::nearest(name));
+            return Err(PolicyError::Preset { at, name: name.into(), nearest });
+        };
+        let title = format!("{}{name}", presets::FILE_PREFIX);
+        if !within.seen_presets.insert(title.clone()) {
+            return Ok(());
+        }
+        let preset = load::read(text, &title)?;
+        for (name, _) in &preset.presets {
+            self.use_preset(file, name, at, within)?;
+        }
+        for written in &preset.rules {
+            // Each layer may use it, and each rule needs a name of its own.
+            let mut written = written.clone();
+            written.rule.id = written.rule.id.map(|id| self.free_variant(id));
+            self.add_rule(&written, within).map_err(|error| match error {
+                // Where the user can write something else.
+                PolicyError::Registry { registry, problem, .. } => {
+                    PolicyError::Registry { at: file.text.locate(at), registry, problem }
+                }
+                other => other,
+            })?;
         }
         Ok(())
     }
@@ -213,7 +260,7 @@ impl RulesetBuilder {
         let groups = hosts.chunk_by(|one, other| (one.scheme, one.port) == (other.scheme, other.port));
         for (number, group) in (1..).zip(groups) {
             let Some(first) = group.first() else { continue };
-            let id = if number == 1 { id.clone() } else { format!("{id}-{number}") };
+            let id = if number == 1 { id.clone() } else { self.free_variant(format!("{id}-{number}")) };
             let base = rule.clone().id(id).port(first.port).scheme(first.scheme.as_str());
             let rule = group.iter().fold(base, |rule, host| rule.host(&host.host));
             self.push(&rule, layer, places)?;
@@ -237,6 +284,13 @@ impl RulesetBuilder {
         self.ids.insert(compiled.id.clone(), self.rules.len());
         self.rules.push(compiled);
         Ok(())
+    }
+
+    /// This id, or where it is taken, one with the next free number.
+    fn free_variant(&self, id: String) -> String {
+        let numbered = (2_u32..).map(|number| format!("{id}-{number}"));
+        let mut ids = std::iter::once(id.clone()).chain(numbered);
+        ids.find(|id| !self.ids.contains_key(id.as_str())).unwrap_or(id)
     }
 
     /// `allow-1`, `deny-2`…, by position; the next free one where the user has taken that name.

@@ -13,6 +13,9 @@ use crate::rule::{Compiled, Rule, SchemeSet};
 use crate::timestamp;
 use crate::verdict::{Effect, RuleLimits, TlsMode};
 
+/// What may stand under `scheme`; the others are what `websocket` and `tcp` say.
+pub(crate) const SCHEMES: [Scheme; 2] = [Scheme::Https, Scheme::Http];
+
 /// Where each key of one rule stands. `""` is the rule itself.
 pub(crate) trait Places {
     fn place(&self, key: &'static str) -> Location;
@@ -53,6 +56,7 @@ pub(crate) fn compile(
         ceiling: if rule.effect == Effect::Allow { layer.1 } else { 0 },
         line,
         reason: compiler.reason()?,
+        write_capable: rule.write_capable,
         hosts: compiler.list("host", rule.hosts.as_ref(), HostPattern::parse)?.unwrap_or_default(),
         cidrs: compiler.list("cidr", rule.cidrs.as_ref(), Cidr::parse)?.unwrap_or_default(),
         ports: compiler.ports()?,
@@ -125,6 +129,7 @@ impl Compiler<'_> {
             ("upstream", rule.upstream.is_some()),
             ("on_opaque", rule.on_opaque.is_some()),
             ("limits", rule.limits.is_some()),
+            ("write_capable", rule.write_capable),
         ];
         let deny = rule.effect == Effect::Deny;
         if deny && rule.expires.is_some() {
@@ -276,9 +281,5 @@ fn parse_method(text: &str) -> Result<Box<str>, PatternError> {
 }
 
 fn parse_scheme(text: &str) -> Result<Scheme, PatternError> {
-    match text {
-        "https" => Ok(Scheme::Https),
-        "http" => Ok(Scheme::Http),
-        _ => Err(PatternError::Scheme),
-    }
+    SCHEMES.into_iter().find(|scheme| scheme.as_str() == text).ok_or(PatternError::Scheme)
 }

@@ -77,6 +77,19 @@ pub enum PolicyError {
         /// What is wrong, with the remedy.
         problem: String,
     },
+    /// A preset that there is not.
+    #[error(
+        "{at}: there is no preset {name:?}{}; there are: {}{}",
+        Nearest(*nearest), crate::presets::list(), Excerpt(at)
+    )]
+    Preset {
+        /// Where.
+        at: Location,
+        /// As written.
+        name: Box<str>,
+        /// The one that was probably meant.
+        nearest: Option<&'static str>,
+    },
     /// The hosts of a package registry are not known.
     #[error("{at}: the hosts of `{registry}` are not known: {problem}{}", Excerpt(at))]
     Registry {
@@ -176,7 +189,7 @@ pub enum Conflict {
     WebsocketScheme,
     /// Meaningless in a deny rule.
     #[error(
-        "`credential`, `tls`, `upstream`, `on_opaque` and `limits` belong to rules that allow; leave them out"
+        "`credential`, `tls`, `upstream`, `on_opaque`, `limits` and `write_capable` belong to rules that allow; leave them out"
     )]
     DenyGrants,
     /// Time must never allow.
@@ -210,6 +223,7 @@ impl PolicyError {
             | Self::Version { at }
             | Self::TooManyRules { at, .. }
             | Self::Include { at, .. }
+            | Self::Preset { at, .. }
             | Self::Registry { at, .. }
             | Self::Value { at, .. }
             | Self::Rule { at, .. }
@@ -231,6 +245,14 @@ impl fmt::Display for Location {
             write!(f, ":{}", self.column)?;
         }
         Ok(())
+    }
+}
+
+struct Nearest(Option<&'static str>);
+
+impl fmt::Display for Nearest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "; did you mean {name:?}?"))
     }
 }
 

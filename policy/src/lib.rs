@@ -52,6 +52,7 @@
 //! version = 1                  # required
 //! mode = "enforce"             # or "audit": refusals are only recorded
 //! ceiling = false              # true: allows nothing itself, but nothing else may go beyond what it allows
+//! use = ["anthropic"]          # ready-made rules ([`presets`])
 //! include = ["common.toml"]    # read by whoever embeds this crate
 //!
 //! [[allow]]
@@ -69,6 +70,7 @@
 //! on_opaque = "refuse"         # the default; or "pass": answers that cannot be searched for secrets
 //! limits = { requests_per_s = 5, request_body_bytes = 1_000_000, connections = 4 }
 //! expires = "2027-01-31T12:00:00Z" # allows nothing from then on
+//! write_capable = true         # a label: what is sent here could be read by others; `policy lint` names it
 //! reason = "the model's API"   # one line, shown with the verdict
 //!
 //! [[allow]]
@@ -137,9 +139,11 @@ mod index;
 pub mod limits;
 mod load;
 mod pattern;
+pub mod presets;
 mod request;
 mod rule;
 mod ruleset;
+mod schema;
 mod sources;
 mod timestamp;
 mod verdict;
@@ -153,5 +157,6 @@ pub use pattern::PatternError;
 pub use request::RequestError;
 pub use rule::Rule;
 pub use ruleset::{Mode, Ruleset};
+pub use schema::schema;
 pub use sources::{Included, Includes, Registry, RegistryHost, RegistryHosts};
 pub use verdict::{Cause, Effect, Explanation, Field, Miss, OnOpaque, RuleLimits, RuleRef, TlsMode, Verdict};

@@ -27,6 +27,7 @@ pub struct Rule {
     pub(crate) upstream: Option<String>,
     pub(crate) on_opaque: Option<OnOpaque>,
     pub(crate) limits: Option<RuleLimits>,
+    pub(crate) write_capable: bool,
     pub(crate) expires: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) origin: Option<String>,
@@ -63,6 +64,7 @@ impl Rule {
             upstream: None,
             on_opaque: None,
             limits: None,
+            write_capable: false,
             expires: None,
             reason: None,
             origin: None,
@@ -195,6 +197,13 @@ impl Rule {
         self
     }
 
+    /// Labels it: what is sent there could be read by others. Changes no decision.
+    #[must_use]
+    pub fn write_capable(mut self) -> Self {
+        self.write_capable = true;
+        self
+    }
+
     /// Shown with the verdict.
     #[must_use]
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
@@ -258,6 +267,7 @@ pub(crate) struct Compiled {
     pub(crate) ceiling: u8,
     pub(crate) line: u32,
     pub(crate) reason: Option<Box<str>>,
+    pub(crate) write_capable: bool,
     pub(crate) hosts: Box<[HostPattern]>,
     pub(crate) cidrs: Box<[Cidr]>,
     pub(crate) ports: PortSet,
@@ -294,6 +304,7 @@ impl Compiled {
             line: self.line,
             layer: &self.layer,
             reason: self.reason.as_deref(),
+            write_capable: self.write_capable,
         }
     }
 

@@ -126,6 +126,8 @@ pub struct RuleRef<'r> {
     pub layer: &'r str,
     /// Its `reason`.
     pub reason: Option<&'r str>,
+    /// Its `write_capable`: what is sent there could be read by others. A label; it changes no decision.
+    pub write_capable: bool,
 }
 
 /// The allow rule that came nearest, and what kept it from matching.

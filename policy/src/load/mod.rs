@@ -1,5 +1,6 @@
 //! A policy file's text to rules and tests, each with its place. Strict: an unknown key is an error.
 
+pub(crate) mod keys;
 mod rule;
 mod text;
 mod value;
@@ -20,14 +21,13 @@ use rule::{read_rule, read_test};
 pub(crate) use text::Text;
 use value::{Reader, Value, key};
 
-/// Keys of a file.
-pub(crate) const FILE_KEYS: [&str; 7] = ["version", "mode", "ceiling", "include", "allow", "deny", "test"];
-
 /// A file taken apart.
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) mode: Option<Mode>,
     pub(crate) ceiling: bool,
+    /// Names of presets with their places.
+    pub(crate) presets: Vec<(String, usize)>,
     /// Names with their places.
     pub(crate) includes: Vec<(String, usize)>,
     pub(crate) rules: Vec<Written>,
@@ -48,6 +48,7 @@ pub(crate) fn read(text: &str, file_name: &str) -> Result<File, PolicyError> {
     let mut file = File {
         mode: None,
         ceiling: false,
+        presets: Vec::new(),
         includes: Vec::new(),
         rules: Vec::new(),
         tests: Vec::new(),
@@ -58,7 +59,7 @@ pub(crate) fn read(text: &str, file_name: &str) -> Result<File, PolicyError> {
         let (name, at) = key(name);
         match name {
             "version" => version = Some((Reader(&file.text).number(value)?, value.span().start)),
-            _ => file.take(name, at, value)?,
+            _ => file.take(Reader(&file.text).known(keys::FILE, at, name)?, value)?,
         }
     }
     match version {
@@ -73,16 +74,14 @@ pub(crate) fn read(text: &str, file_name: &str) -> Result<File, PolicyError> {
 }
 
 impl File {
-    fn take(&mut self, name: &str, at: usize, value: &Value<'_>) -> Result<(), PolicyError> {
+    fn take(&mut self, name: &str, value: &Value<'_>) -> Result<(), PolicyError> {
         let text = Arc::clone(&self.text);
         let reader = Reader(&text);
         let sequence = |what: &str| reader.array(value, &format!("a sequence; write [[{what}]]"));
         match name {
-            "mode" => {
-                let words = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
-                self.mode = Some(reader.word(value, &words)?);
-            }
+            "mode" => self.mode = Some(reader.word(value)?),
             "ceiling" => self.ceiling = reader.flag(value)?,
+            "use" => self.presets = names(value, reader)?,
             "include" => self.includes = names(value, reader)?,
             "allow" | "deny" => {
                 let effect = if name == "allow" { Effect::Allow } else { Effect::Deny };
@@ -90,12 +89,11 @@ impl File {
                     self.rules.push(read_rule(effect, rule, &text)?);
                 }
             }
-            "test" => {
+            _ => {
                 for test in sequence(name)? {
                     self.tests.push(read_test(test, &text)?);
                 }
             }
-            _ => return Err(reader.unknown(at, "field", name, &FILE_KEYS)),
         }
         Ok(())
     }

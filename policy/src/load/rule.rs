@@ -4,42 +4,17 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use super::keys;
 use super::text::Text;
 use super::value::{Reader, Value, key};
 use crate::compile::Places;
 use crate::error::{Location, PolicyError};
 use crate::rule::Rule;
 use crate::timestamp;
-use crate::verdict::{Effect, OnOpaque, RuleLimits, TlsMode};
-
-/// Keys of a rule, in the order of the documentation.
-const RULE_KEYS: [&str; 18] = [
-    "id",
-    "host",
-    "cidr",
-    "registry",
-    "ports",
-    "scheme",
-    "methods",
-    "paths",
-    "query",
-    "websocket",
-    "tcp",
-    "tls",
-    "credential",
-    "upstream",
-    "on_opaque",
-    "limits",
-    "expires",
-    "reason",
-];
-/// Keys of `limits`.
-const LIMIT_KEYS: [&str; 3] = ["requests_per_s", "request_body_bytes", "connections"];
-/// Keys of a `[[test]]`.
-const TEST_KEYS: [&str; 4] = ["request", "expect", "rule", "now"];
+use crate::verdict::{Effect, RuleLimits};
 
 /// Byte offsets of one rule's keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RulePlaces {
     pub(crate) text: Arc<Text>,
     keys: Vec<(&'static str, usize)>,
@@ -47,7 +22,7 @@ pub(crate) struct RulePlaces {
 }
 
 /// A rule as it stands in a file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Written {
     pub(crate) rule: Rule,
     /// Stands for hosts that a client's configuration names.
@@ -77,9 +52,7 @@ pub(crate) fn read_rule(effect: Effect, value: &Value<'_>, text: &Arc<Text>) -> 
     let mut written = Written { rule: Rule::new(effect), registry: None, places };
     for (name, value) in table {
         let (name, at) = key(name);
-        let Some(known) = RULE_KEYS.iter().find(|known| **known == name) else {
-            return Err(reader.unknown(at, "field", name, &RULE_KEYS));
-        };
+        let known = reader.known(keys::RULE, at, name)?;
         written.places.keys.push((known, value.span().start));
         written.take(known, value, reader)?;
     }
@@ -101,18 +74,13 @@ impl Written {
             "query" => rule.query = Some(reader.list(value)?),
             "websocket" => rule.websocket = reader.flag(value)?,
             "tcp" => rule.tcp = reader.flag(value)?,
-            "tls" => {
-                let words = [("inspect", TlsMode::Inspect), ("opaque", TlsMode::Opaque)];
-                rule.tls = Some(reader.word(value, &words)?);
-            }
+            "tls" => rule.tls = Some(reader.word(value)?),
             "credential" => rule.credential = Some(reader.text(value)?),
             "upstream" => rule.upstream = Some(reader.text(value)?),
-            "on_opaque" => {
-                let words = [("refuse", OnOpaque::Refuse), ("pass", OnOpaque::Pass)];
-                rule.on_opaque = Some(reader.word(value, &words)?);
-            }
+            "on_opaque" => rule.on_opaque = Some(reader.word(value)?),
             "limits" => rule.limits = Some(read_limits(reader.table(value)?, reader)?),
             "expires" => rule.expires = Some(reader.time(value)?),
+            "write_capable" => rule.write_capable = reader.flag(value)?,
             _ => rule.reason = Some(reader.text(value)?),
         }
         Ok(())
@@ -123,11 +91,10 @@ fn read_limits(table: &DeTable<'_>, reader: Reader<'_>) -> Result<RuleLimits, Po
     let mut limits = RuleLimits::default();
     for (name, value) in table {
         let (name, at) = key(name);
-        match name {
+        match reader.known(keys::LIMITS, at, name)? {
             "requests_per_s" => limits.requests_per_s = Some(reader.limit(value)?),
             "request_body_bytes" => limits.request_body_bytes = Some(reader.limit(value)?),
-            "connections" => limits.connections = Some(reader.limit(value)?),
-            _ => return Err(reader.unknown(at, "field", name, &LIMIT_KEYS)),
+            _ => limits.connections = Some(reader.limit(value)?),
         }
     }
     Ok(limits)
@@ -138,18 +105,15 @@ pub(crate) fn read_test(value: &Value<'_>, text: &Text) -> Result<Test, PolicyEr
     let (at, mut request, mut expect, mut rule, mut now) = (value.span().start, None, None, None, None);
     for (name, value) in reader.table(value)? {
         let (name, key_at) = key(name);
-        match name {
+        match reader.known(keys::TEST, key_at, name)? {
             "request" => request = Some((reader.text(value)?, value.span().start)),
-            "expect" => {
-                expect = Some(reader.word(value, &[("allow", Effect::Allow), ("deny", Effect::Deny)])?)
-            }
+            "expect" => expect = Some(reader.word(value)?),
             "rule" => rule = Some(reader.text(value)?),
-            "now" => {
+            _ => {
                 let time = timestamp::parse(&reader.time(value)?);
                 let wanted = "a date-time with an offset, as 2027-01-31T12:00:00Z";
                 now = Some(time.ok_or_else(|| reader.wrong_type(value, wanted))?);
             }
-            _ => return Err(reader.unknown(key_at, "field", name, &TEST_KEYS)),
         }
     }
     let missing = |key: &str| text.syntax(at, format!("missing field `{key}`"));

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::keys::{Key, Word};
 use super::text::Text;
 use crate::error::PolicyError;
 
@@ -21,10 +22,14 @@ impl Reader<'_> {
         self.0.syntax(value.span().start, format!("invalid type: {found}, expected {expected}"))
     }
 
-    pub(crate) fn unknown(self, at: usize, what: &str, found: &str, known: &[&str]) -> PolicyError {
-        let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    /// The key of this name, as it stands in the table.
+    pub(crate) fn known(self, keys: &[Key], at: usize, found: &str) -> Result<&'static str> {
+        if let Some(key) = keys.iter().find(|key| key.name == found) {
+            return Ok(key.name);
+        }
+        let known = keys.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ");
         let found: String = found.escape_debug().take(80).collect();
-        self.0.syntax(at, format!("unknown {what} `{found}`, expected one of {known}"))
+        Err(self.0.syntax(at, format!("unknown field `{found}`, expected one of {known}")))
     }
 
     pub(crate) fn table<'v, 't>(self, value: &'v Value<'t>) -> Result<&'v DeTable<'t>> {
@@ -94,7 +99,8 @@ impl Reader<'_> {
     }
 
     /// One of a few words.
-    pub(crate) fn word<T: Copy>(self, value: &Value<'_>, words: &[(&str, T)]) -> Result<T> {
+    pub(crate) fn word<T: Word>(self, value: &Value<'_>) -> Result<T> {
+        let words = T::WORDS;
         let names = || words.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
         let Some(text) = value.get_ref().as_str() else {
             return Err(self.wrong_type(value, &names()));

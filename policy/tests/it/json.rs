@@ -24,7 +24,7 @@ fn verdict(line: &str) -> Value {
 #[test]
 fn verdicts_as_json() {
     let limits = json!({"requests_per_s": null, "request_body_bytes": null, "connections": null});
-    let models = json!({"id": "models", "effect": "allow", "file": "policy.toml", "line": 3, "layer": "policy.toml", "reason": "the model's API"});
+    let models = json!({"id": "models", "effect": "allow", "file": "policy.toml", "line": 3, "layer": "policy.toml", "reason": "the model's API", "write_capable": false});
     assert_eq!(
         verdict("POST https://api.example.com/v1"),
         json!({
@@ -44,7 +44,7 @@ fn verdicts_as_json() {
     );
     assert_eq!(
         verdict("GET https://no.example.com/")["rule"],
-        json!({"id": "no", "effect": "deny", "file": "policy.toml", "line": 9, "layer": "policy.toml", "reason": null})
+        json!({"id": "no", "effect": "deny", "file": "policy.toml", "line": 9, "layer": "policy.toml", "reason": null, "write_capable": false})
     );
     assert_eq!(
         verdict("GET https://API.example.com/")["cause"],
