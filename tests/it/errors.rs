@@ -20,20 +20,51 @@ fn refused(folder: &Path, arguments: &[&str], change: impl FnOnce(&mut Command))
     said
 }
 
+/// A policy where the sandbox cannot change it.
+struct Policy(tempfile::TempDir);
+
+fn policy(text: &str) -> Policy {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.toml"), text).unwrap();
+    Policy(folder)
+}
+
+impl Policy {
+    fn file(&self) -> String {
+        self.0.path().join("bad.toml").to_str().unwrap().to_owned()
+    }
+}
+
 #[test]
 fn a_policy_with_a_syntax_error_names_file_and_line() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("bad.toml"), "version = 1\n[[allow]\nid = 1\n").unwrap();
-    let said = refused(folder.path(), &["run", "--policy", "bad.toml", "--", "true"], |_| {});
+    let (folder, policy) = (tempfile::tempdir().unwrap(), policy("version = 1\n[[allow]\nid = 1\n"));
+    let said = refused(folder.path(), &["run", "--policy", &policy.file(), "--", "true"], |_| {});
     assert!(said.contains("bad.toml:2"), "{said}");
 }
 
 #[test]
-fn a_policy_with_an_unknown_key_is_refused() {
+fn an_unknown_preset_is_refused_with_the_name_that_was_meant() {
+    let (folder, policy) = (tempfile::tempdir().unwrap(), policy("version = 1\nuse = [\"gihub-read\"]\n"));
+    let said = refused(folder.path(), &["run", "--policy", &policy.file(), "--", "true"], |_| {});
+    assert!(said.contains("bad.toml:2") && said.contains("did you mean \"github-read\"?"), "{said}");
+}
+
+#[test]
+fn a_policy_does_not_include_what_the_sandbox_could_write() {
     let folder = tempfile::tempdir().unwrap();
+    let (workspace, policy) = (folder.path().join("work"), folder.path().join("main.toml"));
+    fs::create_dir(&workspace).unwrap();
+    fs::write(workspace.join("part.toml"), "version = 1\n").unwrap();
+    fs::write(&policy, "version = 1\ninclude = \"work/part.toml\"\n").unwrap();
+    let said = refused(&workspace, &["run", "--policy", policy.to_str().unwrap(), "--", "true"], |_| {});
+    assert!(said.contains("main.toml:2") && said.contains("the sandbox may write to"), "{said}");
+}
+
+#[test]
+fn a_policy_with_an_unknown_key_is_refused() {
     let text = "version = 1\n[[allow]]\nid = \"a\"\nhost = \"a.test\"\nmethod = [\"GET\"]\n";
-    fs::write(folder.path().join("bad.toml"), text).unwrap();
-    let said = refused(folder.path(), &["run", "--policy", "bad.toml", "--", "true"], |_| {});
+    let (folder, policy) = (tempfile::tempdir().unwrap(), policy(text));
+    let said = refused(folder.path(), &["run", "--policy", &policy.file(), "--", "true"], |_| {});
     assert!(said.contains("bad.toml:5") && said.contains("method"), "{said}");
 }
 

@@ -5,6 +5,7 @@
 //! the guest choose its own registry. So nothing is run from such a folder and nothing read in it, clients start in a
 //! folder without project files, and they get only the variables that say where packages come from.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,9 +13,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use policy::{Registry, RegistryHost};
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
@@ -43,7 +45,7 @@ const COMMON_VARIABLES: [&str; 14] = [
 /// Text that may hold passwords, as configurations do: cleared when it is no longer needed.
 pub(crate) type Text = Zeroizing<Vec<u8>>;
 
-/// Where configurations are read and clients are found.
+/// Where configurations are read and clients are found. Each client is asked once: copies share the answers.
 #[derive(Debug, Clone)]
 pub struct Machine {
     variables: Vec<(OsString, OsString)>,
@@ -54,7 +56,13 @@ pub struct Machine {
     /// The current directory, canonical: a sandbox may have written to it earlier, or may do so elsewhere.
     current: Option<PathBuf>,
     time_max: Duration,
+    /// What clients have told so far. A reload of a policy must not wait for them again, nor change because one of
+    /// them cannot reach its registry at this moment.
+    answers: Answers,
 }
+
+/// Shared by all copies of a machine.
+type Answers = Arc<Mutex<BTreeMap<Registry, Vec<RegistryHost>>>>;
 
 /// What of a client's output is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +98,7 @@ impl Machine {
             untrusted: untrusted.iter().filter_map(|path| fs::canonicalize(path).ok()).collect(),
             current: current.and_then(|path| fs::canonicalize(path).ok()),
             time_max: ANSWER_TIME_MAX,
+            answers: Answers::default(),
         }
     }
 
@@ -103,6 +112,7 @@ impl Machine {
             untrusted: Vec::new(),
             current: None,
             time_max: ANSWER_TIME_MAX,
+            answers: Answers::default(),
         }
     }
 
@@ -118,6 +128,22 @@ impl Machine {
     pub fn with_time_max(mut self, time: Duration) -> Self {
         self.time_max = time;
         self
+    }
+
+    /// What `ask` says about this registry, or said when it last knew. Errors are not kept.
+    pub(crate) fn remember(
+        &self,
+        registry: Registry,
+        ask: impl FnOnce() -> Result<Vec<RegistryHost>, String>,
+    ) -> Result<Vec<RegistryHost>, String> {
+        // Held while a client is asked: whoever wants the same waits for it instead of asking twice.
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosts) = answers.get(&registry) {
+            return Ok(hosts.clone());
+        }
+        let hosts = ask()?;
+        answers.insert(registry, hosts.clone());
+        Ok(hosts)
     }
 
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {

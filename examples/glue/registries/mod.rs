@@ -25,27 +25,26 @@ pub struct ClientConfigs(pub Machine);
 
 impl RegistryHosts for ClientConfigs {
     fn hosts(&self, registry: Registry) -> Result<Vec<RegistryHost>, String> {
-        let machine = &self.0;
-        let hosts = match registry {
-            Registry::Pip => pip::hosts(machine),
-            Registry::Npm => npm::hosts(machine),
-            Registry::Cargo => cargo::hosts(machine),
-            Registry::Apt => apt::hosts(machine),
-            Registry::Go => go::hosts(machine),
-            Registry::Maven => maven::hosts(machine),
-            Registry::Containers => containers::hosts(machine),
-            _ => Err("this program does not know this client".to_owned()),
-        };
-        let hosts = match hosts {
-            Ok(hosts) if hosts.is_empty() => Err("its configuration names no server".to_owned()),
-            hosts => hosts,
-        };
-        hosts.map_err(|problem| {
+        self.0.remember(registry, || ask(&self.0, registry)).map_err(|problem| {
             format!(
                 "{problem}; or write the hosts yourself: host = [\"…\"] in place of registry = \"{registry}\""
             )
         })
     }
+}
+
+fn ask(machine: &Machine, registry: Registry) -> Result<Vec<RegistryHost>, String> {
+    let hosts = match registry {
+        Registry::Pip => pip::hosts(machine),
+        Registry::Npm => npm::hosts(machine),
+        Registry::Cargo => cargo::hosts(machine),
+        Registry::Apt => apt::hosts(machine),
+        Registry::Go => go::hosts(machine),
+        Registry::Maven => maven::hosts(machine),
+        Registry::Containers => containers::hosts(machine),
+        _ => Err("this program does not know this client".to_owned()),
+    }?;
+    if hosts.is_empty() { Err("its configuration names no server".to_owned()) } else { Ok(hosts) }
 }
 
 /// Scheme, host and port of a URL. What a configuration may hide in one (a user, a password, a path) goes nowhere, also
@@ -116,6 +115,21 @@ mod tests {
             let error = place(bad).unwrap_err();
             assert!(!error.contains("tok3n"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_client_is_asked_until_it_has_answered_once() {
+        let root = tempfile::tempdir().unwrap();
+        let sources = root.path().join("etc/apt/sources.list");
+        let configs = ClientConfigs(Machine::new(&[], root.path()));
+        assert!(configs.hosts(Registry::Apt).is_err());
+        std::fs::create_dir_all(sources.parent().unwrap()).unwrap();
+        std::fs::write(&sources, "deb http://one.registry.example/ x main\n").unwrap();
+        let first = configs.clone().hosts(Registry::Apt).unwrap();
+        std::fs::write(&sources, "deb http://two.registry.example/ x main\n").unwrap();
+        assert_eq!(configs.hosts(Registry::Apt).unwrap(), first);
+        let fresh = ClientConfigs(Machine::new(&[], root.path()));
+        assert_ne!(fresh.hosts(Registry::Apt).unwrap(), first);
     }
 
     #[test]
