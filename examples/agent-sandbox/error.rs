@@ -16,9 +16,7 @@ pub enum Error {
     #[error("cannot write {path}: {source}\n  {remedy}", path = path.display())]
     Write { path: PathBuf, source: io::Error, remedy: &'static str },
     #[error("the policy does not load, so nothing was started\n  {0}")]
-    Policy(#[from] policy::PolicyError),
-    #[error("the policy does not load, so nothing was started\n  {0}")]
-    PolicyFile(#[from] glue::policy_files::LoadError),
+    Policy(String),
     #[error("secret {name}: {problem}")]
     Secret { name: String, problem: String },
     #[error(transparent)]

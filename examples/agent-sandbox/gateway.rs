@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use credvault::Vault;
 use glue::audit::AuditFile;
-use glue::authorize::PolicyAuthorize;
 use glue::inject::VaultInject;
+use glue::live::{LOOK_EVERY, LivePolicy, Load, Reloaded};
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
 use netproxy::Proxy;
+use serde_json::json;
 use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
 use vmm_core::devices::vsock::VsockHost;
 
 use crate::error::{Error, Result};
+use crate::report::Style;
 use crate::secrets::Keyed;
 
 /// Two threads carry a sandbox's traffic; more would only take processors from the guest.
@@ -23,7 +26,8 @@ const WORKER_THREADS: usize = 2;
 
 /// What the proxy needs to know.
 pub struct Network {
-    pub policy: policy::Ruleset,
+    /// At the start, and again when a file of it changes.
+    pub policy: Box<Load>,
     pub keys: Keyed,
     pub resolve: Vec<ResolveSpec>,
     /// PEM texts.
@@ -34,6 +38,7 @@ pub struct Network {
 /// The proxy of one sandbox. Dropping it ends every connection.
 pub struct Gateway {
     proxy: Proxy,
+    policy: Arc<LivePolicy>,
     vault: Arc<Vault>,
     audit: Option<Arc<AuditFile>>,
     runtime: Runtime,
@@ -50,10 +55,10 @@ pub fn runtime() -> Result<Runtime> {
 
 impl Gateway {
     pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
-        if let Some(why) = glue::keys::misfit(&network.policy, &network.keys.vault) {
-            return Err(Error::Usage(why));
-        }
         let vault = Arc::new(network.keys.vault);
+        let (load, keys) = (network.policy, Arc::clone(&vault));
+        let policy = LivePolicy::start(move || load().fitting(&keys)).map_err(Error::Policy)?;
+        let policy = Arc::new(policy);
         let resolve = {
             // The system's resolver is made where its timers will run.
             let _context = runtime.enter();
@@ -61,7 +66,7 @@ impl Gateway {
         };
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
-            .authorize(PolicyAuthorize(network.policy))
+            .authorize(Arc::clone(&policy))
             .inject(VaultInject(vault.clone()))
             .redact(VaultRedact(vault.clone()))
             .resolve(resolve);
@@ -82,7 +87,7 @@ impl Gateway {
         }
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
-        Ok(Self { proxy, vault, audit, runtime })
+        Ok(Self { proxy, policy, vault, audit, runtime })
     }
 
     /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere.
@@ -109,6 +114,27 @@ impl Gateway {
         listen(PROXY_PORT, false)
             .and_then(|()| listen(DNS_PORT, true))
             .map_err(Error::io("the proxy cannot listen for the guest"))
+    }
+
+    /// Loads the policy again whenever a file of it changes, for as long as the gateway lives.
+    pub fn follow_policy(&self, style: Style) {
+        let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
+        self.runtime.spawn(async move {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                let (policy, proxy) = (Arc::clone(&policy), proxy.clone());
+                // Not on the threads that carry traffic: a load may ask other programs what they are set up to use.
+                let look = move || {
+                    if let Some(reloaded) = policy.look(&proxy) {
+                        tell(&reloaded, style);
+                    }
+                };
+                // A look that panicked was one look.
+                let _ = tokio::task::spawn_blocking(look).await;
+            }
+        });
     }
 
     /// Fails if the audit log lacks a line.
@@ -141,5 +167,18 @@ impl Gateway {
     /// Variables of the guest that hold placeholders.
     pub fn placeholders(&self) -> Vec<(String, String)> {
         self.vault.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+}
+
+fn tell(reloaded: &Reloaded, style: Style) {
+    match reloaded {
+        Reloaded::Replaced(generation) => {
+            let text = format!("the policy was loaded again, as generation {generation}");
+            style.say("policy_loaded", &text, json!({ "generation": generation }));
+        }
+        Reloaded::Kept(why) => {
+            let text = format!("the policy was not loaded again, the old one stays: {why}");
+            style.say("policy_kept", &text, json!({ "why": why }));
+        }
     }
 }

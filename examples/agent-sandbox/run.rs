@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use glue::policy_files;
+use glue::live::{Load, Loaded};
 use glue::registries::Machine;
 use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
 use serde_json::json;
@@ -53,7 +53,7 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
     let userland = userland::of_this_host(workspace, &args.shares)?;
     refuse_reachable(&userland, args)?;
     let network = Network {
-        policy: policy_of(args, &userland)?,
+        policy: policy_of(args, &userland),
         keys: Keyed::resolve(&args.secrets)?,
         resolve: args.resolve.clone(),
         upstream_ca: read_all(&args.upstream_ca)?,
@@ -108,6 +108,7 @@ impl Assembly<'_> {
             files: etc::files(self.gateway.ca_pem()),
             env,
         };
+        self.gateway.follow_policy(self.style);
         let sandbox = Sandbox::start(config, self.gateway)?;
         report_ready(self.style, &sandbox);
         Ok(sandbox)
@@ -132,14 +133,10 @@ fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn policy_of(args: &RunArgs, userland: &Userland) -> Result<policy::Ruleset> {
-    match args.policies.as_slice() {
-        [] => Ok(glue::keys::policy_for(&args.secrets)?),
-        paths => {
-            let writable: Vec<_> = userland.writable_parts().map(Path::to_owned).collect();
-            Ok(policy_files::load(paths, &Machine::this(&writable))?.rules)
-        }
-    }
+fn policy_of(args: &RunArgs, userland: &Userland) -> Box<Load> {
+    let (files, secrets) = (args.policies.clone(), args.secrets.clone());
+    let writable: Vec<_> = userland.writable_parts().map(Path::to_owned).collect();
+    Box::new(move || Loaded::from(&files, &secrets, &Machine::this(&writable)))
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<String>> {

@@ -1,7 +1,7 @@
 //! `netproxy` asks, `policy` decides. Facts are copied, never changed: both crates mean the same by
 //! "canonical", and `policy` refuses what it does not.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::borrow::Borrow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netproxy::hooks::{
@@ -11,10 +11,10 @@ use netproxy::hooks::{
 use netproxy::{Authority, Host, HostName};
 use policy::{Facts, Ruleset, decide, decide_address, decide_public_address};
 
-/// Decides by one rule set.
-pub struct PolicyAuthorize(pub Ruleset);
+/// Decides by one rule set, its own or a borrowed one.
+pub struct PolicyAuthorize<R>(pub R);
 
-impl Authorize for PolicyAuthorize {
+impl<R: Borrow<Ruleset> + Send + Sync> Authorize for PolicyAuthorize<R> {
     fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
         self.answer(&Facts::connect(host(facts.authority.host()), facts.authority.port()))
     }
@@ -52,11 +52,11 @@ impl Authorize for PolicyAuthorize {
             (None, Host::Ip(_)) => return false,
         };
         let judge = if facts.special { decide_address } else { decide_public_address };
-        judge(&self.0, &asked.at(now()), facts.address).is_allowed()
+        judge(self.0.borrow(), &asked.at(now()), facts.address).is_allowed()
     }
 }
 
-impl PolicyAuthorize {
+impl<R: Borrow<Ruleset>> PolicyAuthorize<R> {
     /// Whether `rule` would allow another name beside `name` just as well, one that nobody can have written down.
     fn allows_siblings(&self, name: &HostName, rule: &str) -> bool {
         const NOBODYS_LABEL: &str = "wildcard-probe-7f3a9c";
@@ -64,13 +64,13 @@ impl PolicyAuthorize {
             Some((_, parent)) => format!("{NOBODYS_LABEL}.{parent}"),
             None => NOBODYS_LABEL.to_owned(),
         };
-        let verdict = decide(&self.0, &Facts::dns(&sibling).at(now()));
+        let verdict = decide(self.0.borrow(), &Facts::dns(&sibling).at(now()));
         verdict.is_allowed() && verdict.rule.is_some_and(|found| found.id == rule)
     }
 
     fn answer(&self, facts: &Facts<'_>) -> Verdict {
         let facts = &facts.at(now());
-        let verdict = decide(&self.0, facts);
+        let verdict = decide(self.0.borrow(), facts);
         let rule = verdict.rule.map(|rule| rule.id);
         if !verdict.is_allowed() {
             let explanation = verdict.explain(facts).to_string();
@@ -100,48 +100,6 @@ impl PolicyAuthorize {
             connections: verdict.limits.connections,
         };
         allow.with_tls(tls).with_on_opaque(on_opaque).with_limits(limits).into()
-    }
-}
-
-/// Decides by the rule set of the moment. A reload replaces it whole; requests under way keep what judged them.
-pub struct ReloadableAuthorize(RwLock<Arc<PolicyAuthorize>>);
-
-impl ReloadableAuthorize {
-    /// Starts with this rule set.
-    #[must_use]
-    pub fn new(rules: Ruleset) -> Self {
-        Self(RwLock::new(Arc::new(PolicyAuthorize(rules))))
-    }
-
-    /// From now on, these rules.
-    pub fn replace(&self, rules: Ruleset) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(PolicyAuthorize(rules));
-    }
-
-    fn now(&self) -> Arc<PolicyAuthorize> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Authorize for ReloadableAuthorize {
-    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
-        self.now().connect(facts)
-    }
-
-    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        self.now().request(facts)
-    }
-
-    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
-        self.now().tcp(facts)
-    }
-
-    fn dns_name(&self, name: &HostName) -> Verdict {
-        self.now().dns_name(name)
-    }
-
-    fn address(&self, facts: &AddressFacts<'_>) -> bool {
-        self.now().address(facts)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Adapters between the hooks of `netproxy` and the libraries that answer them. Each only copies fields:
 //! a decision made here would be one that nobody can test elsewhere.
 //!
+//! ([`live`] does so with a policy that is loaded again when it changes.)
+//!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
 //! ([`keys`]), policy files with their includes ([`policy_files`]) and the machine's package
 //! registries ([`registries`]), fixed addresses ([`resolve`]), and the variables that make clients use the proxy
@@ -12,6 +14,7 @@ pub mod clients;
 pub mod inject;
 pub mod java;
 pub mod keys;
+pub mod live;
 pub mod policy_files;
 pub mod redact;
 pub mod registries;

@@ -10,9 +10,7 @@ pub enum Error {
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the policy does not load\n  {0}")]
-    Policy(#[from] policy::PolicyError),
-    #[error("the policy does not load\n  {0}")]
-    PolicyFile(#[from] glue::policy_files::LoadError),
+    Policy(String),
     #[error(transparent)]
     Key(#[from] glue::keys::KeyError),
     #[error(

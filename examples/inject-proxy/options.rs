@@ -13,8 +13,8 @@ const AFTER_HELP: &str = "\
 On standard output stand the variables that make clients use the proxy, then `# ready`; with --json one object with
 the same. Clients get `ca.pem` in --ca-dir: without it they trust nothing that the proxy intercepts.
 
-SIGHUP loads the policy again; if it does not load, the old one stays. SIGTERM and SIGINT stop taking connections and
-let the open ones finish.
+The policy is loaded again when its file changes (within a second) and on SIGHUP; if it does not load, the old one stays.
+Open connections that the new one refuses end. SIGTERM and SIGINT stop taking connections and let the open ones finish.
 
 Example:
   MY_KEY=… inject-proxy --listen 127.0.0.1:3128 --policy policy.toml \\

@@ -1,18 +1,22 @@
 //! Connections in, signals in between, and the end. Decides nothing about a request.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use glue::live::{LOOK_EVERY, LivePolicy, Reloaded};
+use netproxy::Proxy;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::say::Messages;
-use crate::setup::{Setup, load_policy};
+use crate::setup::Setup;
 
 /// Pause after an accept that failed, mostly for want of descriptors: they come back as connections end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,14 +38,19 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     // Each connection holds a sender; the receiver hears when the last one has gone.
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, &open);
+    let watch = tokio::spawn(follow(Arc::clone(&setup.policy), setup.proxy.clone(), messages));
     let which = loop {
         tokio::select! {
             () = accept(&setup, &open) => {}
-            _ = hangup.recv() => reload(&setup, options, messages),
+            _ = hangup.recv() => {
+                let (policy, proxy) = (Arc::clone(&setup.policy), setup.proxy.clone());
+                spawn_blocking(move || tell(&policy.reload(&proxy), messages));
+            }
             _ = term.recv() => break "SIGTERM",
             _ = int.recv() => break "SIGINT",
         }
     };
+    watch.abort();
     let Setup { listener, audit, proxy, .. } = setup;
     drop((listener, doors, open));
     messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
@@ -82,16 +91,31 @@ pub async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     Some(stream)
 }
 
-/// The policy from its file again; what does not load changes nothing.
-fn reload(setup: &Setup, options: &Options, messages: Messages) {
-    match load_policy(options, &setup.vault) {
-        Ok(rules) => {
-            setup.authorize.replace(rules);
-            setup.proxy.reauthorize();
-            messages.say("reloaded", "the policy was loaded again");
+/// Loads the policy again when a file of it changes. Not on the threads that carry traffic: a load may ask other
+/// programs (those of package registries) what they are set up to use.
+async fn follow(policy: Arc<LivePolicy>, proxy: Proxy, messages: Messages) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let (policy, proxy) = (Arc::clone(&policy), proxy.clone());
+        let look = move || {
+            if let Some(reloaded) = policy.look(&proxy) {
+                tell(&reloaded, messages);
+            }
+        };
+        // A look that panicked was one look.
+        let _ = spawn_blocking(look).await;
+    }
+}
+
+fn tell(reloaded: &Reloaded, messages: Messages) {
+    match reloaded {
+        Reloaded::Replaced(generation) => {
+            messages.say("reloaded", &format!("the policy was loaded again, as generation {generation}"));
         }
-        Err(error) => {
-            messages.say("kept", &format!("the policy was not loaded again, the old one stays: {error}"));
+        Reloaded::Kept(why) => {
+            messages.say("kept", &format!("the policy was not loaded again, the old one stays: {why}"));
         }
     }
 }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use credvault::{Injection, Secret, Vault};
 use glue::audit::AuditFile;
-use glue::authorize::ReloadableAuthorize;
 use glue::inject::VaultInject;
-use glue::keys::{KeyError, misfit, policy_for, vault};
-use glue::policy_files;
+use glue::keys::{KeyError, vault};
+use glue::live::{LivePolicy, Loaded};
 use glue::redact::VaultRedact;
 use glue::registries::Machine;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
-use policy::Ruleset;
 use tokio::net::TcpListener;
 
 use crate::doors::{Doors, bind_tcp};
@@ -31,8 +29,7 @@ pub struct Setup {
     pub doors: Doors,
     /// Where it listens: the real port.
     pub listen: SocketAddr,
-    pub authorize: Arc<ReloadableAuthorize>,
-    pub vault: Arc<Vault>,
+    pub policy: Arc<LivePolicy>,
     pub audit: Option<Arc<AuditFile>>,
     /// What clients need.
     pub variables: Vec<(String, String)>,
@@ -41,13 +38,13 @@ pub struct Setup {
 impl Setup {
     pub fn new(options: &Options, mut values: Values) -> Result<Self> {
         let vault = Arc::new(vault_of(options, &mut values)?);
-        let authorize = Arc::new(ReloadableAuthorize::new(load_policy(options, &vault)?));
+        let policy = Arc::new(live_policy(options, Arc::clone(&vault))?);
         let listener = bind_tcp("--listen", options.listen, options)?;
         let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
         let doors = Doors::bind(options)?;
         let mut builder = Proxy::builder()
             .name("inject-proxy")
-            .authorize(authorize.clone())
+            .authorize(policy.clone())
             .inject(VaultInject(vault.clone()))
             .redact(VaultRedact(vault.clone()))
             .resolve(glue::resolve::resolver(&options.resolve).map_err(Error::Usage)?)
@@ -77,7 +74,7 @@ impl Setup {
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
         let variables = variables(options, listen, &proxy, &vault)?;
-        Ok(Self { proxy, listener, doors, listen, authorize, vault, audit, variables })
+        Ok(Self { proxy, listener, doors, listen, policy, audit, variables })
     }
 }
 
@@ -92,16 +89,11 @@ fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Value
     Ok(builder)
 }
 
-/// Reads and checks the policy; at the start, and again for a reload.
-pub fn load_policy(options: &Options, vault: &Vault) -> Result<Ruleset> {
-    let rules = match options.policies.as_slice() {
-        [] => policy_for(&options.secrets)?,
-        paths => policy_files::load(paths, &Machine::this(&[]))?.rules,
-    };
-    match misfit(&rules, vault) {
-        Some(why) => Err(Error::Usage(why)),
-        None => Ok(rules),
-    }
+/// Reads and checks the policy; at the start, and again for each reload.
+fn live_policy(options: &Options, vault: Arc<Vault>) -> Result<LivePolicy> {
+    let (files, secrets) = (options.policies.clone(), options.secrets.clone());
+    let load = move || Loaded::from(&files, &secrets, &Machine::this(&[])).fitting(&vault);
+    LivePolicy::start(load).map_err(Error::Policy)
 }
 
 fn vault_of(options: &Options, values: &mut Values) -> Result<Vault> {

@@ -30,11 +30,13 @@ pub enum Layer {
     Address,
     /// The upstream behind an allowed request.
     Upstream,
+    /// The policy itself: it was replaced, or was to be.
+    Policy,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Dns,
         Self::Connect,
         Self::Socks,
@@ -44,6 +46,7 @@ impl Layer {
         Self::Http,
         Self::Address,
         Self::Upstream,
+        Self::Policy,
     ];
 
     /// As in the record and in the answer.
@@ -59,6 +62,7 @@ impl Layer {
             Self::Http => "http",
             Self::Address => "address",
             Self::Upstream => "upstream",
+            Self::Policy => "policy",
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Metrics {
     redactions: AtomicU64,
     credentials: AtomicU64,
     upstream_opened: AtomicU64,
+    /// As the embedder counts; 0 until it says so.
+    policy_generation: AtomicU64,
     /// Exchanges by the first bucket they fit into; the last holds the rest.
     durations: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_us: AtomicU64,
@@ -55,6 +57,11 @@ impl Metrics {
         add(&self.duration_us, microseconds(record.ms_total));
     }
 
+    /// The policy of this generation is in force.
+    pub fn policy_generation(&self, generation: u64) {
+        self.policy_generation.store(generation, Ordering::Relaxed);
+    }
+
     /// All of it as text; `clients` are connected now.
     #[must_use]
     pub fn text(&self, clients: usize) -> String {
@@ -83,6 +90,12 @@ impl Metrics {
         }
         out.family("client_connections", "gauge", "Client connections open now.");
         out.sample("client_connections", u64::try_from(clients).unwrap_or(u64::MAX));
+        out.family(
+            "policy_generation",
+            "gauge",
+            "The policy in force, counted up with each load; 0: not counted.",
+        );
+        out.sample("policy_generation", get(&self.policy_generation));
         self.write_durations(&mut out);
         out.0
     }
@@ -153,6 +166,7 @@ mod tests {
         record.error = Some("blocked_by_policy");
         record.ms_total = 500_000.0;
         metrics.count(&record);
+        metrics.policy_generation(4);
         let text = metrics.text(5);
         for line in [
             "decisions_total{layer=\"http\",verdict=\"allow\"} 2",
@@ -165,6 +179,7 @@ mod tests {
             "credentials_total 3",
             "upstream_connections_total 3",
             "client_connections 5",
+            "policy_generation 4",
             "duration_seconds_bucket{le=\"0.005\"} 0",
             "duration_seconds_bucket{le=\"0.01\"} 2",
             "duration_seconds_bucket{le=\"120\"} 2",

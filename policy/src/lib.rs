@@ -45,6 +45,7 @@
 //!   was repaired here would not be what is sent.
 //! * It does not allow by default: no constructor yields a rule set that allows what no rule names.
 //! * [`decide`] allocates nothing, and there is no second function that only "explains".
+//! * It replaces nothing by halves: with the feature `live`, `Live` swaps a whole rule set while others decide.
 //!
 //! # The file
 //!
@@ -137,6 +138,8 @@ mod error;
 mod facts;
 mod index;
 pub mod limits;
+#[cfg(feature = "live")]
+mod live;
 mod load;
 mod pattern;
 pub mod presets;
@@ -153,6 +156,8 @@ pub use canonical::Fault;
 pub use decide::{decide, decide_address, decide_public_address};
 pub use error::{Conflict, Location, PolicyError};
 pub use facts::{Facts, Host, Layer, Scheme};
+#[cfg(feature = "live")]
+pub use live::{Current, Live};
 pub use pattern::PatternError;
 pub use request::RequestError;
 pub use rule::Rule;

@@ -90,6 +90,11 @@ impl Ruleset {
         self.rules.iter().filter_map(|rule| rule.upstream.as_deref())
     }
 
+    #[cfg(feature = "live")]
+    pub(crate) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
     pub(crate) fn new(rules: Vec<Compiled>, ceilings: Vec<Arc<str>>, mode: Mode, generation: u64) -> Self {
         let mut index = Index::default();
         for (position, rule) in (0u32..).zip(&rules) {

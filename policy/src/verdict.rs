@@ -170,7 +170,7 @@ pub struct Verdict<'r> {
     pub limits: RuleLimits,
     /// Whether refusals are carried out or only recorded.
     pub mode: Mode,
-    /// Which load of the policy answered.
+    /// Which load of the policy answered: counted from 1 by `Live`, 0 where nobody counts.
     pub generation: u64,
     /// What [`Facts::with_decision_id`] was given, as a ULID.
     #[serde(serialize_with = "ulid")]
@@ -305,6 +305,10 @@ impl fmt::Display for Explanation<'_, '_> {
             let problem = if miss.field == Field::Expires { "is over" } else { "does not match" };
             write!(f, "; nearest is {}, whose `{}` {problem}", miss.rule, miss.field.key())?;
         }
-        Ok(())
+        match verdict.generation {
+            // Loaded once, for one question.
+            0 => Ok(()),
+            generation => write!(f, " (policy generation {generation})"),
+        }
     }
 }

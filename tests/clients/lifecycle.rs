@@ -73,7 +73,17 @@ fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     world.proxy().signal(Signal::HUP);
     while !world.proxy().next_message().contains("loaded again") {}
     assert_eq!(status(&world), "403");
-    assert_eq!(world.stop().denials(ALLOWED).len(), 1);
+    // Without a signal, too.
+    fs::write(&file, &good).unwrap();
+    let said = world.proxy().next_message();
+    assert!(said.contains("loaded again, as generation 3"), "{said}");
+    assert_eq!(status(&world), "200");
+    let log = world.stop();
+    assert_eq!(log.denials(ALLOWED).len(), 1);
+    let policies: Vec<_> = log.lines.iter().filter(|line| line["layer"] == "policy").collect();
+    assert_eq!(policies.len(), 3);
+    assert_eq!(policies[0]["error"], "policy_not_loaded");
+    assert!(policies[0]["reason"].as_str().unwrap().contains("policy.toml:2"), "{}", policies[0]);
 }
 
 #[test]

@@ -6,7 +6,9 @@ mod upstream;
 use std::fs;
 use std::path::PathBuf;
 
+use glue::live::Loaded;
 use glue::resolve::ResolveSpec;
+use policy::Ruleset;
 use serde_json::{Value, json};
 
 use self::checks::Check;
@@ -80,7 +82,11 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
     let runtime = crate::gateway::runtime()?;
     let upstream = runtime.block_on(upstream::start(key.clone()))?;
     let port = upstream.address.port();
-    let policy = policy::Ruleset::parse(&policy_text(port), "demo policy")?;
+    let rules = policy_text(port);
+    let policy = Box::new(move || Loaded {
+        rules: Ruleset::parse(&rules, "demo policy").map_err(|error| error.to_string()),
+        files: Vec::new(),
+    });
     let keys = Keyed::fixed(KEY_NAME, key.as_bytes(), HOST, port)?;
     let placeholder = keys.placeholder(KEY_NAME).unwrap_or_default();
     let network = Network {

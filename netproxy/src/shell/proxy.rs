@@ -23,6 +23,7 @@ use super::shared::{RandomIds, Shared};
 use super::token::Token;
 use super::upstream_proxy::UpstreamProxy;
 use super::{dns, front, preface, socks};
+use crate::audit::Outcome;
 use crate::authority::{Host, HostName};
 use crate::coding::Room;
 use crate::guard::Guard;
@@ -206,6 +207,21 @@ impl Proxy {
     pub fn reauthorize(&self) {
         self.shared.control.reauthorize();
         self.close_idle_upstreams();
+    }
+
+    /// To be called when another policy is in force: [`Proxy::reauthorize`], and a record of layer `policy`.
+    /// `generation` is the embedder's count of policies; the metrics show it.
+    pub fn policy_replaced(&self, generation: u64) {
+        self.shared.metrics.policy_generation(generation);
+        self.reauthorize();
+        let text = format!("policy generation {generation} is in force");
+        self.shared.record_policy(Outcome::Allow, None, text);
+    }
+
+    /// To be called when a policy was to be replaced and the new one does not load: a record of layer `policy` with
+    /// the error `policy_not_loaded` and this reason, which the metrics count. Nothing else changes.
+    pub fn policy_not_loaded(&self, why: &str) {
+        self.shared.record_policy(Outcome::Error, Some("policy_not_loaded"), why.to_owned());
     }
 
     /// Closes upstream connections that no request is using, so that the next request resolves, judges and

@@ -12,7 +12,7 @@ use super::limiter::Limiter;
 use super::pool::Pool;
 use super::token::Token;
 use super::upstream_proxy::UpstreamProxy;
-use crate::audit::{Outcome, Record, milliseconds};
+use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::coding::Room;
 use crate::guard::Guard;
 use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
@@ -81,6 +81,15 @@ impl Shared {
         record.path = refusal.subject.path.clone();
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
+        self.record(record);
+    }
+
+    /// Records what became of the policy as a whole.
+    pub fn record_policy(&self, outcome: Outcome, error: Option<&'static str>, reason: String) {
+        let decision = self.begin();
+        let mut record = Record::new(decision.time, decision.id, Layer::Policy, outcome);
+        record.error = error;
+        record.reason = Some(reason);
         self.record(record);
     }
 

@@ -35,7 +35,7 @@ fn check(name: &str, rule: &Value, value: &Value) {
     }
 }
 
-fn check_record(record: &Map<String, Value>) {
+pub fn check_record(record: &Map<String, Value>) {
     let schema = schema();
     let properties = schema["properties"].as_object().unwrap();
     let required: Vec<&str> =

@@ -91,6 +91,29 @@ async fn what_the_new_policy_forbids_ends_and_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_policy_that_was_replaced_or_was_to_be_is_in_the_log_and_the_metrics() {
+    let (world, closed) = world().await;
+    let target = world.at("ok.example");
+    let mut idle = https(&world, &target).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(ask(&mut idle, &get).await.status, 200);
+    closed.store(true, Ordering::SeqCst);
+    world.proxy.policy_not_loaded("policy.toml:2: no");
+    assert!(world.proxy.metrics_text().contains("policy_generation 0\n"));
+    world.proxy.policy_replaced(7);
+    assert!(is_at_end(&mut idle).await, "the connection that the new policy refuses stays open");
+    assert!(world.proxy.metrics_text().contains("policy_generation 7\n"));
+    let records = world.records(4).await;
+    let policy: Vec<_> = records.iter().filter(|record| record["layer"] == "policy").collect();
+    assert_eq!(policy.len(), 2);
+    policy.iter().for_each(|record| crate::audit::check_record(record.as_object().unwrap()));
+    assert_eq!((&policy[0]["verdict"], &policy[0]["error"]), (&"error".into(), &"policy_not_loaded".into()));
+    assert_eq!(policy[0]["reason"], "policy.toml:2: no");
+    assert_eq!((&policy[1]["verdict"], &policy[1]["error"]), (&"allow".into(), &serde_json::Value::Null));
+    assert_eq!(policy[1]["reason"], "policy generation 7 is in force");
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     let world = World::start().await;
     let target = world.at("ok.example");

@@ -24,7 +24,7 @@ fn a_rule_made_in_code_decides_and_says_where_it_comes_from() {
     assert_eq!((verdict.credential, verdict.generation), (Some("KEY"), 7));
     assert_eq!(
         verdict.explain(&facts).to_string(),
-        format!("allowed: {facts}: rule \"secret\" (--secret KEY@api)")
+        format!("allowed: {facts}: rule \"secret\" (--secret KEY@api) (policy generation 7)")
     );
     assert!(!allowed(&rules, "GET https://api.example.com/"));
     assert_eq!(rules.credentials().collect::<Vec<_>>(), ["KEY"]);

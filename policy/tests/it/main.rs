@@ -5,6 +5,8 @@ mod builder;
 mod cases;
 mod json;
 mod keys;
+#[cfg(feature = "live")]
+mod live;
 mod load_errors;
 mod naive;
 mod properties;

@@ -1,0 +1,288 @@
+//! The policy while it is in force: decided by, and loaded again when a file of it changes or somebody says so.
+//! Loads through a function of the program's; a policy that does not load leaves the old one in force.
+//!
+//! Files are looked at by the program, some times a second (`stat`): a watch on a file (inotify) loses it when an
+//! editor replaces it, and a watch on folders tells of everything else in them. A change counts once two looks in a
+//! row agree, so that a file is not read while it is being written.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use credvault::Vault;
+use netproxy::hooks::{AddressFacts, Authorize, ConnectFacts, RequestFacts, Verdict};
+use netproxy::{HostName, Proxy};
+use policy::{Current, Live, Ruleset};
+
+use crate::authorize::PolicyAuthorize;
+use crate::keys::{SecretSpec, misfit, policy_for};
+use crate::policy_files;
+use crate::registries::Machine;
+
+/// Between two looks at the files: a change is in force after one to two of these.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What a program's loading gave.
+pub struct Loaded {
+    /// The rules, or why there are none.
+    pub rules: Result<Ruleset, String>,
+    /// Every file that was read: a change of one is a reason to load again. If the load failed, as far as it came; what
+    /// was read before is watched, too.
+    pub files: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// From these files, one upon the other; without any, what allows just the places of these keys.
+    #[must_use]
+    pub fn from(paths: &[PathBuf], secrets: &[SecretSpec], machine: &Machine) -> Self {
+        if paths.is_empty() {
+            return Self { rules: policy_for(secrets).map_err(|error| error.to_string()), files: Vec::new() };
+        }
+        match policy_files::load(paths, machine) {
+            Ok(loaded) => Self { rules: Ok(loaded.rules), files: loaded.files },
+            Err(error) => Self { rules: Err(error.to_string()), files: paths.to_vec() },
+        }
+    }
+
+    /// With a reason of its own where the rules do not fit the keys (see [`misfit`]).
+    #[must_use]
+    pub fn fitting(self, vault: &Vault) -> Self {
+        let fit = |rules: Ruleset| misfit(&rules, vault).map_or(Ok(rules), Err);
+        Self { rules: self.rules.and_then(fit), ..self }
+    }
+}
+
+/// Loads the policy from where the program has it.
+pub type Load = dyn Fn() -> Loaded + Send + Sync;
+
+/// The policy of a program.
+pub struct LivePolicy {
+    live: Live,
+    load: Box<Load>,
+    watch: Mutex<Watch>,
+}
+
+/// What became of a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// This generation is in force.
+    Replaced(u64),
+    /// The old policy stays in force, for this reason, told in one line.
+    Kept(String),
+}
+
+impl LivePolicy {
+    /// Loads for the first time.
+    ///
+    /// # Errors
+    /// Why there is no policy to start with.
+    pub fn start(load: impl Fn() -> Loaded + Send + Sync + 'static) -> Result<Self, String> {
+        let Loaded { rules, files } = load();
+        let watch = Mutex::new(Watch::over(&files));
+        Ok(Self { live: Live::new(rules?), load: Box::new(load), watch })
+    }
+
+    /// Loads again, and tells `proxy` what came of it: open connections that the new policy refuses end.
+    pub fn reload(&self, proxy: &Proxy) -> Reloaded {
+        let mut files = Vec::new();
+        let before = self.watch().now();
+        let loaded = self.live.load(|| {
+            let loaded = (self.load)();
+            files = loaded.files;
+            loaded.rules
+        });
+        self.watch().loaded((&files, loaded.is_ok()), &before);
+        match loaded {
+            Ok(generation) => {
+                proxy.policy_replaced(generation);
+                Reloaded::Replaced(generation)
+            }
+            Err(why) => {
+                let why = in_one_line(&why);
+                proxy.policy_not_loaded(&why);
+                Reloaded::Kept(why)
+            }
+        }
+    }
+
+    /// To be called every [`LOOK_EVERY`]: reloads if a file has changed.
+    pub fn look(&self, proxy: &Proxy) -> Option<Reloaded> {
+        let changed = self.watch().look();
+        changed.then(|| self.reload(proxy))
+    }
+
+    /// The rules of this moment.
+    #[must_use]
+    pub fn current(&self) -> Current {
+        self.live.current()
+    }
+
+    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Authorize for LivePolicy {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        PolicyAuthorize(&*self.current()).connect(facts)
+    }
+
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        PolicyAuthorize(&*self.current()).request(facts)
+    }
+
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        PolicyAuthorize(&*self.current()).tcp(facts)
+    }
+
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        PolicyAuthorize(&*self.current()).dns_name(name)
+    }
+
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        PolicyAuthorize(&*self.current()).address(facts)
+    }
+}
+
+/// Without the excerpt of the file, which begins with a line of `|` alone: where it is, stands before.
+fn in_one_line(why: &str) -> String {
+    why.lines().map(str::trim).take_while(|line| *line != "|").collect::<Vec<_>>().join(" ")
+}
+
+/// What tells a file from what it was: a rename or a write changes one of these. `None`: it cannot be looked at.
+type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
+type Stamps = Vec<(PathBuf, Stamp)>;
+
+/// Files, and how they looked when they were loaded.
+struct Watch {
+    loaded: Stamps,
+    last: Stamps,
+}
+
+impl Watch {
+    fn over(files: &[PathBuf]) -> Self {
+        let stamps: Stamps = files.iter().map(|file| (file.clone(), stamp(file))).collect();
+        Self { last: stamps.clone(), loaded: stamps }
+    }
+
+    fn now(&self) -> Stamps {
+        self.loaded.iter().map(|(file, _)| (file.clone(), stamp(file))).collect()
+    }
+
+    /// Whether the files differ from what was loaded, and no longer change.
+    fn look(&mut self) -> bool {
+        let now = self.now();
+        let changed = now != self.loaded && now == self.last;
+        self.last = now;
+        changed
+    }
+
+    /// `files` were loaded; those known before looked like `before` then or later. A file that changed while it was
+    /// read differs from that at the next look.
+    fn loaded(&mut self, (files, whole): (&[PathBuf], bool), before: &Stamps) {
+        let mut files = files.to_vec();
+        if !whole {
+            files.extend(
+                before
+                    .iter()
+                    .map(|(file, _)| file.clone())
+                    .filter(|file| !files.contains(file))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        let known = |file: &PathBuf| before.iter().find(|(other, _)| other == file).map(|(_, stamp)| *stamp);
+        self.loaded =
+            files.iter().map(|file| (file.clone(), known(file).unwrap_or_else(|| stamp(file)))).collect();
+        self.last.clone_from(&self.loaded);
+    }
+}
+
+fn stamp(file: &PathBuf) -> Stamp {
+    let about = std::fs::metadata(file).ok()?;
+    let (written, changed) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));
+    Some((about.dev(), about.ino(), about.len(), written, changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn policy(path: &Path) -> LivePolicy {
+        let path = path.to_owned();
+        let load = move || Loaded {
+            rules: fs::read_to_string(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|text| Ruleset::parse(&text, "policy.toml").map_err(|error| error.to_string())),
+            files: vec![path.clone()],
+        };
+        LivePolicy::start(load).unwrap()
+    }
+
+    fn allowing(host: &str) -> String {
+        format!("version = 1\n[[allow]]\nhost = \"{host}\"\n")
+    }
+
+    fn allows(policy: &LivePolicy, host: &str) -> bool {
+        let Ok(netproxy::Host::Name(name)) = netproxy::Host::parse(host) else { panic!("{host}") };
+        matches!(policy.dns_name(&name), Verdict::Allow(_))
+    }
+
+    #[test]
+    fn a_changed_file_is_loaded_once_it_no_longer_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.toml");
+        fs::write(&file, allowing("a.example")).unwrap();
+        let (policy, proxy) = (policy(&file), Proxy::builder().build().unwrap());
+        assert_eq!((policy.look(&proxy), policy.look(&proxy)), (None, None));
+        fs::write(&file, "version = 1\n[[allow]]\nhost = \"b.").unwrap();
+        assert_eq!(policy.look(&proxy), None, "it may be half written");
+        fs::write(&file, allowing("bb.example")).unwrap();
+        assert_eq!(policy.look(&proxy), None, "it has changed again");
+        assert_eq!(policy.look(&proxy), Some(Reloaded::Replaced(2)));
+        assert!(allows(&policy, "bb.example") && !allows(&policy, "a.example"));
+        assert_eq!(policy.look(&proxy), None);
+        assert!(proxy.metrics_text().contains("policy_generation 2\n"));
+    }
+
+    #[test]
+    fn a_broken_or_missing_file_is_told_once_and_the_old_policy_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.toml");
+        fs::write(&file, allowing("a.example")).unwrap();
+        let (policy, proxy) = (policy(&file), Proxy::builder().build().unwrap());
+        fs::write(&file, "version = 1\n[[allow]]\n").unwrap();
+        assert_eq!(policy.look(&proxy), None);
+        let Some(Reloaded::Kept(why)) = policy.look(&proxy) else { panic!("it was loaded") };
+        assert!(why.starts_with("policy.toml:2:1: rule \"allow-1\": it names no"), "{why}");
+        assert!(!why.contains('\n'), "{why}");
+        assert_eq!((policy.look(&proxy), policy.look(&proxy)), (None, None));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(policy.look(&proxy), None);
+        assert!(matches!(policy.look(&proxy), Some(Reloaded::Kept(_))));
+        assert!(allows(&policy, "a.example"));
+        assert!(proxy.metrics_text().contains("errors_total{error=\"policy_not_loaded\"} 2\n"));
+        // Replaced by another file of the same name, as editors do.
+        let aside = folder.path().join("aside");
+        fs::write(&aside, allowing("c.example")).unwrap();
+        fs::rename(&aside, &file).unwrap();
+        assert_eq!(policy.look(&proxy), None);
+        assert_eq!(policy.look(&proxy), Some(Reloaded::Replaced(2)));
+        assert!(allows(&policy, "c.example"));
+    }
+
+    #[test]
+    fn a_reload_that_was_asked_for_does_not_wait_for_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.toml");
+        fs::write(&file, allowing("a.example")).unwrap();
+        let (policy, proxy) = (policy(&file), Proxy::builder().build().unwrap());
+        assert_eq!(policy.reload(&proxy), Reloaded::Replaced(2));
+        fs::write(&file, allowing("other.example")).unwrap();
+        assert_eq!(policy.reload(&proxy), Reloaded::Replaced(3));
+        assert_eq!((policy.look(&proxy), policy.look(&proxy)), (None, None));
+    }
+}
