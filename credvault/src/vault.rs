@@ -45,10 +45,13 @@ pub struct Vault {
 /// A clock: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
+/// The newest and the one before, which answers under way may still hold. Neither while the store that holds the value
+/// is locked.
+type Versions = (Option<Arc<Version>>, Option<Arc<Version>>);
+
 struct Entry {
     binding: Binding,
-    /// The newest and the one before, which answers under way may still hold.
-    versions: RwLock<(Arc<Version>, Option<Arc<Version>>)>,
+    versions: RwLock<Versions>,
     placeholder: Placeholder,
     companions: Vec<Placeholder>,
 }
@@ -131,6 +134,12 @@ pub enum InjectError {
         /// The credential.
         name: String,
     },
+    /// Its store was locked when it was bound, and no value has come since ([`VaultBuilder::bind_locked`]).
+    #[error("credential `{name}` is in a store on the host that is locked: unlock it there")]
+    Locked {
+        /// The credential.
+        name: String,
+    },
     /// The credential's time is over and no newer one has come.
     #[error("credential `{name}` has expired on the host: renew it there")]
     Expired {
@@ -185,7 +194,7 @@ impl Vault {
     pub fn protection(&self) -> Protection {
         self.entries
             .iter()
-            .map(|entry| entry.current().secret.protection())
+            .filter_map(|entry| Some(entry.current()?.secret.protection()))
             .fold(Protection::FULL, Protection::and)
     }
 

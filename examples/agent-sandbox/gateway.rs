@@ -4,14 +4,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use credvault::Vault;
+use credvault::{Secret, Vault};
 use glue::audit::AuditFile;
-use glue::inject::VaultInject;
 use glue::live::{LOOK_EVERY, LivePolicy, Load, Reloaded};
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
+use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
 use netproxy::Proxy;
+use netproxy::hooks::BoxFuture;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
@@ -19,7 +20,7 @@ use vmm_core::devices::vsock::VsockHost;
 
 use crate::error::{Error, Result};
 use crate::report::Style;
-use crate::secrets::Keyed;
+use crate::secrets::{Keyed, unlocked};
 
 /// Two threads carry a sandbox's traffic; more would only take processors from the guest.
 const WORKER_THREADS: usize = 2;
@@ -53,6 +54,11 @@ pub fn runtime() -> Result<Runtime> {
         .map_err(Error::io("the proxy's threads cannot be started"))
 }
 
+/// Looks whether the keyring is open by now. The keyring's calls block.
+fn when_unlocked(name: String) -> BoxFuture<'static, Option<Secret>> {
+    Box::pin(async move { tokio::task::spawn_blocking(move || unlocked(&name)).await.ok().flatten() })
+}
+
 impl Gateway {
     pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
         let vault = Arc::new(network.keys.vault);
@@ -67,7 +73,7 @@ impl Gateway {
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
             .authorize(Arc::clone(&policy))
-            .inject(VaultInject(vault.clone()))
+            .inject(UnlockingInject::new(vault.clone(), when_unlocked))
             .redact(VaultRedact(vault.clone()))
             .resolve(resolve);
         for pem in network.upstream_ca {

@@ -54,7 +54,7 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
     refuse_reachable(&userland, args)?;
     let network = Network {
         policy: policy_of(args, &userland),
-        keys: Keyed::resolve(&args.secrets)?,
+        keys: keys_of(args, style)?,
         resolve: args.resolve.clone(),
         upstream_ca: read_all(&args.upstream_ca)?,
         audit: args.audit.clone(),
@@ -66,6 +66,18 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
     env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
     let engine = choose_engine(&args.machine, style)?;
     Ok(Assembly { machine: &args.machine, engine, gateway, userland, env, style })
+}
+
+/// The keys, and a word on those that cannot be had yet.
+fn keys_of(args: &RunArgs, style: Style) -> Result<Keyed> {
+    let keys = Keyed::resolve(&args.secrets)?;
+    for name in &keys.locked {
+        let text = format!(
+            "secret {name}: the keyring is locked; requests that need it are refused until you unlock it"
+        );
+        style.say("secret-locked", &text, json!({ "name": name }));
+    }
+    Ok(keys)
 }
 
 /// Probes and reports; installs QEMU where it is needed and wanted.

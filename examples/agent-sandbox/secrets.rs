@@ -1,7 +1,7 @@
 //! Keys on the host: where `--secret` finds them, and the `secret` verb. A value never leaves `Secret`.
 
-use credvault::{Injection, Secret, SecretServiceStore, Store, Vault};
-use glue::keys::{self, SecretSource, SecretSpec};
+use credvault::{Injection, Secret, SecretServiceStore, Store, StoreError, Vault};
+use glue::keys::{self, SecretSource, SecretSpec, Value};
 use serde_json::json;
 
 use crate::cli::{SecretArgs, SecretVerb};
@@ -15,20 +15,31 @@ const APPLICATION: &str = "agent-sandbox";
 /// The credentials of one sandbox.
 pub struct Keyed {
     pub vault: Vault,
+    /// Names of those whose store is locked.
+    pub locked: Vec<String>,
 }
 
 impl Keyed {
     /// Fetches every value and mints its placeholder.
     pub fn resolve(specs: &[SecretSpec]) -> Result<Self> {
-        Ok(Self { vault: keys::vault(specs, |_| Injection::replace(), value_of)? })
+        let mut locked = Vec::new();
+        let value_of = |spec: &SecretSpec| {
+            let value = value_of(spec)?;
+            if matches!(value, Value::Locked) {
+                locked.push(spec.name.clone());
+            }
+            Ok(value)
+        };
+        let vault = keys::vault(specs, |_| Injection::replace(), value_of)?;
+        Ok(Self { vault, locked })
     }
 
     /// One credential with a known value, for the demo.
     pub fn fixed(name: &str, value: &[u8], host: &str, port: u16) -> Result<Self> {
         let spec =
             SecretSpec { name: name.to_owned(), source: SecretSource::Vault, host: host.to_owned(), port };
-        let value = |_: &SecretSpec| Ok(Secret::new(value.to_vec()));
-        Ok(Self { vault: keys::vault(&[spec], |_| Injection::replace(), value)? })
+        let value = |_: &SecretSpec| Ok(Value::Is(Secret::new(value.to_vec())));
+        Ok(Self { vault: keys::vault(&[spec], |_| Injection::replace(), value)?, locked: Vec::new() })
     }
 
     pub fn placeholder(&self, name: &str) -> Option<String> {
@@ -74,13 +85,21 @@ fn say(as_json: bool, text: &str, object: serde_json::Value) -> Result<()> {
     }
 }
 
-fn value_of(spec: &SecretSpec) -> Result<Secret, String> {
+/// The value of a credential whose keyring was locked when the sandbox started; `None` while it still is, and for
+/// any other reason why it cannot be had. Blocks.
+pub fn unlocked(name: &str) -> Option<Secret> {
+    keyring().ok()?.get(name).ok()
+}
+
+fn value_of(spec: &SecretSpec) -> Result<Value, String> {
     match &spec.source {
-        SecretSource::Vault => {
-            keyring().map_err(|error| error.to_string())?.get(&spec.name).map_err(|error| error.to_string())
-        }
+        SecretSource::Vault => match keyring().map_err(|error| error.to_string())?.get(&spec.name) {
+            Ok(value) => Ok(Value::Is(value)),
+            Err(StoreError::Locked { .. }) => Ok(Value::Locked),
+            Err(error) => Err(error.to_string()),
+        },
         SecretSource::HostEnvironment(variable) => match std::env::var_os(variable) {
-            Some(value) => Ok(Secret::new(std::os::unix::ffi::OsStringExt::into_vec(value))),
+            Some(value) => Ok(Value::Is(Secret::new(std::os::unix::ffi::OsStringExt::into_vec(value)))),
             None => Err("the variable named after `=` is not set on this host".to_owned()),
         },
     }

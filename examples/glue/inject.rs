@@ -51,6 +51,7 @@ impl VaultInject {
 fn refusal(error: &VaultError) -> InjectError {
     match error {
         VaultError::NoSuchCredential { name } => InjectError::Missing { name: name.clone() },
+        VaultError::Locked { name } => InjectError::Locked { name: name.clone() },
         other => InjectError::Refused { reason: other.to_string() },
     }
 }

@@ -48,6 +48,14 @@ pub enum SecretSource {
     HostEnvironment(String),
 }
 
+/// What a source has to give.
+pub enum Value {
+    /// The value.
+    Is(Secret),
+    /// It is in a store that is locked: the sandbox starts without it.
+    Locked,
+}
+
 /// A key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("secret {name}: {problem}")]
@@ -101,7 +109,7 @@ impl FromStr for SecretSpec {
 pub fn vault(
     specs: &[SecretSpec],
     injection_of: impl Fn(&str) -> Injection,
-    mut value_of: impl FnMut(&SecretSpec) -> Result<Secret, String>,
+    mut value_of: impl FnMut(&SecretSpec) -> Result<Value, String>,
 ) -> Result<Vault, KeyError> {
     let mut builder = Vault::builder();
     let mut done: Vec<&str> = Vec::new();
@@ -116,9 +124,11 @@ pub fn vault(
         }
         let value = value_of(spec).map_err(|text| problem(&spec.name, text))?;
         let binding = binding(&spec.name, &places, &injection_of(&spec.name))?;
-        builder
-            .bind(binding, value, &mut credvault::os_random)
-            .map_err(|error| problem(&spec.name, error.to_string()))?;
+        let bound = match value {
+            Value::Is(value) => builder.bind(binding, value, &mut credvault::os_random),
+            Value::Locked => builder.bind_locked(binding, &mut credvault::os_random),
+        };
+        bound.map_err(|error| problem(&spec.name, error.to_string()))?;
     }
     Ok(builder.build())
 }
@@ -201,7 +211,7 @@ mod tests {
     fn a_credential_that_nobody_gave_is_a_misfit() {
         let specs = [SecretSpec::from_str("K=V@api.example").unwrap()];
         let policy = policy_for(&specs).unwrap();
-        let value = |_: &SecretSpec| Ok(Secret::new(b"0123456789abcdef".to_vec()));
+        let value = |_: &SecretSpec| Ok(Value::Is(Secret::new(b"0123456789abcdef".to_vec())));
         let given = super::vault(&specs, |_| Injection::bearer(), value).unwrap();
         assert_eq!(misfit(&policy, &given), None);
         assert!(misfit(&policy, &Vault::builder().build()).unwrap().contains("\"K\""));

@@ -4,8 +4,9 @@
 //! ([`live`] does so with a policy that is loaded again when it changes.)
 //!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
-//! ([`keys`]), policy files with their includes ([`policy_files`]) and the machine's package
-//! registries ([`registries`]), fixed addresses ([`resolve`]), and the variables that make clients use the proxy
+//! ([`keys`]), also those whose store is still locked ([`unlock`]), policy files with their includes
+//! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), and the
+//! variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
 
 pub mod audit;
@@ -19,3 +20,4 @@ pub mod policy_files;
 pub mod redact;
 pub mod registries;
 pub mod resolve;
+pub mod unlock;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use credvault::{Injection, Secret, Vault};
 use glue::audit::AuditFile;
 use glue::inject::VaultInject;
-use glue::keys::{KeyError, vault};
+use glue::keys::{KeyError, Value, vault};
 use glue::live::{LivePolicy, Loaded};
 use glue::redact::VaultRedact;
 use glue::registries::Machine;
@@ -108,7 +108,7 @@ fn vault_of(options: &Options, values: &mut Values) -> Result<Vault> {
     let value_of = |spec: &_| {
         // A second secret from the same variable gets a copy; the vault holds both in locked memory.
         let value = variable_of(spec).and_then(|variable| values.get_mut(variable));
-        value.map(|value| value.duplicate()).ok_or_else(|| "its variable is not set".to_owned())
+        value.map(|value| Value::Is(value.duplicate())).ok_or_else(|| "its variable is not set".to_owned())
     };
     Ok(vault(&options.secrets, injection_of, value_of)?)
 }

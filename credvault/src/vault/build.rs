@@ -120,14 +120,33 @@ impl VaultBuilder {
         secret: Secret,
         random: Random<'_>,
     ) -> Result<&mut Self, BindError> {
+        self.push(binding, Some(secret), random)
+    }
+
+    /// Binds a credential whose store is locked, so that the guest has its placeholder all the same: requests that
+    /// need it are refused ([`InjectError::Locked`](super::InjectError::Locked)) until [`Vault::rotate`] brings
+    /// the value.
+    ///
+    /// # Errors
+    /// [`BindError`]; the builder is unchanged then.
+    pub fn bind_locked(&mut self, binding: Binding, random: Random<'_>) -> Result<&mut Self, BindError> {
+        self.push(binding, None, random)
+    }
+
+    fn push(
+        &mut self,
+        binding: Binding,
+        secret: Option<Secret>,
+        random: Random<'_>,
+    ) -> Result<&mut Self, BindError> {
         self.check_binding(&binding)?;
         let placeholder = binding.placeholder.mint(random)?;
         let mut companions = Vec::new();
         for companion in &binding.companions {
             companions.push(companion.placeholder.mint(random)?);
         }
-        let version = Version::first(&binding, &placeholder, secret)?;
-        let versions = RwLock::new((Arc::new(version), None));
+        let version = secret.map(|secret| Version::first(&binding, &placeholder, secret)).transpose()?;
+        let versions = RwLock::new((version.map(Arc::new), None));
         self.entries.push(Entry { binding, versions, placeholder, companions });
         Ok(self)
     }

@@ -267,6 +267,37 @@ fn bindings_that_collide_are_refused() {
 }
 
 #[test]
+fn a_credential_of_a_locked_store_has_its_placeholder_and_gets_its_value_later() {
+    let services = Services::builtin().unwrap();
+    let mut builder = Vault::builder();
+    for name in ["anthropic", "github"] {
+        builder.bind_locked(services.get(name).unwrap().binding.clone(), &mut crate::os_random).unwrap();
+    }
+    let vault = builder.build();
+    let own = ph(&vault, "anthropic");
+    assert!(vault.env().any(|(_, value)| value == own));
+    let target = to("api.anthropic.com", "/v1/messages");
+    let locked = InjectError::Locked { name: "anthropic".to_owned() };
+    for mut sent in [headers(&[]), headers(&[("x-api-key", &own)])] {
+        let before = sent.clone();
+        assert_eq!(vault.inject(&target, &mut sent).unwrap_err(), locked);
+        assert_eq!(vault.inject_named("anthropic", &target, &mut sent).unwrap_err(), locked);
+        assert_eq!(sent, before);
+    }
+    assert_eq!(vault.version("anthropic"), None);
+    let elsewhere = vault.inject(&to("evil.example", "/"), &mut headers(&[("x-api-key", &own)]));
+    assert!(matches!(elsewhere, Err(InjectError::PlaceholderElsewhere { .. })));
+
+    assert!(matches!(vault.rotate("anthropic", secret("short"), None), Err(BindError::TooShort { .. })));
+    assert_eq!(vault.rotate("anthropic", secret(KEY), None).unwrap(), 1);
+    let mut sent = headers(&[]);
+    vault.inject(&target, &mut sent).unwrap();
+    assert_eq!(sent, headers(&[("x-api-key", KEY)]));
+    assert_eq!(vault.scrub_value(KEY.as_bytes()), Some(own.into_bytes()));
+    assert_eq!(vault.rotate("anthropic", secret(GIT), None).unwrap(), 2);
+}
+
+#[test]
 fn a_vault_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Vault>();

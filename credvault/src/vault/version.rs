@@ -63,13 +63,14 @@ pub(super) fn scrub_set(entries: &[Entry]) -> Arc<ScrubSet> {
 }
 
 impl Entry {
-    pub(super) fn current(&self) -> Arc<Version> {
-        Arc::clone(&self.versions.read().unwrap_or_else(PoisonError::into_inner).0)
+    pub(super) fn current(&self) -> Option<Arc<Version>> {
+        self.versions.read().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     /// The current version, if its time is not over.
     pub(super) fn live(&self, clock: &Clock) -> Result<Arc<Version>, InjectError> {
-        let version = self.current();
+        let version =
+            self.current().ok_or_else(|| InjectError::Locked { name: self.binding.name.clone() })?;
         match version.not_after_s {
             Some(end) if clock() >= end => Err(InjectError::Expired { name: self.binding.name.clone() }),
             _ => Ok(version),
@@ -78,14 +79,15 @@ impl Entry {
 
     fn both(&self) -> Vec<Arc<Version>> {
         let versions = self.versions.read().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(&versions.0).chain(&versions.1).map(Arc::clone).collect()
+        versions.0.iter().chain(&versions.1).map(Arc::clone).collect()
     }
 }
 
 impl Vault {
     /// Replaces the value of a credential while the sandbox runs, without a new placeholder: requests that
     /// begin from now on get the new value, and answers are still scrubbed of the old one. `not_after_s`
-    /// (seconds since 1970) is when it stops being sent. Returns the number of the version, from 2.
+    /// (seconds since 1970) is when it stops being sent. Returns the number of the version: 1 for a credential that
+    /// was bound while its store was locked, else from 2.
     ///
     /// Scrubbers made before know the old values only: make one per response.
     ///
@@ -99,19 +101,18 @@ impl Vault {
         let mut scrub = self.scrub.write().unwrap_or_else(PoisonError::into_inner);
         let number = {
             let mut versions = entry.versions.write().unwrap_or_else(PoisonError::into_inner);
-            new.number = versions.0.number.saturating_add(1);
+            new.number = versions.0.as_ref().map_or(1, |old| old.number.saturating_add(1));
             let number = new.number;
-            let old = std::mem::replace(&mut versions.0, Arc::new(new));
-            versions.1 = Some(old);
+            versions.1 = versions.0.replace(Arc::new(new));
             number
         };
         *scrub = scrub_set(&self.entries);
         Ok(number)
     }
 
-    /// Number of the version in use, from 1, and when it ends.
+    /// Number of the version in use, from 1, and when it ends. `None` also while the store is locked.
     #[must_use]
     pub fn version(&self, name: &str) -> Option<(u64, Option<u64>)> {
-        self.entry(name).map(|entry| entry.current()).map(|version| (version.number, version.not_after_s))
+        self.entry(name)?.current().map(|version| (version.number, version.not_after_s))
     }
 }

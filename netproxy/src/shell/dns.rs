@@ -143,7 +143,11 @@ pub async fn answer(shared: &Shared, bytes: &[u8], room: usize) -> Option<Vec<u8
 async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
     let decision = shared.begin();
     let name = match query.asked() {
-        Asked::Malformed => return query.format_error(),
+        Asked::Malformed => {
+            let refusal =
+                Refusal::new(Kind::Malformed, Layer::Dns, "the query is not one question of class IN");
+            return refuse(shared, &decision, query, (None, refusal));
+        }
         Asked::Type(None) => return refuse(shared, &decision, query, (None, not_served(query))),
         Asked::Type(Some(name)) | Asked::Addresses(name) | Asked::Nothing(name) => name,
     };
@@ -176,7 +180,7 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
     }
 }
 
-/// The policy's verdict, and below a wildcard the limits on names.
+/// The policy's verdict, below a wildcard the limits on names, and whether there is room for the record.
 fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
     let allow = match shared.authorize.dns_name(name) {
         Verdict::Allow(allow) => allow,
@@ -190,6 +194,10 @@ fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
                     .under(Some(Arc::clone(&allow.rule)))
             })?;
     }
+    shared.audit.ready().map_err(|error| {
+        let refusal = Refusal::new(Kind::AuditUnavailable, Layer::Dns, error.to_string());
+        refusal.under(Some(Arc::clone(&allow.rule)))
+    })?;
     Ok(allow)
 }
 
@@ -241,6 +249,7 @@ fn refuse(
     let answer = match refusal.kind {
         Kind::Policy | Kind::SpecialAddress => query.blocked(&extra),
         Kind::NameNotFound => query.no_such_name(),
+        Kind::Malformed => query.format_error(),
         _ => query.server_failure(),
     };
     shared.record_refusal(decision, &refusal, false);

@@ -20,6 +20,7 @@ mod http2;
 mod limits;
 mod quotas;
 mod redaction;
+mod refusals;
 mod resolving;
 mod smuggling;
 mod socks;

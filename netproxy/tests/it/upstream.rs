@@ -152,6 +152,7 @@ async fn answer<S: AsyncWrite + Unpin>(
             stream.flush().await?;
             std::future::pending().await
         }
+        "/never" => std::future::pending().await,
         "/break" => Err(std::io::ErrorKind::Other.into()),
         "/close" => {
             write_whole(stream, "Connection: close\r\n", b"bye").await?;

@@ -1,0 +1,164 @@
+//! Credentials whose store was locked when the sandbox started. A request that needs one is refused as "locked";
+//! first it is asked whether the store is open by now, and then the request goes on with the value.
+
+use std::sync::Arc;
+
+use credvault::{Secret, Vault};
+use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
+
+use crate::inject::VaultInject;
+
+/// Fetches the value of the named credential; `None` while its store is locked. Must not block.
+pub type Unlock = Box<dyn Fn(String) -> BoxFuture<'static, Option<Secret>> + Send + Sync>;
+
+/// [`VaultInject`], with values that come later.
+pub struct UnlockingInject {
+    vault: Arc<Vault>,
+    inject: VaultInject,
+    unlock: Unlock,
+}
+
+impl UnlockingInject {
+    /// Injects from `vault`; `unlock` is asked once for each request that needs a locked credential.
+    pub fn new(
+        vault: Arc<Vault>,
+        unlock: impl Fn(String) -> BoxFuture<'static, Option<Secret>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inject: VaultInject(Arc::clone(&vault)), vault, unlock: Box::new(unlock) }
+    }
+
+    async fn inject_unlocked(
+        &self,
+        decided: &Decided<'_>,
+        head: &mut RequestHead,
+    ) -> Result<Injected, InjectError> {
+        let name = match self.inject.inject(decided, head).await {
+            Err(InjectError::Locked { name }) => name,
+            done => return done,
+        };
+        let Some(value) = (self.unlock)(name.clone()).await else { return Err(InjectError::Locked { name }) };
+        // A request that came at the same time may have been quicker; the value is the same.
+        if self.vault.version(&name).is_none() {
+            let kept = self.vault.rotate(&name, value, None);
+            kept.map_err(|error| InjectError::Refused { reason: error.to_string() })?;
+        }
+        self.inject.inject(decided, head).await
+    }
+}
+
+impl Inject for UnlockingInject {
+    fn inject<'a>(
+        &'a self,
+        decided: &'a Decided<'a>,
+        head: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        Box::pin(self.inject_unlocked(decided, head))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Scheme};
+    use netproxy::hooks::{
+        AddressFacts, Allow, Authorize, ConnectFacts, RequestFacts, ResolveNothing, StaticResolve, Verdict,
+    };
+    use netproxy::{Host, HostName, Proxy};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Anything;
+
+    impl Authorize for Anything {
+        fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
+            Allow::by("any").into()
+        }
+        fn request(&self, _: &RequestFacts<'_>) -> Verdict {
+            Allow::by("any").with_credential("KEY").into()
+        }
+        fn dns_name(&self, _: &HostName) -> Verdict {
+            Allow::by("any").into()
+        }
+        fn address(&self, _: &AddressFacts<'_>) -> bool {
+            true
+        }
+    }
+
+    /// Answers each connection with the head that came.
+    async fn echo() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let start = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len());
+                stream.write_all(&[start.as_bytes(), &head].concat()).await.unwrap();
+            }
+        });
+        port
+    }
+
+    fn locked_vault(port: u16) -> Arc<Vault> {
+        let https = Endpoint::https("api.example", Injection::bearer()).unwrap().on_port(port);
+        let binding = Binding {
+            name: "KEY".to_owned(),
+            endpoints: vec![Endpoint { scheme: Scheme::Http, ..https }],
+            env: vec!["KEY".to_owned()],
+            placeholder: PlaceholderFormat::generic(),
+            companions: Vec::new(),
+        };
+        let mut builder = Vault::builder();
+        builder.bind_locked(binding, &mut credvault::os_random).unwrap();
+        Arc::new(builder.build())
+    }
+
+    #[tokio::test]
+    async fn a_locked_store_is_said_so_and_the_request_after_it_is_unlocked_goes_through() {
+        let port = echo().await;
+        let vault = locked_vault(port);
+        assert!(vault.env().any(|(name, placeholder)| name == "KEY" && !placeholder.is_empty()));
+        let (open, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (is_open, count) = (Arc::clone(&open), Arc::clone(&asked));
+        let unlock = move |name: String| -> BoxFuture<'static, Option<Secret>> {
+            assert_eq!(name, "KEY");
+            count.fetch_add(1, Ordering::SeqCst);
+            let value = is_open.load(Ordering::SeqCst).then(|| Secret::new(b"the-real-key-0123".to_vec()));
+            Box::pin(std::future::ready(value))
+        };
+        let Ok(Host::Name(name)) = Host::parse("api.example") else { panic!("no name") };
+        let resolve = StaticResolve::over(Arc::new(ResolveNothing)).with(name, [127, 0, 0, 1].into());
+        let inject = UnlockingInject::new(Arc::clone(&vault), unlock);
+        let proxy = Proxy::builder().authorize(Anything).inject(inject).resolve(resolve).build().unwrap();
+
+        let ask = || async {
+            let (mut near, far) = tokio::io::duplex(64 * 1024);
+            let proxy = proxy.clone();
+            tokio::spawn(async move { proxy.serve(far).await });
+            let request = format!(
+                "GET http://api.example:{port}/ HTTP/1.1\r\nHost: api.example:{port}\r\nConnection: close\r\n\r\n"
+            );
+            near.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let refused = ask().await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+        assert!(refused.contains("\"error\":\"credential_locked\""), "{refused}");
+        assert!(refused.contains("x-should-retry: false"), "{refused}");
+        open.store(true, Ordering::SeqCst);
+        for _ in 0..2 {
+            let passed = ask().await;
+            assert!(passed.starts_with("HTTP/1.1 200 "), "{passed}");
+            assert!(passed.contains("authorization: Bearer the-real-key-0123"), "{passed}");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "asked again although it is open");
+        assert_eq!(vault.version("KEY"), Some((1, None)));
+    }
+}

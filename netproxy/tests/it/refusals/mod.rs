@@ -1,0 +1,186 @@
+//! Every kind of refusal at every door: one table, each cell with what the client is told and what is recorded.
+
+mod doors;
+mod table;
+
+use std::sync::Arc;
+
+use netproxy::HostName;
+use netproxy::hooks::*;
+use netproxy::limits::{Limits, RuleLimits};
+
+use crate::hooks::Names;
+use crate::world::World;
+
+pub use doors::{ALL, Door, Said};
+
+/// Allows what the table does not want refused; `raw.*` is for raw bytes.
+struct TableRules(RuleLimits);
+
+impl TableRules {
+    fn allow(&self, rule: &str) -> Allow {
+        Allow::by(rule).with_limits(self.0)
+    }
+}
+
+impl Authorize for TableRules {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        match facts.authority.host().to_string().as_str() {
+            "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
+            _ => self.allow("ok").into(),
+        }
+    }
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        match facts.authority.host().to_string().as_str() {
+            "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
+            _ => self.allow("ok").with_credential("api-key").into(),
+        }
+    }
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        match facts.authority.host().to_string().as_str() {
+            "denied.example" | "ok.example" => Deny::by("no-raw", "not for raw bytes").into(),
+            _ => self.allow("raw").into(),
+        }
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        match name.as_str() {
+            "denied.example" => Deny::by("no-denied", "denied.example is blocked").into(),
+            _ => Allow::by("ok").into(),
+        }
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        !facts.special || (facts.address.is_loopback() && facts.host.to_string() != "private.example")
+    }
+}
+
+/// A vault whose answer is the path's.
+struct Keys;
+
+impl Inject for Keys {
+    fn inject<'a>(
+        &'a self,
+        decided: &'a Decided<'a>,
+        _: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        let name = || "api-key".to_owned();
+        Box::pin(std::future::ready(match decided.request.path {
+            "/missing" => Err(InjectError::Missing { name: name() }),
+            "/locked" => Err(InjectError::Locked { name: name() }),
+            "/elsewhere" => Err(InjectError::Refused { reason: "not bound here".to_owned() }),
+            _ => Ok(Injected::default()),
+        }))
+    }
+}
+
+/// Knows the names of the table; `slow.example` takes too long.
+struct Resolver(Names);
+
+impl Resolve for Resolver {
+    fn resolve<'a>(
+        &'a self,
+        name: &'a HostName,
+    ) -> BoxFuture<'a, Result<Vec<std::net::IpAddr>, ResolveError>> {
+        match name.as_str() {
+            "slow.example" => Box::pin(std::future::ready(Err(ResolveError::Timeout))),
+            _ => self.0.resolve(name),
+        }
+    }
+}
+
+/// What is switched on in a world.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Setting {
+    Plain,
+    NoConnections,
+    NoConnectionsByRule,
+    NoRequests,
+    NoRequestsByRule,
+    TenBytes,
+    TenBytesByRule,
+    NoAudit,
+    /// The upstream must answer at once.
+    Impatient,
+}
+
+impl Setting {
+    async fn world(self) -> Arc<World> {
+        let (mut limits, mut of_rule) = (Limits::default(), RuleLimits::default());
+        match self {
+            Self::Plain | Self::NoAudit => {}
+            Self::Impatient => limits.response_timeout = std::time::Duration::from_millis(50),
+            Self::NoConnections => limits.client_connections_max = 0,
+            Self::NoConnectionsByRule => of_rule.connections = Some(0),
+            Self::NoRequests => limits.requests_per_s = Some(0),
+            Self::NoRequestsByRule => of_rule.requests_per_s = Some(0),
+            Self::TenBytes => limits.request_body_bytes_max = Some(10),
+            Self::TenBytesByRule => of_rule.request_body_bytes = Some(10),
+        }
+        let names = Names::default()
+            .with("ok.example", &[&["127.0.0.1"]])
+            .with("badcert.example", &[&["127.0.0.1"]])
+            .with("raw.example", &[&["127.0.0.1"]])
+            .with("private.example", &[&["10.0.0.1"]])
+            .with("gone.example", &[&[]]);
+        let more = |builder: netproxy::Builder| builder.limits(limits).inject(Keys).resolve(Resolver(names));
+        let world = World::build_ruled(|names| names, |_| TableRules(of_rule), more).await;
+        world.records.1.store(self == Self::NoAudit, std::sync::atomic::Ordering::SeqCst);
+        world
+    }
+}
+
+/// What a record of a refusal says, beside what the client was told.
+fn check_record(record: &serde_json::Value, expected: &table::Cell, seen: &doors::Seen) {
+    let about = format!("{expected:?} {seen:?} {record}");
+    assert_eq!(record["verdict"], expected.row.verdict, "{about}");
+    assert_eq!(record["error"], expected.row.code, "{about}");
+    assert_eq!(record["layer"], expected.layer, "{about}");
+    assert_eq!(record["rule"].as_str(), expected.rule, "{about}");
+    assert!(record["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{about}");
+    let status = match expected.said {
+        Said::Http => Some(u64::from(expected.row.status)),
+        _ => None,
+    };
+    assert_eq!(record["status"].as_u64(), status, "{about}");
+    if let Some(id) = &seen.decision_id {
+        assert_eq!(record["decision_id"], id.as_str(), "the client was told another id: {about}");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_refusal_is_unmistakable_at_every_door() {
+    let rows = table::rows();
+    for row in &rows {
+        let world = row.setting.world().await;
+        let cells = table::cells(row);
+        let doors: Vec<Door> = cells.iter().map(|cell| cell.door).collect();
+        assert_eq!(doors, ALL, "{}: a door is missing", row.name);
+        for cell in cells.iter().filter(|cell| cell.said != Said::NotHere) {
+            let before = world.records.0.lock().unwrap().len();
+            let seen = doors::knock(&world, cell).await;
+            assert_eq!(seen.said, cell.said, "{cell:?}: {seen:?}");
+            if cell.said == Said::Http {
+                let row = cell.row;
+                assert_eq!((seen.status, seen.code.as_str()), (row.status, row.code), "{cell:?}");
+                assert_eq!(seen.proxy_error, row.proxy_error, "{cell:?}");
+                let should_retry = (!row.retryable).then_some("false");
+                assert_eq!(seen.should_retry.as_deref(), should_retry, "{cell:?}");
+            }
+            let records = world.records(before + 1).await;
+            assert_eq!(records.len(), before + 1, "{cell:?}: {records:?}");
+            check_record(records.last().unwrap(), cell, &seen);
+        }
+        let asked = [&world.tls, &world.plain].map(|upstream| upstream.seen.lock().unwrap().len());
+        let may_ask = row.setting == Setting::Impatient;
+        assert!(may_ask || asked == [0, 0], "{}: the upstream was asked", row.name);
+    }
+}
+
+/// Kinds of failures must not be mistaken for each other: each has its code, and a code has one status.
+#[test]
+fn no_two_kinds_of_the_table_have_the_same_code() {
+    let mut codes: Vec<(&str, u16)> = table::rows().iter().map(|row| (row.code, row.status)).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    let names: std::collections::BTreeSet<&str> = codes.iter().map(|(code, _)| *code).collect();
+    assert_eq!(names.len(), codes.len(), "{codes:?}");
+}
