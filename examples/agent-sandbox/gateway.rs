@@ -72,6 +72,8 @@ impl Gateway {
         };
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
+            // Programs that know of no proxy connect to these, and the agent brings them here.
+            .synthetic_dns(true)
             .authorize(Arc::clone(&policy))
             .inject(UnlockingInject::new(vault.clone(), when_unlocked))
             .redact(VaultRedact(vault.clone()))
@@ -96,7 +98,8 @@ impl Gateway {
         Ok(Self { proxy, policy, vault, audit, runtime })
     }
 
-    /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere.
+    /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere. The proxy sees by itself
+    /// which connections start with a preface.
     pub fn serve(&self, vsock: &VsockHost) -> Result<()> {
         let listen = |port: u16, dns: bool| {
             let (proxy, handle) = (self.proxy.clone(), self.runtime.handle().clone());

@@ -194,6 +194,9 @@ fn report_ready(style: Style, sandbox: &Sandbox) {
         "notes": sandbox.ready.notes,
     });
     style.say("ready", &text, fields);
+    for note in &sandbox.ready.notes {
+        style.say("note", &format!("the guest lacks something: {note}"), json!({ "note": note }));
+    }
 }
 
 /// Where the time of a command went.

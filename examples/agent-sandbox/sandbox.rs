@@ -202,6 +202,6 @@ fn configuration(config: &Config) -> Result<Configure> {
         env: config.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         proxy_port: Some(PROXY_PORT),
         dns: true,
-        transparent: false,
+        transparent: true,
     })
 }

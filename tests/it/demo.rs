@@ -32,6 +32,7 @@ fn every_promise_of_the_demo_holds() {
         "no key in the guest, only a placeholder",
         "a request with the placeholder gets the key, events stream",
         "an echo of the key is redacted",
+        "a program that knows no proxy gets the key too",
         "a host that is not allowed",
         "another port of an allowed host",
         "a method that is not allowed",
@@ -52,6 +53,6 @@ fn every_promise_of_the_demo_holds() {
         );
     }
     let injected: Vec<&Value> = lines.iter().filter(|line| line["credential"] == "DEMO_API_KEY").collect();
-    assert_eq!(injected.len(), 2);
+    assert_eq!(injected.len(), 3);
     assert!(injected.iter().all(|line| line["rule"] == "model-api" && line["status"] == 200));
 }

@@ -12,4 +12,5 @@ mod errors;
 mod files;
 mod network;
 mod program;
+mod transparent;
 mod upstream;

@@ -11,7 +11,7 @@ use crate::program::{run, run_in, text};
 use crate::upstream::{self, HOST, Upstream};
 
 /// Runs a shell script in a sandbox that may reach the upstream's `/ok` paths.
-fn with_upstream(folder: &Path, upstream: &Upstream, options: &[&str], script: &str) -> Output {
+pub fn with_upstream(folder: &Path, upstream: &Upstream, options: &[&str], script: &str) -> Output {
     let policy = folder.join("policy.toml");
     let port = upstream.address.port();
     let text = format!(
@@ -35,7 +35,7 @@ fn with_upstream(folder: &Path, upstream: &Upstream, options: &[&str], script: &
     run_in(folder, &all, &["/bin/sh", "-c", script], b"")
 }
 
-fn audit(folder: &Path) -> Vec<Value> {
+pub fn audit(folder: &Path) -> Vec<Value> {
     let log = fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -31,9 +31,10 @@ const NETWORK: &str = r#"
 import errno, os, socket, struct, sys
 def attempt(kind, proto, address):
     s = socket.socket(socket.AF_INET, kind, proto)
-    s.settimeout(3)
+    s.settimeout(30)
     try:
-        if kind == socket.SOCK_STREAM: s.connect(address)
+        # The agent takes every connection, asks the host, and resets it.
+        if kind == socket.SOCK_STREAM: s.connect(address); s.recv(1)
         else: s.sendto(b"\x08\x00\xf7\xff\x00\x00\x00\x00", address)
         return "WENT OUT"
     except OSError as e: return errno.errorcode.get(e.errno, str(e))
@@ -45,7 +46,7 @@ def dns(name):
     return {0: "NOERROR", 3: "NXDOMAIN"}.get(s.recv(4096)[3] & 15, "OTHER")
 cards = [n for n in os.listdir("/sys/class/net") if os.path.exists("/sys/class/net/%s/device" % n)]
 print("network cards", len(cards))
-print("tcp", attempt(socket.SOCK_STREAM, 0, ("192.0.2.1", 443)))
+print("tcp", attempt(socket.SOCK_STREAM, 0, ("192.0.2.1", 22)))
 print("udp", attempt(socket.SOCK_DGRAM, 0, ("192.0.2.1", 53)))
 print("icmp", attempt(socket.SOCK_RAW, socket.IPPROTO_ICMP, ("192.0.2.1", 0)))
 print("dns", dns(sys.argv[1]))
@@ -54,6 +55,7 @@ print("dns", dns(sys.argv[1]))
 /// Runs every check, in the order of the README.
 pub fn all(stage: &Stage) -> Result<Vec<Check>> {
     let mut checks = vec![no_key_inside(stage)?, stream_arrives(stage)?, echo_is_redacted(stage)?];
+    checks.push(no_proxy_needed(stage)?);
     let port = stage.port;
     let url = |port: u16, path: &str| format!("https://{HOST}:{port}{path}");
     checks.push(refused(stage, "a host that is not allowed", "GET", &format!("https://evil.test:{port}/"))?);
@@ -113,16 +115,34 @@ fn stream_arrives(stage: &Stage) -> Result<Check> {
 }
 
 fn echo_is_redacted(stage: &Stage) -> Result<Check> {
+    let seen = echo(stage, "curl")?;
+    let detail = format!("the upstream saw the key, the guest sees {}", stage.placeholder);
+    Ok(judge_echo(stage, "an echo of the key is redacted", &seen, detail))
+}
+
+/// The same from a program that connects to whatever address DNS gives it.
+fn no_proxy_needed(stage: &Stage) -> Result<Check> {
+    let seen = echo(stage, "curl --noproxy '*' -w '\\nto %{remote_ip}'")?;
+    let address = seen.stdout.rsplit("\nto ").next().unwrap_or_default();
+    let detail = format!("it connected to {}, which stands for the name", crate::report::printable(address));
+    Ok(judge_echo(stage, "a program that knows no proxy gets the key too", &seen, detail))
+}
+
+fn echo(stage: &Stage, curl: &str) -> Result<Printed> {
     let url = format!("https://{HOST}:{}/echo", stage.port);
-    let seen = sh(stage, &format!("exec curl -sS -H \"x-api-key: $DEMO_API_KEY\" {url}"))?;
+    sh(stage, &format!("exec {curl} -sS -H \"x-api-key: $DEMO_API_KEY\" {url}"))
+}
+
+/// The upstream must have seen the key, and the guest must not.
+fn judge_echo(stage: &Stage, name: &'static str, seen: &Printed, detail: String) -> Check {
     let leaked = seen.stdout.contains(&stage.key);
     let ok = !leaked && seen.stdout.contains(&format!("x-api-key: {}", stage.placeholder));
     let detail = match (leaked, ok) {
         (true, _) => "THE UPSTREAM'S ECHO HANDED THE KEY OVER".to_owned(),
-        (false, true) => format!("the upstream saw the key, the guest sees {}", stage.placeholder),
+        (false, true) => detail,
         (false, false) => crate::report::printable(&seen.stdout),
     };
-    Ok(Check { name: "an echo of the key is redacted", ok, detail })
+    Check { name, ok, detail }
 }
 
 /// A refusal must be a 403 inside TLS that explains itself, recorded exactly once.
@@ -156,7 +176,7 @@ fn no_other_way_out(stage: &Stage) -> Result<Check> {
     let mut request = ExecRequest::new(["/usr/bin/python3", "-c", NETWORK, "evil.test"]);
     request.cwd = "/".into();
     let seen = collect(stage, &request)?;
-    let expected = "network cards 0\ntcp ENETUNREACH\nudp ENETUNREACH\nicmp ENETUNREACH\ndns NXDOMAIN\n";
+    let expected = "network cards 0\ntcp ECONNRESET\nudp ENETUNREACH\nicmp ENETUNREACH\ndns NXDOMAIN\n";
     Ok(Check {
         name: "no other way out: TCP, UDP, ICMP, DNS",
         ok: seen.stdout == expected,
@@ -176,11 +196,12 @@ fn audit_is_complete(stage: &Stage) -> Result<Check> {
     // A refusal is the tunnel's where host or port decide, the request's where method or path do.
     let (allowed, denied) = (count(&["http"], "allow"), count(&["connect", "http"], "deny"));
     let names = count(&["dns"], "deny");
+    let unproxied = count(&["transparent"], "deny");
     Ok(Check {
         name: "the audit log has each of these, and no secret",
-        ok: clean && whole && allowed == 2 && denied == 5 && names == 1,
+        ok: clean && whole && allowed == 3 && denied == 5 && names == 1 && unproxied == 1,
         detail: format!(
-            "{} lines: {allowed} requests allowed, {denied} refused, {names} name refused",
+            "{} lines: {allowed} requests allowed, {denied} refused, {names} name and {unproxied} connection refused",
             lines.len()
         ),
     })

@@ -2,13 +2,21 @@
 //!
 //! Nothing of the host's own environment is passed on unless it was named with `--env`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use guest_agent::proto::PROXY_PORT;
+
 use crate::error::{Error, Result};
 
-/// Address of the guest end of the proxy.
-pub const PROXY_URL: &str = "http://127.0.0.1:3128";
+/// The guest end of the proxy.
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PROXY_PORT);
 
 /// The bundle that holds the host's roots and the sandbox's own CA.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The same for Java.
+pub const JAVA_TRUST_STORE: &str = "/etc/ssl/certs/agent-sandbox.jks";
 
 /// The defaults, before `--env` and the placeholders of `--secret`.
 pub fn defaults() -> Vec<(String, String)> {
@@ -20,7 +28,9 @@ pub fn defaults() -> Vec<(String, String)> {
     set("LOGNAME", "root");
     set("SHELL", "/bin/sh");
     set("LANG", "C.UTF-8");
-    variables.extend(glue::clients::variables(PROXY_URL, Some(CA_BUNDLE)));
+    variables.extend(glue::clients::variables(&format!("http://{PROXY}"), Some(CA_BUNDLE)));
+    let java = glue::java::options(PROXY, Some(Path::new(JAVA_TRUST_STORE)));
+    variables.push((glue::java::VARIABLE.to_owned(), java));
     variables.push(("SSL_CERT_DIR".to_owned(), "/etc/ssl/certs".to_owned()));
     variables
 }

@@ -61,6 +61,7 @@ pub const MADE: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/ssl/certs/agent-sandbox.pem",
     super::environment::CA_BUNDLE,
+    super::environment::JAVA_TRUST_STORE,
 ];
 
 const PASSWD: &str = "\
@@ -92,20 +93,29 @@ const HOSTS: &str = "\
 127.0.1.1 sandbox
 ";
 
+/// One address stands for a name: with a second one, programs would try twice what was refused once.
+const RESOLV_CONF: &str = "\
+nameserver 127.0.0.1
+options edns0 no-aaaa timeout:5 attempts:2
+";
+
 /// The files of the guest's `/etc`; `ca_pem` is the sandbox's own CA certificate.
 pub fn files(ca_pem: &str) -> Vec<GuestFile> {
+    let bundle = bundle(ca_pem);
+    let java = glue::java::trust_store(&bundle);
     let mut files = vec![
         GuestFile::text("/etc/passwd", PASSWD),
         GuestFile::text("/etc/group", GROUP),
         GuestFile::text("/etc/hostname", "sandbox\n"),
         GuestFile::text("/etc/hosts", HOSTS),
-        GuestFile::text("/etc/resolv.conf", "nameserver 127.0.0.1\noptions edns0 timeout:5 attempts:2\n"),
+        GuestFile::text("/etc/resolv.conf", RESOLV_CONF),
         GuestFile::text(
             "/etc/nsswitch.conf",
             "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
         ),
         GuestFile::text("/etc/ssl/certs/agent-sandbox.pem", ca_pem),
-        GuestFile::text(super::environment::CA_BUNDLE, bundle(ca_pem)),
+        GuestFile::text(super::environment::CA_BUNDLE, bundle),
+        GuestFile::text(super::environment::JAVA_TRUST_STORE, java),
     ];
     for name in COPIED {
         let path = Path::new("/etc").join(name);
