@@ -1,6 +1,6 @@
-//! cargo: `config.toml` in `CARGO_HOME` (replaced sources and other registries). Without a replacement cargo is asked for the
-//! index that it was built with, which it tells when its way there leads nowhere. From where an index lets download stands in its
-//! `config.json`: in cargo's cache, or fetched once by cargo into a folder of its own.
+//! cargo: `config.toml` in `CARGO_HOME` (replaced sources and other registries). Without a replacement cargo is asked
+//! for the index that it was built with, which it tells when its way there leads nowhere. From where an index lets
+//! download stands in its `config.json`: in cargo's cache, or fetched once by cargo into a folder of its own.
 //!
 //! Configurations of the current directory are not read: a sandbox may write them.
 
@@ -16,8 +16,8 @@ use super::{place, utf8};
 /// How many sources may stand in for each other.
 const REPLACEMENTS_MAX: usize = 8;
 /// Needs one package of the index; which one does not matter.
-const PROJECT: &str =
-    "[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\ncfg-if = \"1\"\n";
+const PROJECT: &str = "[workspace]\n[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+    [dependencies]\ncfg-if = \"1\"\n";
 
 pub(super) fn hosts(machine: &Machine) -> Result<Vec<RegistryHost>, String> {
     let home =
@@ -98,11 +98,7 @@ fn download(config: &[u8]) -> Result<RegistryHost, String> {
 }
 
 fn own_default(machine: &Machine, home: &Path) -> Result<Vec<RegistryHost>, String> {
-    let broken = |error: std::io::Error| format!("a temporary folder cannot be used: {error}");
-    let folder = tempfile::tempdir().map_err(broken)?;
-    fs::write(folder.path().join("Cargo.toml"), PROJECT).map_err(broken)?;
-    fs::create_dir(folder.path().join("src")).map_err(broken)?;
-    fs::write(folder.path().join("src/lib.rs"), "").map_err(broken)?;
+    let folder = project(machine)?;
     // Port 9 of this machine discards what it gets, if anybody listens there at all.
     let answer = fetch(
         machine,
@@ -124,17 +120,33 @@ fn own_default(machine: &Machine, home: &Path) -> Result<Vec<RegistryHost>, Stri
     Ok(hosts)
 }
 
+/// A package of its own workspace, so that no other is looked for above it.
+fn project(machine: &Machine) -> Result<tempfile::TempDir, String> {
+    let folder = machine.project()?;
+    let write = || {
+        fs::write(folder.path().join("Cargo.toml"), PROJECT)?;
+        fs::create_dir(folder.path().join("src"))?;
+        fs::write(folder.path().join("src/lib.rs"), "")
+    };
+    write().map_err(|error: std::io::Error| format!("a temporary folder cannot be used: {error}"))?;
+    Ok(folder)
+}
+
 fn fetch(machine: &Machine, folder: &Path, set: &[(&str, &str)]) -> Result<Text, String> {
-    let home = folder.join("home");
-    let home = home.to_str().ok_or("the name of the temporary folder is not UTF-8")?;
+    let (home, manifest) = (folder.join("home"), folder.join("Cargo.toml"));
+    let not_utf8 = "the name of the temporary folder is not UTF-8";
+    let (home, manifest) = (home.to_str().ok_or(not_utf8)?, manifest.to_str().ok_or(not_utf8)?);
+    let reads: Vec<_> = machine.home().map(|home| home.join(".rustup")).into_iter().collect();
     let set: Vec<_> =
         set.iter().copied().chain([("CARGO_HOME", home), ("CARGO_TERM_COLOR", "never")]).collect();
     machine.ask(&Question {
         program: "cargo",
-        arguments: &["generate-lockfile"],
+        // Told by path: cargo takes configurations from the folder it is run in and all above, and anybody may have
+        // put one into a folder for temporary files.
+        arguments: &["generate-lockfile", "--manifest-path", manifest],
         variables: &["RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HTTP_CAINFO"],
         set: &set,
-        folder,
+        reads: &reads,
         output: Output::WithErrors,
     })
 }
@@ -213,12 +225,10 @@ mod tests {
         }
         let answer = "  failed to download from `https://index.registry.example/config.json`\n";
         assert_eq!(told(answer).unwrap().host, "index.registry.example");
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("Cargo.toml"), PROJECT).unwrap();
-        fs::create_dir(folder.path().join("src")).unwrap();
-        fs::write(folder.path().join("src/lib.rs"), "").unwrap();
+        let machine = Machine::this(&[]);
+        let folder = project(&machine).unwrap();
         let dead_end = [("CARGO_HTTP_PROXY", "http://127.0.0.1:9"), ("CARGO_NET_RETRY", "0")];
-        let answer = fetch(&Machine::this(&[]), folder.path(), &dead_end).unwrap();
+        let answer = fetch(&machine, folder.path(), &dead_end).unwrap();
         let index = told(utf8(&answer).unwrap()).unwrap();
         assert_eq!((index.scheme, index.port), (Scheme::Https, 443));
     }

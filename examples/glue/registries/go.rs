@@ -1,8 +1,6 @@
 //! go: `go env` says its module proxies and its checksum server, defaults included. What it gets `direct` from the
 //! modules' own hosts is not named by any configuration and stays out.
 
-use std::path::Path;
-
 use policy::{RegistryHost, Scheme};
 
 use super::machine::{Machine, Output, Question};
@@ -11,13 +9,14 @@ use super::{place, place_at};
 const VARIABLES: [&str; 6] = ["GOENV", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOROOT"];
 
 pub(super) fn hosts(machine: &Machine) -> Result<Vec<RegistryHost>, String> {
+    let reads: Vec<_> = machine.config_home().map(|folder| folder.join("go")).into_iter().collect();
     let answer = machine.ask(&Question {
         program: "go",
         arguments: &["env", "-json", "GOPROXY", "GOSUMDB"],
         variables: &VARIABLES,
         // It must not fetch another version of itself to answer.
         set: &[("GOTOOLCHAIN", "local"), ("GO111MODULE", "on")],
-        folder: Path::new("/"),
+        reads: &reads,
         output: Output::Plain,
     })?;
     configured(&answer)
@@ -50,6 +49,8 @@ fn configured(answer: &[u8]) -> Result<Vec<RegistryHost>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -82,16 +82,19 @@ pub(crate) struct Question<'q> {
     pub(crate) variables: &'q [&'q str],
     /// Variables that are set for it.
     pub(crate) set: &'q [(&'q str, &'q str)],
-    pub(crate) folder: &'q Path,
+    /// Where the client finds what its user has set up, and what it runs itself.
+    pub(crate) reads: &'q [PathBuf],
     pub(crate) output: Output,
 }
 
 impl Machine {
     /// The machine this program runs on. `untrusted` are the folders that a sandbox may write to. In the current
-    /// directory no configuration is read and no client run either, unless it is `/`.
+    /// directory no configuration is read and no client run either, unless the user's own folder is in it.
     #[must_use]
     pub fn this(untrusted: &[PathBuf]) -> Self {
-        let current = std::env::current_dir().ok().filter(|path| path.parent().is_some());
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let current =
+            std::env::current_dir().ok().filter(|path| !home.starts_with(path) && path.parent().is_some());
         Self {
             variables: std::env::vars_os().collect(),
             root: PathBuf::from("/"),
@@ -209,20 +212,52 @@ impl Machine {
         paths
     }
 
-    /// Runs a client and returns what it says, whatever its exit code.
+    /// A folder that nobody else can write to, for a project that a client is asked about.
+    pub(crate) fn project(&self) -> Result<tempfile::TempDir, String> {
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("a temporary folder cannot be made: {error}"))?;
+        self.check_own(folder.path())?;
+        Ok(folder)
+    }
+
+    /// Fails for what a sandbox may change, or make if it is not there yet.
+    fn check_own(&self, path: &Path) -> Result<(), String> {
+        let there = path.ancestors().find(|path| path.exists());
+        match there.and_then(|path| self.others_folder(path)) {
+            None => Ok(()),
+            Some(folder) => {
+                let (path, folder) = (path.display(), folder.display());
+                Err(format!("{path} is not to be trusted: the sandbox may write to {folder}"))
+            }
+        }
+    }
+
+    /// Runs a client in `/`, where no project's files are, and returns what it says, whatever its exit code.
     pub(crate) fn ask(&self, question: &Question<'_>) -> Result<Text, String> {
         let path = self.search_path();
         let program = self.find(&path, question.program)?;
+        question.reads.iter().try_for_each(|path| self.check_own(path))?;
         let mut command = Command::new(program);
-        command.args(question.arguments).current_dir(question.folder).env_clear().stdin(Stdio::null());
+        command.args(question.arguments).current_dir("/").env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::join_paths(&path).unwrap_or_default());
         for name in COMMON_VARIABLES.iter().chain(question.variables) {
             if let Some((_, value)) = self.variables.iter().find(|(known, _)| known == name) {
+                if Path::new(value).is_absolute() {
+                    self.check_for_variable(name, Path::new(value))?;
+                }
                 command.env(name, value);
             }
         }
         command.envs(question.set.iter().copied()).process_group(0);
         answer(command, question.output, self.time_max).map_err(|why| format!("{}: {why}", question.program))
+    }
+
+    /// A variable that leads a client somewhere; the user's own folder is looked at in parts (`reads`).
+    fn check_for_variable(&self, name: &str, path: &Path) -> Result<(), String> {
+        match name {
+            "HOME" | "XDG_CONFIG_HOME" => Ok(()),
+            _ => self.check_own(path).map_err(|problem| format!("{name}: {problem}")),
+        }
     }
 
     /// Whether there is such a client.
@@ -317,7 +352,7 @@ mod tests {
             arguments: &["config", "list"],
             variables: &["PIP_X"],
             set: &[("SET", "z")],
-            folder: Path::new("/"),
+            reads: &[],
             output,
         }
     }
@@ -349,6 +384,35 @@ mod tests {
         let error =
             machine.with_time_max(Duration::from_millis(200)).ask(&question(Output::Plain)).unwrap_err();
         assert!(error.contains("did not answer"), "{error}");
+    }
+
+    #[test]
+    fn a_client_is_not_asked_where_a_sandbox_may_write_its_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        script(folder.path(), "echo hello");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let settings = [home.path().join(".pip/pip.conf")];
+        let named = home.path().join("named.conf");
+        let ask = |variables: &[(&str, &str)], untrusted: &Path| {
+            let machine = Machine::new(variables, Path::new("/")).with_untrusted(untrusted);
+            machine.ask(&Question { reads: &settings, ..question(Output::Plain) }).map(drop)
+        };
+        let plain = [("PATH", path.as_str())];
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert_eq!(ask(&plain, elsewhere.path()), Ok(()));
+        // There is no such file, but it could be made.
+        let error = ask(&plain, home.path()).unwrap_err();
+        assert!(error.contains(".pip/pip.conf is not to be trusted"), "{error}");
+        fs::create_dir(home.path().join(".pip")).unwrap();
+        assert!(ask(&plain, &home.path().join(".pip")).is_err());
+        fs::create_dir(home.path().join("other")).unwrap();
+        assert_eq!(ask(&plain, &home.path().join("other")), Ok(()));
+        let variables = [plain[0], ("PIP_X", named.to_str().unwrap())];
+        assert!(ask(&variables, &home.path().join("other")).is_ok());
+        fs::create_dir(&named).unwrap();
+        let error = ask(&variables, &named).unwrap_err();
+        assert!(error.starts_with("PIP_X: "), "{error}");
     }
 
     #[test]

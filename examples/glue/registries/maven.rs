@@ -1,5 +1,5 @@
-//! Maven: the user's `settings.xml` for its mirrors and repositories, and Maven itself for what it uses beside them: asked
-//! offline for a project that nobody has, it says where it would have looked.
+//! Maven: the user's `settings.xml` for its mirrors and repositories, and Maven itself for what it uses beside them:
+//! asked offline for a project that nobody has, it says where it would have looked.
 
 use std::fs;
 
@@ -32,14 +32,20 @@ pub(super) fn hosts(machine: &Machine) -> Result<Vec<RegistryHost>, String> {
 
 fn own_default(machine: &Machine) -> Result<RegistryHost, String> {
     let broken = |error: std::io::Error| format!("a temporary folder cannot be used: {error}");
-    let folder = tempfile::tempdir().map_err(broken)?;
-    fs::write(folder.path().join("pom.xml"), PROJECT).map_err(broken)?;
+    let folder = machine.project()?;
+    let project = folder.path().join("pom.xml");
+    fs::write(&project, PROJECT).map_err(broken)?;
+    // It looks for this folder upwards, and would take programs to run from one that others have put there.
+    fs::create_dir(folder.path().join(".mvn")).map_err(broken)?;
+    let project = project.to_str().ok_or("the name of the temporary folder is not UTF-8")?;
+    let reads: Vec<_> =
+        machine.home().into_iter().flat_map(|home| [".m2", ".mavenrc"].map(|name| home.join(name))).collect();
     let answer = machine.ask(&Question {
         program: "mvn",
-        arguments: &["--offline", "--batch-mode", "--file", "pom.xml", "validate"],
+        arguments: &["--offline", "--batch-mode", "--file", project, "validate"],
         variables: &["JAVA_HOME", "M2_HOME", "MAVEN_HOME"],
         set: &[],
-        folder: folder.path(),
+        reads: &reads,
         output: Output::WithErrors,
     })?;
     told(utf8(&answer)?)

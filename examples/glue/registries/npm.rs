@@ -1,7 +1,5 @@
-//! npm: `npm config list --json` says what it uses for everything, its default included: `registry`, and `@scope:registry`
-//! of some packages. It leaves tokens out.
-
-use std::path::Path;
+//! npm: `npm config list --json` says what it uses for everything, its default included: `registry`, and
+//! `@scope:registry` of some packages. It leaves tokens out.
 
 use policy::RegistryHost;
 
@@ -18,12 +16,14 @@ const VARIABLES: [&str; 6] = [
 ];
 
 pub(super) fn hosts(machine: &Machine) -> Result<Vec<RegistryHost>, String> {
+    let reads: Vec<_> =
+        machine.home().into_iter().flat_map(|home| [".npmrc", ".nvm"].map(|name| home.join(name))).collect();
     let listed = machine.ask(&Question {
         program: "npm",
         arguments: &["config", "list", "--json", "--long"],
         variables: &VARIABLES,
         set: &[("npm_config_update_notifier", "false")],
-        folder: Path::new("/"),
+        reads: &reads,
         output: Output::Plain,
     });
     match listed {
@@ -47,6 +47,8 @@ fn configured(listed: &[u8]) -> Result<Vec<RegistryHost>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

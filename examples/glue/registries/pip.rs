@@ -1,8 +1,6 @@
 //! pip: `pip config list` says what its variables and files set (`index-url`, `extra-index-url`, `find-links`,
 //! `no-index`); its own help says the index it was built with, and one dry run from where that index lets download.
 
-use std::path::Path;
-
 use policy::{RegistryHost, Scheme};
 
 use super::machine::{Machine, Output, Question, Text};
@@ -61,13 +59,17 @@ const DRY_RUN: [&str; 9] = [
 ];
 
 fn ask(machine: &Machine, arguments: &[&str]) -> Result<Text, String> {
+    // Its files, and where Python and pip themselves may be.
+    let own =
+        machine.home().into_iter().flat_map(|home| [".pip", ".local", ".pyenv"].map(|name| home.join(name)));
+    let reads: Vec<_> = own.chain(machine.config_home().map(|folder| folder.join("pip"))).collect();
     machine.ask(&Question {
         program: if machine.has("pip3") { "pip3" } else { "pip" },
         arguments,
         variables: &VARIABLES,
         // Wide enough that its help does not break a URL into lines.
         set: &[("PIP_DISABLE_PIP_VERSION_CHECK", "1"), ("PIP_NO_COLOR", "1"), ("COLUMNS", "1000")],
-        folder: Path::new("/"),
+        reads: &reads,
         output: Output::Plain,
     })
 }
@@ -119,6 +121,8 @@ fn files(report: &[u8]) -> Result<RegistryHost, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn names(hosts: &[RegistryHost]) -> Vec<&str> {
