@@ -136,6 +136,11 @@ impl Injection {
         !matches!(self, Self::Replace { .. } | Self::Body | Self::AwsSigV4)
     }
 
+    /// Whether the body can matter to it.
+    pub(crate) fn may_need_body(&self) -> bool {
+        matches!(self, Self::Body | Self::AwsSigV4 | Self::Hmac(_))
+    }
+
     /// Whether the query is a place where the client may put the placeholder.
     pub(crate) fn reads_query(&self) -> bool {
         matches!(self, Self::Query { .. } | Self::AwsSigV4)

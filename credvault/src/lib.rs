@@ -107,4 +107,6 @@ pub use store::SecretServiceStore;
 pub use store::{AgeFileStore, AgeKey};
 pub use store::{MemoryStore, NoStoreReason, Store, StoreError};
 pub use target::{Scheme, Target};
-pub use vault::{BindError, Clock, InjectError, InjectOutcome, Place, Random, Vault, VaultBuilder};
+pub use vault::{
+    BindError, Clock, InjectError, InjectOutcome, Place, Random, ReplacedBody, Vault, VaultBuilder,
+};

@@ -42,6 +42,9 @@ pub struct Vault {
     clock: Clock,
 }
 
+/// A body with a credential in it, and its name.
+pub type ReplacedBody<'v> = (Zeroizing<Vec<u8>>, &'v str);
+
 /// A clock: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
@@ -237,19 +240,53 @@ impl Vault {
         headers: &mut dyn HeaderAccess,
         payload: Payload<'_>,
     ) -> Result<InjectOutcome<'_>, InjectError> {
-        let present = self.checked_placeholders(target, headers)?;
-        let bound = || self.entries.iter().filter_map(|entry| Some((entry, entry.binding.endpoint(target)?)));
-        let shown =
-            only_one(bound().filter(|(entry, _)| present.iter().any(|&other| std::ptr::eq(*entry, other))))?;
-        let chosen = match shown {
-            Some(shown) => Some(shown),
-            None => only_one(bound().filter(|(_, endpoint)| endpoint.injection.is_unasked()))?,
-        };
-        match chosen {
+        match self.chosen(target, headers)? {
             Some((entry, endpoint)) => {
                 entry.apply(endpoint, &apply::Sending { target, payload, clock: &self.clock }, headers)
             }
             None => Ok(InjectOutcome::default()),
+        }
+    }
+
+    /// Whether the whole body has to be passed to [`Vault::inject_with`] ([`Payload::Bytes`]), since a signature
+    /// covers it and the head does not name its hash, or to [`Vault::replace_in_body`]. `rule` is the name of the
+    /// credential that a rule chose, if it did.
+    #[must_use]
+    pub fn needs_body(&self, rule: Option<&str>, target: &Target<'_>, headers: &dyn HeaderAccess) -> bool {
+        // Nearly no endpoint has to do with bodies, and then nothing is searched.
+        if !self.bound(target).any(|(_, endpoint)| endpoint.injection.may_need_body()) {
+            return false;
+        }
+        if self.bound(target).any(|(_, endpoint)| endpoint.injection == Injection::Body) {
+            return true;
+        }
+        let chosen = match rule {
+            Some(name) => self.named(name, target).map(Some),
+            None => self.chosen(target, headers),
+        };
+        // What is wrong is for `inject` to say.
+        chosen.ok().flatten().is_some_and(|(_, endpoint)| match &endpoint.injection {
+            Injection::Hmac(template) => template.covers_body(),
+            Injection::AwsSigV4 => apply::signature_lacks_hash(target, headers),
+            _ => false,
+        })
+    }
+
+    fn bound(&self, target: &Target<'_>) -> impl Iterator<Item = Bound<'_>> {
+        self.entries.iter().filter_map(move |entry| Some((entry, entry.binding.endpoint(target)?)))
+    }
+
+    /// The one credential for this request, by its placeholder or else by its target.
+    fn chosen(
+        &self,
+        target: &Target<'_>,
+        headers: &dyn HeaderAccess,
+    ) -> Result<Option<Bound<'_>>, InjectError> {
+        let present = self.checked_placeholders(target, headers)?;
+        let is_shown = |entry: &Entry| present.iter().any(|&other| std::ptr::eq(entry, other));
+        match only_one(self.bound(target).filter(|(entry, _)| is_shown(entry)))? {
+            Some(shown) => Ok(Some(shown)),
+            None => only_one(self.bound(target).filter(|(_, endpoint)| endpoint.injection.is_unasked())),
         }
     }
 
@@ -283,8 +320,8 @@ impl Vault {
         self.inject_named_with(name, target, headers, Payload::Unknown)
     }
 
-    /// The whole body of a request with every placeholder replaced, where an endpoint says `body`; `None` if
-    /// there is nothing to do.
+    /// The whole body of a request with every placeholder replaced, where an endpoint says `body`, and the name of
+    /// the (last) credential that is in it now; `None` if there is nothing to do.
     ///
     /// # Errors
     /// [`InjectError`]: refuse the request, since a placeholder is in a body bound for elsewhere.
@@ -292,10 +329,10 @@ impl Vault {
         &self,
         target: &Target<'_>,
         body: &[u8],
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, InjectError> {
+    ) -> Result<Option<ReplacedBody<'_>>, InjectError> {
         let mut present = Vec::new();
         self.collect(body, Place::Body, &mut present);
-        let mut out: Option<Zeroizing<Vec<u8>>> = None;
+        let mut out: Option<ReplacedBody<'_>> = None;
         for (entry, place) in present {
             let name = entry.binding.name.clone();
             let Some(endpoint) = entry.binding.endpoint(target) else {
@@ -303,8 +340,9 @@ impl Vault {
             };
             if endpoint.injection == Injection::Body && body.len() <= BODY_BYTES_MAX {
                 let secret = entry.live(&self.clock)?;
-                let text = out.as_deref().map_or(body, Vec::as_slice);
-                out = replace_all(text, entry.placeholder.as_bytes(), secret.secret.expose()).or(out);
+                let text = out.as_ref().map_or(body, |(text, _)| text.as_slice());
+                let new = replace_all(text, entry.placeholder.as_bytes(), secret.secret.expose());
+                out = new.map(|text| (text, entry.binding.name.as_str())).or(out);
             }
         }
         Ok(out)

@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
-use credvault::{InjectError as VaultError, Scheme as VaultScheme, Target, Vault};
-use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead, Scheme};
+use bytes::Bytes;
+use credvault::{
+    ChunkError, ChunkResigner, InjectError as VaultError, Payload, Scheme as VaultScheme, Target, Vault,
+};
+use netproxy::hooks::{
+    BodyFilter, BodyRefused, BoxFuture, Decided, Inject, InjectError, Injected, RequestHead, Scheme,
+};
 
 /// Injects from one vault.
 pub struct VaultInject(pub Arc<Vault>);
 
 impl Inject for VaultInject {
+    fn reads_body(&self, decided: &Decided<'_>, head: &RequestHead) -> bool {
+        let place = Place::of(decided, head);
+        self.0.needs_body(decided.allow.credential.as_deref(), &place.target(decided), &head.headers)
+    }
+
     fn inject<'a>(
         &'a self,
         decided: &'a Decided<'a>,
@@ -18,34 +28,81 @@ impl Inject for VaultInject {
     }
 }
 
+/// Host and URL as texts.
+struct Place {
+    host: String,
+    url: String,
+}
+
+impl Place {
+    fn of(decided: &Decided<'_>, head: &RequestHead) -> Self {
+        let path = decided.request.path;
+        let url = match &head.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        Self { host: decided.request.authority.host().to_string(), url }
+    }
+
+    fn target<'a>(&'a self, decided: &Decided<'a>) -> Target<'a> {
+        let scheme = match decided.request.scheme {
+            Scheme::Https => VaultScheme::Https,
+            Scheme::Http => VaultScheme::Http,
+        };
+        let (port, method) = (decided.request.authority.port(), decided.request.method);
+        Target { scheme, host: &self.host, port, method, path: &self.url }
+    }
+}
+
 impl VaultInject {
     fn inject_now(&self, decided: &Decided<'_>, head: &mut RequestHead) -> Result<Injected, InjectError> {
-        let request = &decided.request;
-        let host = request.authority.host().to_string();
-        let url = match &head.query {
-            Some(query) => format!("{}?{query}", request.path),
-            None => request.path.to_owned(),
-        };
-        let target = Target {
-            scheme: match request.scheme {
-                Scheme::Https => VaultScheme::Https,
-                Scheme::Http => VaultScheme::Http,
-            },
-            host: &host,
-            port: request.authority.port(),
-            method: request.method,
-            path: &url,
-        };
+        let place = Place::of(decided, head);
+        let target = place.target(decided);
+        let body = head.body.clone();
+        let payload = body.as_deref().map_or(Payload::Streamed, Payload::Bytes);
         let outcome = match &decided.allow.credential {
-            Some(name) => self.0.inject_named(name, &target, &mut head.headers),
-            None => self.0.inject(&target, &mut head.headers),
+            Some(name) => self.0.inject_named_with(name, &target, &mut head.headers, payload),
+            None => self.0.inject_with(&target, &mut head.headers, payload),
         };
-        let outcome = outcome.map_err(|error| refusal(&error))?;
+        let mut outcome = outcome.map_err(|error| refusal(&error))?;
         if let Some(query) = &outcome.query {
             head.query = Some(query.to_string());
         }
+        if let Some(chunks) = outcome.chunks.take() {
+            head.body_filter = Some(Box::new(Chunks(chunks)));
+        }
+        if let (None, Some(body)) = (outcome.credential, &body)
+            && let Some((new, name)) =
+                self.0.replace_in_body(&target, body).map_err(|error| refusal(&error))?
+        {
+            head.body = Some(Bytes::copy_from_slice(&new));
+            return Ok(Injected::credential(name));
+        }
         Ok(outcome.credential.map(Injected::credential).unwrap_or_default())
     }
+}
+
+/// Chunks of a body that are signed anew as they pass.
+struct Chunks(ChunkResigner);
+
+impl BodyFilter for Chunks {
+    fn push(&mut self, chunk: Bytes) -> Result<Bytes, BodyRefused> {
+        let mut out = Vec::with_capacity(chunk.len());
+        self.0.push(&chunk, &mut out).map_err(refused)?;
+        Ok(out.into())
+    }
+
+    fn finish(&mut self) -> Result<Bytes, BodyRefused> {
+        self.0.finish().map(|()| Bytes::new()).map_err(refused)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
+    }
+}
+
+fn refused(error: ChunkError) -> BodyRefused {
+    BodyRefused { reason: error.to_string() }
 }
 
 fn refusal(error: &VaultError) -> InjectError {

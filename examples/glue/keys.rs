@@ -175,13 +175,18 @@ fn binding(name: &str, places: &[&SecretSpec], injection: &Injection) -> Result<
             .map(|endpoint| endpoint.on_port(spec.port))
             .map_err(|error| problem(name, error.to_string()))
     };
+    // A client signs with two placeholders; elsewhere the key alone is what was asked for.
+    let companions = match (injection, known) {
+        (Injection::AwsSigV4, Some(service)) => service.binding.companions.clone(),
+        _ => Vec::new(),
+    };
     Ok(Binding {
         name: name.to_owned(),
         endpoints: places.iter().map(endpoint).collect::<Result<_, _>>()?,
         env: vec![name.to_owned()],
         placeholder: known
             .map_or_else(PlaceholderFormat::generic, |service| service.binding.placeholder.clone()),
-        companions: Vec::new(),
+        companions,
     })
 }
 

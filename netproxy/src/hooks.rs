@@ -10,9 +10,12 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+mod body;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub use self::body::{BodyFilter, BodyRefused};
 pub use crate::audit::Record;
 use crate::authority::{Authority, Host, HostName};
 use crate::id::DecisionId;
@@ -300,13 +303,31 @@ pub struct Decided<'a> {
 
 /// The parts of a decided request that [`Inject`] may change. Host, framing and connection headers are
 /// written by the proxy afterwards; the path is what was judged and cannot change.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct RequestHead {
     /// End-to-end headers.
     pub headers: HeaderMap,
     /// The query without its `?`.
     pub query: Option<String>,
+    /// The whole body, if [`Inject::reads_body`] asked for it; another one may be put in its place, of any length.
+    pub body: Option<Bytes>,
+    /// What the body has to pass through, if it is not in hand; empty when [`Inject`] is called.
+    pub body_filter: Option<Box<dyn BodyFilter>>,
+}
+
+impl RequestHead {
+    /// With these headers and this query (without its `?`).
+    #[must_use]
+    pub fn new(headers: HeaderMap, query: Option<String>) -> Self {
+        Self { headers, query, body: None, body_filter: None }
+    }
+}
+
+/// Without the body, which may hold a secret.
+impl std::fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestHead").field("headers", &self.headers).finish_non_exhaustive()
+    }
 }
 
 /// What [`Inject`] did.
@@ -352,6 +373,13 @@ pub enum InjectError {
 /// Puts credentials into decided requests. Also called when the verdict names no credential, so that a
 /// placeholder sent to the wrong place can be refused. The body is passed on as it comes, encoded or not.
 pub trait Inject: Send + Sync {
+    /// Whether [`RequestHead::body`] must be in hand, because a signature covers it or a placeholder is in it. Then
+    /// nothing is sent before the whole body is here; one larger than [`crate::limits::Limits::held_body_bytes_max`]
+    /// is refused (413).
+    fn reads_body(&self, _decided: &Decided<'_>, _head: &RequestHead) -> bool {
+        false
+    }
+
     /// Alters `head`.
     ///
     /// # Errors
@@ -529,6 +557,9 @@ mod shared {
     }
 
     impl<T: Inject + ?Sized> Inject for Arc<T> {
+        fn reads_body(&self, decided: &Decided<'_>, head: &RequestHead) -> bool {
+            (**self).reads_body(decided, head)
+        }
         fn inject<'a>(
             &'a self,
             decided: &'a Decided<'a>,

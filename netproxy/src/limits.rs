@@ -132,6 +132,11 @@ pub struct Limits {
     pub bytes_per_s: Option<u64>,
     /// Largest request body, in bytes; above it the answer is 413. Default: no limit.
     pub request_body_bytes_max: Option<u64>,
+    /// Largest request body that is held whole because [`crate::hooks::Inject::reads_body`] asks for it, in bytes;
+    /// above it the answer is 413. Default 24 MiB: what model and database APIs take at most.
+    pub held_body_bytes_max: u64,
+    /// Bytes of request bodies that are held at once, over all requests; above it the answer is 503. Default 64 MiB.
+    pub held_bytes_max: usize,
     /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB.
     pub header_bytes_max: usize,
     /// Longest wait for a whole request head, or between two requests. Default 60 s.
@@ -169,6 +174,8 @@ impl Default for Limits {
             requests_per_s: None,
             bytes_per_s: None,
             request_body_bytes_max: None,
+            held_body_bytes_max: 24 * 1024 * 1024,
+            held_bytes_max: 64 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
             header_timeout: Duration::from_secs(60),
             client_tls_timeout: Duration::from_secs(60),

@@ -54,6 +54,10 @@ pub enum Kind {
     RateLimited,
     /// The body of the request is larger than it may be.
     BodyTooLarge,
+    /// As many bodies as may be are held at once, to be signed.
+    TooManyHeldBodies,
+    /// The body is not what its head says, and cannot be signed.
+    BodyRefused,
     /// The upstream's name does not resolve.
     NameNotFound,
     /// The resolver did not answer.
@@ -119,6 +123,10 @@ impl Kind {
                 "Wait before the next request, and send fewer of them. If more are needed, ask the user to raise the limit in the sandbox policy.", false),
             Self::BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "http_request_error", "request_body_too_large", "The request body is too large",
                 "Do not retry the same request. The sandbox has a limit on what a request may carry; ask the user.", false),
+            Self::TooManyHeldBodies => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "too_many_held_bodies", "Too many request bodies are held at once",
+                "Bodies of requests that are signed wait here until they are whole. Send fewer of them side by side.", true),
+            Self::BodyRefused => row(S::BAD_REQUEST, "http_request_error", "request_body_refused", "The request body cannot be signed",
+                "Do not retry the same request. The body must have the form that the request's head announces.", false),
             Self::NameNotFound => row(S::BAD_GATEWAY, "dns_error", "name_not_found", "The upstream's name does not resolve",
                 "The policy allows this host, but it has no address. Check the spelling.", false),
             Self::NameTimeout => row(S::GATEWAY_TIMEOUT, "dns_timeout", "name_timeout", "The resolver did not answer",

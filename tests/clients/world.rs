@@ -30,7 +30,7 @@ impl World {
         Self::with(&[])
     }
 
-    /// With further options of the proxy.
+    /// With further options of the proxy; `{port}` in them is the upstream's.
     pub fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED]);
@@ -50,7 +50,7 @@ impl World {
         for host in [ALLOWED, DENIED, KEYED] {
             arguments.extend(["--resolve".to_owned(), format!("{host}:127.0.0.1")]);
         }
-        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        arguments.extend(options.iter().map(|option| option.replace("{port}", &port.to_string())));
         fs::create_dir(folder.path().join("home")).unwrap();
         let proxy = Some(RunningProxy::start(&arguments));
         Self { folder, upstream, proxy }

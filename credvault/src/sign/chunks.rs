@@ -53,8 +53,8 @@ impl ChunkResigner {
     /// # Errors
     /// [`ChunkError`]: end the request.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ChunkError> {
-        self.held.extend_from_slice(bytes);
-        let held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
         let mut rest = &held[..];
         while let Some((size, head)) = self.head(rest)? {
             // Data, and the line end after it.
@@ -64,11 +64,21 @@ impl ChunkResigner {
             if line_end != b"\r\n" {
                 return Err(ChunkError::Form);
             }
-            self.chunk(data, out);
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            self.chunk(rest.get(..digits).unwrap_or_default(), data, out);
             rest = rest.get(end.saturating_add(2)..).unwrap_or_default();
         }
-        self.held = rest.to_vec();
+        // What stays is not copied for every piece that comes.
+        let used = held.len().saturating_sub(rest.len());
+        held.drain(..used);
+        self.held = held;
         Ok(())
+    }
+
+    /// How much of a chunk that is not whole yet is kept, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// Ends the body.
@@ -79,7 +89,8 @@ impl ChunkResigner {
         if self.done && self.held.is_empty() { Ok(()) } else { Err(ChunkError::Truncated) }
     }
 
-    fn chunk(&mut self, data: &[u8], out: &mut Vec<u8>) {
+    /// The size keeps its digits, so that the stream keeps its length.
+    fn chunk(&mut self, digits: &[u8], data: &[u8], out: &mut Vec<u8>) {
         let [day, region, service] = &self.scope;
         let sig = SigV4 {
             scope: super::AwsScope { day, region, service },
@@ -88,7 +99,8 @@ impl ChunkResigner {
             style: super::CanonicalStyle::S3,
         };
         let signature = sig.chunk_signature(&self.key[..], &self.previous, data);
-        out.extend_from_slice(format!("{:x};chunk-signature={signature}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(digits);
+        out.extend_from_slice(format!(";chunk-signature={signature}\r\n").as_bytes());
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
         self.previous = signature;
@@ -163,6 +175,19 @@ mod tests {
             assert!(out == body(SIGNATURES), "in pieces of {step}");
             assert_eq!(resigner.finish(), Ok(()));
         }
+    }
+
+    #[test]
+    fn the_length_of_the_stream_stays_whatever_its_digits() {
+        let zeros = "0".repeat(64);
+        let sent =
+            format!("00A;chunk-signature={zeros}\r\n0123456789\r\n000;chunk-signature={zeros}\r\n\r\n");
+        let (mut resigner, mut out) = (resigner(), Vec::new());
+        resigner.push(&sent.as_bytes()[..90], &mut out).unwrap();
+        assert_eq!((resigner.held_bytes(), out.len()), (90, 0));
+        resigner.push(&sent.as_bytes()[90..], &mut out).unwrap();
+        assert_eq!((out.len(), resigner.held_bytes()), (sent.len(), 0));
+        assert!(out.starts_with(b"00A;") && resigner.finish().is_ok());
     }
 
     #[test]

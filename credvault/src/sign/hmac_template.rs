@@ -62,6 +62,14 @@ impl HmacTemplate {
     }
 }
 
+impl HmacTemplate {
+    /// Whether the body is part of what is signed.
+    #[must_use]
+    pub fn covers_body(&self) -> bool {
+        self.template.contains("{body}") || self.template.contains("{body-sha256}")
+    }
+}
+
 fn body<'a>(request: &SigningRequest<'a>) -> Result<&'a [u8], SignError> {
     match request.payload {
         Payload::Bytes(body) => Ok(body),

@@ -125,10 +125,9 @@ impl<'a> Sending<'a> {
             path: self.target.path_alone(),
             query: query_of(self.target),
             headers,
-            payload: if self.payload == Payload::Unknown && has_no_body(self.target) {
-                Payload::Empty
-            } else {
-                self.payload
+            payload: match self.payload {
+                Payload::Unknown | Payload::Streamed if has_no_body(self.target) => Payload::Empty,
+                known => known,
             },
             now_s: (self.clock)(),
         }
@@ -162,6 +161,18 @@ fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing
     out.push('=');
     uri_encode(secret.expose().iter().copied(), false, &mut out);
     out
+}
+
+/// Whether the request has an AWS signature that covers the body, and does not say its hash.
+pub(super) fn signature_lacks_hash(target: &Target<'_>, headers: &dyn HeaderAccess) -> bool {
+    let (mut is_signed, mut names_hash) = (false, false);
+    headers.visit(&mut |name, value| {
+        is_signed |= same_name("authorization", name) && is_aws_authorization(value);
+        names_hash |= same_name(CONTENT_HASH, name);
+        true
+    });
+    let in_query = query_of(target).is_some_and(|query| parameter(query, "X-Amz-Algorithm").is_some());
+    (is_signed && !names_hash) || (in_query && !is_signed)
 }
 
 struct Resigned {

@@ -90,6 +90,25 @@ fn an_aws_signature_is_made_anew_with_the_real_keys() {
 }
 
 #[test]
+fn a_body_is_needed_where_a_signature_covers_it_and_the_head_does_not_say_its_hash() {
+    let vault = aws(false);
+    let needs = |headers: &Headers, path| vault.needs_body(None, &to("POST", path), headers);
+    let signed = client_signed(&vault, "dynamodb", &[]);
+    assert!(needs(&signed, "/"));
+    assert!(vault.needs_body(Some("key"), &to("DELETE", "/"), &signed));
+    assert!(!needs(&client_signed(&vault, "s3", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]), "/"));
+    assert!(
+        !needs(&Headers::new(), "/?X-Amz-Algorithm=AWS4-HMAC-SHA256"),
+        "no placeholder, so nothing to do"
+    );
+    assert!(!vault.needs_body(None, &Target { host: "other.example", ..to("POST", "/") }, &signed));
+    let hmac = |template: &str| vault_of(binding(&format!("hmac-sha256 x-sign hex - {template}")), KEY);
+    assert!(hmac("{body-sha256}").needs_body(None, &to("POST", "/"), &Headers::new()));
+    assert!(!hmac("{path}").needs_body(None, &to("POST", "/"), &Headers::new()));
+    assert!(!vault_of(binding("replace"), KEY).needs_body(None, &to("POST", "/"), &Headers::new()));
+}
+
+#[test]
 fn a_session_token_is_added_and_signed() {
     let vault = aws(true);
     let mut sent = client_signed(&vault, "s3", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
@@ -191,7 +210,9 @@ fn a_body_is_changed_only_where_its_endpoint_says_so() {
     let vault = vault_of(binding("body"), KEY);
     let mine = vault.placeholder("key").unwrap().to_string();
     let body = format!("{{\"token\":\"{mine}\",\"again\":\"{mine}\"}}");
-    let new = vault.replace_in_body(&to("POST", "/"), body.as_bytes()).unwrap().unwrap();
+    assert!(vault.needs_body(None, &to("POST", "/"), &Headers::new()));
+    let (new, credential) = vault.replace_in_body(&to("POST", "/"), body.as_bytes()).unwrap().unwrap();
+    assert_eq!(credential, "key");
     assert_eq!(new.to_vec(), body.replace(&mine, KEY).into_bytes());
     assert_eq!(vault.replace_in_body(&to("POST", "/"), b"{}").unwrap(), None);
     let elsewhere = Target { host: "evil.example", ..to("POST", "/") };

@@ -13,11 +13,15 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::exchange::body_too_large;
+use super::held::{Held, Room, no_room};
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, Sender, give_back};
 use super::search::Search;
+use crate::audit::Layer;
 use crate::coding::CodingError;
-use crate::hooks::{HeaderFate, ResponseFilter};
+use crate::hooks::{BodyFilter, HeaderFate, ResponseFilter};
+use crate::refuse::{Kind, Refusal};
 use crate::trailers;
 
 /// A limit on silence. The timer is moved only when it fires: no work per chunk.
@@ -56,21 +60,86 @@ pub struct RequestBody {
     silence: Silence,
     sent: Arc<Sent>,
     bytes_max: Option<u64>,
+    /// In hand already; nothing more comes in.
+    held: Option<Held>,
+    filter: Option<(Box<dyn BodyFilter>, Room)>,
 }
 
 impl RequestBody {
     pub fn new(incoming: Incoming, idle: Duration, (sent, bytes_max): (Arc<Sent>, Option<u64>)) -> Self {
         sent.ended.store(incoming.is_end_stream(), Ordering::Relaxed);
-        Self { incoming, silence: Silence::new(idle), sent, bytes_max }
+        Self { incoming, silence: Silence::new(idle), sent, bytes_max, held: None, filter: None }
+    }
+
+    /// This one instead of what came in.
+    pub fn holding(mut self, held: Held) -> Self {
+        self.held = Some(held);
+        self.sent.ended.store(self.is_end_stream(), Ordering::Relaxed);
+        self
+    }
+
+    /// With what comes in passing through `filter`.
+    pub fn through(mut self, filter: Box<dyn BodyFilter>, room: Room) -> Self {
+        // An empty body too may be one that the filter refuses.
+        self.sent.ended.store(false, Ordering::Relaxed);
+        self.filter = Some((filter, room));
+        self
     }
 
     fn ended(&self) {
         self.sent.ended.store(true, Ordering::Relaxed);
     }
-}
 
-fn too_large() -> io::Error {
-    io::Error::other("the body is larger than it may be")
+    /// No more of it may go, for this reason.
+    fn cut(&self, refusal: impl FnOnce() -> Refusal) -> io::Error {
+        io::Error::other(self.sent.cut.get_or_init(refusal).detail.clone())
+    }
+
+    fn poll_held(&mut self) -> Option<Frame<Bytes>> {
+        let held = self.held.as_mut()?;
+        let frame = match std::mem::take(&mut held.bytes) {
+            bytes if bytes.is_empty() => held.trailers.take().map(|mut fields| {
+                trailers::clean(&mut fields);
+                Frame::trailers(fields)
+            }),
+            bytes => {
+                count(&self.sent.bytes, bytes.len());
+                Some(Frame::data(bytes))
+            }
+        };
+        if self.is_end_stream() {
+            self.ended();
+        }
+        frame
+    }
+
+    /// What may be sent of the next bytes, or of what was held back when there are no more.
+    fn filtered(&mut self, next: Option<Bytes>) -> Result<Bytes, io::Error> {
+        let Some((filter, room)) = &mut self.filter else { return Ok(next.unwrap_or_default()) };
+        let is_last = next.is_none();
+        let out = match next {
+            Some(bytes) => filter.push(bytes),
+            None => filter.finish(),
+        };
+        let fits = room.set(filter.held_bytes());
+        if is_last {
+            self.filter = None;
+        }
+        match out {
+            Err(error) => Err(self.cut(|| Refusal::new(Kind::BodyRefused, Layer::Http, error.reason))),
+            Ok(_) if !fits => Err(self.cut(no_room)),
+            Ok(bytes) => Ok(bytes),
+        }
+    }
+
+    fn counted(&mut self, data: &Bytes) -> Result<(), io::Error> {
+        count(&self.sent.bytes, data.len());
+        let sent = self.sent.bytes.load(Ordering::Relaxed);
+        match self.bytes_max.filter(|most| sent > *most) {
+            Some(most) => Err(self.cut(|| body_too_large(most))),
+            None => Ok(()),
+        }
+    }
 }
 
 fn too_quiet() -> io::Error {
@@ -85,6 +154,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.held.is_some() {
+            return Poll::Ready(self.poll_held().map(Ok));
+        }
         loop {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Pending => {
@@ -92,28 +164,35 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(too_quiet())));
                 }
                 Poll::Ready(None) => {
+                    let rest = self.filtered(None)?;
                     self.ended();
-                    return Poll::Ready(None);
+                    let rest = (!rest.is_empty()).then_some(rest);
+                    return Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.heard();
-                    if self.incoming.is_end_stream() {
-                        self.ended();
-                    }
                     match frame.into_data().map_err(Frame::into_trailers) {
                         Ok(data) => {
-                            count(&self.sent.bytes, data.len());
-                            let sent = self.sent.bytes.load(Ordering::Relaxed);
-                            if let Some(most) = self.bytes_max.filter(|most| sent > *most) {
-                                self.sent.too_large.get_or_init(|| most);
-                                return Poll::Ready(Some(Err(too_large())));
+                            self.counted(&data)?;
+                            let mut data = self.filtered(Some(data))?;
+                            if self.incoming.is_end_stream() {
+                                data = joined(data, self.filtered(None)?);
+                                self.ended();
                             }
-                            return Poll::Ready(Some(Ok(Frame::data(data))));
+                            // A filter may hold a chunk back whole.
+                            if !data.is_empty() {
+                                return Poll::Ready(Some(Ok(Frame::data(data))));
+                            }
                         }
-                        Err(Ok(mut fields)) => {
-                            trailers::clean(&mut fields);
-                            return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                        Err(Ok(fields)) => {
+                            // They wait for what the filter held back.
+                            self.held = Some(Held {
+                                bytes: self.filtered(None)?,
+                                trailers: Some(fields),
+                                room: None,
+                            });
+                            return Poll::Ready(self.poll_held().map(Ok));
                         }
                         // No other kind of frame exists.
                         Err(Err(_)) => {}
@@ -124,12 +203,22 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.held {
+            Some(held) => held.bytes.is_empty() && held.trailers.is_none(),
+            None => self.filter.is_none() && self.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.held {
+            Some(held) => SizeHint::with_exact(u64::try_from(held.bytes.len()).unwrap_or(u64::MAX)),
+            None => self.incoming.size_hint(),
+        }
     }
+}
+
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    if second.is_empty() { first } else { Bytes::from([&first[..], &second[..]].concat()) }
 }
 
 fn count(counter: &AtomicU64, bytes: usize) {

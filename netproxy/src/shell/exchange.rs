@@ -14,6 +14,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::body::{Passing, Reply, RequestBody};
 use super::http1::Client;
+use super::inject::inject;
 use super::ledger::Ledger;
 use super::pool::{Place, Sender};
 use super::search::Search;
@@ -117,8 +118,8 @@ async fn exchange(
         }
         Err(mut refusal) => {
             // What the upstream made of a body that was cut off is not what went wrong.
-            if let Some(most) = ledger.body_too_large() {
-                *refusal = body_too_large(most);
+            if let Some(cut) = ledger.body_cut() {
+                *refusal = cut;
             }
             ledger.discard();
             let layer_rule = Some(Arc::clone(&allow.rule));
@@ -178,23 +179,19 @@ async fn forward(
     let (trailers, length) =
         (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).cloned());
     let decided = Decided { request: facts, allow: asked.allow, decision_id: &asked.decision.id };
-    let mut head =
-        RequestHead { headers: end_to_end(asked.parts.headers), query: asked.request.target.query.clone() };
+    let mut head = RequestHead::new(end_to_end(asked.parts.headers), asked.request.target.query.clone());
     if asked.parts.version == Version::HTTP_2 {
         http2::join_cookies(&mut head.headers);
     }
     // A length that is too large is refused before anything is dialled.
-    if let Some(most) = body_bytes_max(shared, asked.allow)
+    let most = body_bytes_max(shared, asked.allow);
+    if let Some(most) = most
         && asked.body.size_hint().lower() > most
     {
         return Err(Box::new(body_too_large(most)));
     }
-    let injected = shared.inject.inject(&decided, &mut head).await;
-    let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
-    ledger.note(|record| record.credential = injected.credential);
+    let (body, length) = inject(shared, (&decided, &mut head), (asked.body, length, most), ledger).await?;
     let filter = shared.redact.filter(&decided);
-    let most = body_bytes_max(shared, asked.allow);
-    let body = RequestBody::new(asked.body, shared.limits.idle_timeout, (ledger.sent(), most));
     let mut request = write_anew(asked.request, asked.parts.method, head, length, body)?;
     trailers.put(request.headers_mut());
     let mut lease = None;
@@ -240,7 +237,7 @@ fn body_bytes_max(shared: &Shared, allow: &Allow) -> Option<u64> {
     [shared.limits.request_body_bytes_max, allow.limits.request_body_bytes].into_iter().flatten().min()
 }
 
-fn body_too_large(most: u64) -> Refusal {
+pub fn body_too_large(most: u64) -> Refusal {
     Refusal::new(Kind::BodyTooLarge, Layer::Http, format!("a request body may have {most} bytes"))
 }
 

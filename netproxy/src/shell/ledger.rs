@@ -9,7 +9,7 @@ use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
-use crate::refuse::{Kind, Subject};
+use crate::refuse::{Refusal, Subject};
 
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -24,8 +24,8 @@ pub struct Sent {
     pub bytes: AtomicU64,
     /// All of it went.
     pub ended: AtomicBool,
-    /// The most that may go; more came.
-    pub too_large: OnceLock<u64>,
+    /// Why no more of it may go.
+    pub cut: OnceLock<Refusal>,
 }
 
 impl Ledger {
@@ -60,9 +60,9 @@ impl Ledger {
         self.up.ended.load(Ordering::Relaxed)
     }
 
-    /// The limit that the request's body has exceeded.
-    pub fn body_too_large(&self) -> Option<u64> {
-        self.up.too_large.get().copied()
+    /// Why the request's body was cut off.
+    pub fn body_cut(&self) -> Option<Refusal> {
+        self.up.cut.get().cloned()
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -126,9 +126,9 @@ impl Drop for Ledger {
         if let Some(mut record) = self.record.take() {
             record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());
-            if self.up.too_large.get().is_some() {
+            if let Some(cut) = self.up.cut.get() {
                 record.verdict = Outcome::Error;
-                record.error = Some(Kind::BodyTooLarge.code());
+                record.error = Some(cut.kind.code());
             }
             self.shared.record(record);
         }

@@ -400,6 +400,7 @@ impl Builder {
             upstream_tls_http2: Arc::new(upstream_tls_http2),
             client_certificates: self.client_certificates?,
             pool: Pool::default(),
+            held: Arc::default(),
             control: Control::default(),
             socks_token: self.socks_token,
         };

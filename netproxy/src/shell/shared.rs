@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 
 use super::control::Control;
 use super::dns::DnsState;
+use super::held::Budget;
 use super::limiter::Limiter;
 use super::pool::Pool;
 use super::token::Token;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub upstream_tls_http2: Arc<ClientConfig>,
     pub client_certificates: ClientCertificates,
     pub pool: Pool,
+    /// What bodies that are held take up.
+    pub held: Arc<Budget>,
     pub control: Control,
     pub dns: DnsState,
     pub upstream_proxies: BTreeMap<Arc<str>, UpstreamProxy>,

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 mod audit;
 mod authority_standards;
+mod bodies;
 mod client;
 mod client_cert;
 mod coded;

@@ -125,6 +125,7 @@ async fn answer<S: AsyncWrite + Unpin>(
             write_whole(stream, &format!("X-{name}: 1\r\nX-Other: 2\r\nX-{name}: 3\r\n"), b"").await
         }
         "/upload" => write_whole(stream, "", format!("{} bytes", body.len()).as_bytes()).await,
+        "/body" => write_whole(stream, "", body).await,
         "/forged" => {
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
         }

@@ -1,6 +1,7 @@
 //! Just enough of HTTP/1.1 for clients behind a strict proxy.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
 
 use super::{Seen, Shared, routes};
 
@@ -35,6 +36,10 @@ pub fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
             authorization: request.header("authorization").map(str::to_owned),
             api_key: request.header("x-api-key").map(str::to_owned),
         });
+        let request = Arc::new(request);
+        if request.header("authorization").is_some_and(|value| value.starts_with("AWS4-")) {
+            shared.signed.lock().unwrap().push(request.clone());
+        }
         routes::answer(&request, shared, stream.get_mut())?;
         stream.get_mut().flush()?;
     }

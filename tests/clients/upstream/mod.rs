@@ -3,6 +3,7 @@
 mod http;
 mod models;
 mod routes;
+mod sigv4;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -27,6 +28,8 @@ pub struct Seen {
 pub struct Shared {
     seen: Mutex<Vec<Seen>>,
     files: Mutex<HashMap<String, (String, Vec<u8>)>>,
+    /// Those that AWS would have to check.
+    signed: Mutex<Vec<Arc<http::Request>>>,
     /// Where bare git repositories are.
     repositories: PathBuf,
 }
@@ -44,7 +47,12 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let repositories = folder.join("git");
-        let shared = Arc::new(Shared { seen: Mutex::default(), files: Mutex::default(), repositories });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            files: Mutex::default(),
+            signed: Mutex::default(),
+            repositories,
+        });
         let all = shared.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -61,6 +69,15 @@ impl Upstream {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Requests with an AWS signature, whole.
+    pub fn signed(&self) -> Vec<Arc<http::Request>> {
+        self.shared.signed.lock().unwrap().clone()
+    }
+
+    pub fn check_signature(&self, request: &http::Request, id: &str, secret: &str) -> Result<(), String> {
+        sigv4::check(request, id, secret)
     }
 
     /// Serves `content` under `path`.

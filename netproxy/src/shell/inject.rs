@@ -1,0 +1,50 @@
+//! The credential and, where it has to do with that, the body. Must never send a body that a hook asked to see and did
+//! not, nor one that is not as long as its head says.
+
+use http::HeaderValue;
+use hyper::body::Incoming;
+
+use super::body::RequestBody;
+use super::held::{Room, hold};
+use super::ledger::Ledger;
+use super::shared::Shared;
+use crate::hooks::{Decided, RequestHead};
+use crate::refuse::Refusal;
+
+/// Puts the credential in; the body as it will be sent, and its length if that is known.
+pub async fn inject(
+    shared: &Shared,
+    (decided, head): (&Decided<'_>, &mut RequestHead),
+    (mut incoming, mut length, most): (Incoming, Option<HeaderValue>, Option<u64>),
+    ledger: &mut Ledger,
+) -> Result<(RequestBody, Option<HeaderValue>), Box<Refusal>> {
+    // A handshake has no body; what comes after it is the WebSocket's.
+    let reads = !decided.request.websocket && shared.inject.reads_body(decided, head);
+    // Boxed: most requests do not carry its room about.
+    let mut held = if reads { Some(Box::pin(hold(shared, &mut incoming, most)).await?) } else { None };
+    head.body = held.as_ref().map(|held| held.bytes.clone());
+    let injected = shared.inject.inject(decided, head).await;
+    let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
+    ledger.note(|record| record.credential = injected.credential);
+    let mut body = RequestBody::new(incoming, shared.limits.idle_timeout, (ledger.sent(), most));
+    if let Some(held) = &mut held
+        && let Some(bytes) = head.body.take()
+    {
+        length = match &held.trailers {
+            // Trailers need chunks.
+            Some(_) => None,
+            None if bytes.is_empty() && length.is_none() => None,
+            None => Some(HeaderValue::from(bytes.len())),
+        };
+        held.bytes = bytes;
+    }
+    match (held, head.body_filter.take()) {
+        (Some(held), _) => body = body.holding(held),
+        (None, Some(filter)) => {
+            let room = Room::of(&shared.held, shared.limits.held_bytes_max);
+            body = body.through(filter, room);
+        }
+        (None, None) => {}
+    }
+    Ok((body, length))
+}
