@@ -148,7 +148,9 @@ fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
 fn policy_of(args: &RunArgs, userland: &Userland) -> Box<Load> {
     let (files, secrets) = (args.policies.clone(), args.secrets.clone());
     let writable: Vec<_> = userland.writable_parts().map(Path::to_owned).collect();
-    Box::new(move || Loaded::from(&files, &secrets, &Machine::this(&writable)))
+    // One for all loads: it remembers what package clients have told.
+    let machine = Machine::this(&writable);
+    Box::new(move || Loaded::from(&files, &secrets, &machine))
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<String>> {

@@ -92,7 +92,9 @@ fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Value
 /// Reads and checks the policy; at the start, and again for each reload.
 fn live_policy(options: &Options, vault: Arc<Vault>) -> Result<LivePolicy> {
     let (files, secrets) = (options.policies.clone(), options.secrets.clone());
-    let load = move || Loaded::from(&files, &secrets, &Machine::this(&[])).fitting(&vault);
+    // One for all loads: it remembers what package clients have told.
+    let machine = Machine::this(&[]);
+    let load = move || Loaded::from(&files, &secrets, &machine).fitting(&vault);
     LivePolicy::start(load).map_err(Error::Policy)
 }
 
