@@ -49,13 +49,17 @@
 //! | module | job |
 //! |---|---|
 //! | [`Secret`], [`harden_process`] | memory that is locked, cleared, not dumped |
-//! | [`Store`] | where secrets live: keyring, memory |
+//! | [`Store`], [`survey`], [`chosen`] | where secrets live (keyring, encrypted file, memory), and which one is used |
+//! | [`Source`], [`CommandSource`] | where a value comes from, said explicitly |
 //! | [`Binding`], [`Services`] | which credential may go where, and how; as data |
 //! | [`Placeholder`] | what the guest holds |
 //! | [`Vault`] | one sandbox: inject, refuse, scrub |
 //! | [`Scrubber`] | streaming redaction without I/O |
 //!
-//! Features: `secret-service` (default) for the keyring, `http` for `http::HeaderMap`.
+//! Features: `secret-service` (default) for the keyring, `age-file` for an encrypted file, `keyutils` for the kernel's
+//! keyring as a cache, `keychain` and `wincred` for the stores of macOS and Windows, `http` for `http::HeaderMap`. Those
+//! two are written against `keyring-core` and tested with its mock; their last lines (making the system's own store)
+//! were never compiled, and neither was the rest of this crate, for another system than Linux.
 
 #![deny(
     clippy::unwrap_used,
@@ -99,13 +103,17 @@ pub use sign::{
     SignError, SignedHeaders, Signer, SigningRequest, hmac_sha256,
 };
 pub use source::{CommandSource, Source, SourceError};
+#[cfg(any(feature = "keychain", feature = "wincred"))]
+pub use store::KeyringCoreStore;
 #[cfg(all(feature = "keyutils", target_os = "linux"))]
 pub use store::KeyutilsStore;
 #[cfg(feature = "secret-service")]
 pub use store::SecretServiceStore;
 #[cfg(feature = "age-file")]
-pub use store::{AgeFileStore, AgeKey};
-pub use store::{MemoryStore, NoStoreReason, Store, StoreError};
+pub use store::{AgeFileStore, AgeKey, AskKey};
+pub use store::{
+    ChooseError, MemoryStore, NoStoreReason, Store, StoreError, Stored, Surveyed, chosen, survey,
+};
 pub use target::{Scheme, Target};
 pub use vault::{
     BindError, Clock, InjectError, InjectOutcome, Place, Random, ReplacedBody, Vault, VaultBuilder,

@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::limits::{COMMAND_MS_MAX, COMMAND_WORDS_MAX};
@@ -28,7 +29,7 @@ pub enum Source {
     Store,
     /// A variable of this process. It stays readable in `/proc/PID/environ` for the user's own processes.
     Env(String),
-    /// A file of the host, in the clear.
+    /// A file of the host, in the clear; refused unless it belongs to this user and nobody else may read it.
     File(PathBuf),
     /// A program and its arguments; no shell reads them. The first line end is not part of the value.
     Command(Vec<String>),
@@ -56,6 +57,16 @@ pub enum SourceError {
         path: String,
         /// Why.
         error: std::io::Error,
+    },
+    /// Others may read the file, or it is not this user's.
+    #[error(
+        "the file `{path}` is refused: {detail}; make it a regular file of your own with mode 0600, and change its value"
+    )]
+    Exposed {
+        /// Which.
+        path: String,
+        /// Who can.
+        detail: &'static str,
     },
     /// The command could not be started.
     #[error("`{program}` cannot be started: {error}; install it, or write its whole path")]
@@ -117,9 +128,7 @@ impl Source {
                 let value = std::env::var_os(variable).ok_or_else(|| SourceError::Unset(variable.clone()))?;
                 Ok(Secret::new(value.into_vec()))
             }
-            Self::File(path) => File::open(path)
-                .and_then(Secret::read)
-                .map_err(|error| SourceError::File { path: path.display().to_string(), error }),
+            Self::File(path) => read_file(path),
             Self::Command(words) => run(words, COMMAND_MS_MAX),
         }
     }
@@ -134,6 +143,27 @@ impl Source {
             Self::Command(words) => format!("command {}", words.first().map_or("", String::as_str)),
         }
     }
+}
+
+/// Reads a file that is this user's alone. A link is followed; what counts is what it leads to.
+fn read_file(path: &Path) -> Result<Secret, SourceError> {
+    let shown = || path.display().to_string();
+    let failed = |error| SourceError::File { path: shown(), error };
+    let exposed = |detail| SourceError::Exposed { path: shown(), detail };
+    // Non-blocking: a FIFO in its place must not hang.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(exposed("it is not a regular file"));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(exposed("it belongs to another user"));
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return Err(exposed("other users may read or write it"));
+    }
+    Secret::read(File::from(file)).map_err(failed)
 }
 
 /// A command whose answer is kept for a time, as each call may ask the user for a fingerprint.
@@ -218,6 +248,8 @@ fn end(child: &mut Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::store::MemoryStore;
 
@@ -253,7 +285,17 @@ mod tests {
         let path = folder.path().join("key");
         assert!(matches!(Source::File(path.clone()).fetch("a", &store), Err(SourceError::File { .. })));
         std::fs::write(&path, "from a file\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for open in [0o644, 0o640, 0o602] {
+            mode(open);
+            let error = Source::File(path.clone()).fetch("a", &store).map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains("0600"), "{open:o}: {error}");
+        }
+        mode(0o600);
         assert!(Source::File(path).fetch("a", &store).unwrap().expose() == b"from a file");
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(matches!(Source::File(fifo).fetch("a", &store), Err(SourceError::Exposed { .. })));
     }
 
     #[test]

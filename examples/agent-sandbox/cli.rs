@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use glue::keys::SecretSpec;
 use glue::resolve::ResolveSpec;
+use glue::stores::StoreArgs;
+
+use crate::secret::cli::SecretArgs;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -34,7 +37,7 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Say what this machine offers: KVM, QEMU, kernel, keyring
     Doctor(DoctorArgs),
-    /// Put a key into the vault (read from standard input), list the names, or remove one
+    /// Keys in your keyring or an encrypted file: store, rotate, list, remove; which store is used; known services
     Secret(SecretArgs),
 }
 
@@ -43,9 +46,14 @@ pub struct RunArgs {
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
-    /// Key NAME, from the vault or NAME=env:VAR, only ever sent to HOST[:PORT] over https
+    /// Key NAME, from your store or NAME=env:VAR, NAME=file:/PATH, NAME=cmd:…; only ever sent to HOST[:PORT] over https
     #[arg(long = "secret", value_name = "NAME@HOST")]
     pub secrets: Vec<SecretSpec>,
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// How often stores, files and `cmd/TIME:` are looked at for a new value of a key; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub refresh_secrets: u64,
     /// Share a file or folder at the same path, read-write unless :ro
     #[arg(long = "share", value_name = "PATH[:ro]")]
     pub shares: Vec<ShareSpec>,
@@ -121,25 +129,6 @@ pub struct DoctorArgs {
     /// One JSON object instead of the table
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct SecretArgs {
-    #[command(subcommand)]
-    pub verb: SecretVerb,
-    /// JSON instead of text
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SecretVerb {
-    /// Store the value read from standard input under NAME
-    Set { name: String },
-    /// List the names; values are never read
-    Ls,
-    /// Remove NAME
-    Rm { name: String },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -1,6 +1,6 @@
 //! `doctor`: what this machine offers, each with what to do if it is missing. Changes nothing.
 
-use credvault::Store;
+use glue::stores::StoreArgs;
 use serde::Serialize;
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::cli::DoctorArgs;
 use crate::engine::{choose, qemu};
 use crate::error::Result;
 use crate::guest::kernel;
-use crate::{report, secrets};
+use crate::report;
 
 #[derive(Serialize)]
 struct Finding {
@@ -67,11 +67,8 @@ fn guest_kernel() -> Finding {
 }
 
 fn keyring() -> Finding {
-    let probed = secrets::keyring()
-        .map_err(|error| error.to_string())
-        .and_then(|store| store.probe().map(|()| store.describe()).map_err(|error| error.to_string()));
-    match probed {
-        Ok(which) => Finding { name: "keyring", ok: true, detail: which },
-        Err(problem) => Finding { name: "keyring", ok: false, detail: problem },
+    match StoreArgs::default().open() {
+        Ok(opened) => Finding { name: "keyring", ok: true, detail: opened.describe() },
+        Err(problem) => Finding { name: "keyring", ok: false, detail: problem.to_string() },
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use credvault::{Secret, Vault};
+use credvault::Vault;
 use glue::audit::AuditFile;
 use glue::live::{LOOK_EVERY, LivePolicy, Load, Reloaded};
 use glue::redact::VaultRedact;
@@ -12,7 +12,6 @@ use glue::resolve::ResolveSpec;
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
 use netproxy::Proxy;
-use netproxy::hooks::BoxFuture;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
@@ -20,7 +19,7 @@ use vmm_core::devices::vsock::VsockHost;
 
 use crate::error::{Error, Result};
 use crate::report::Style;
-use crate::secrets::{Keyed, unlocked};
+use crate::secrets::Keyed;
 
 /// Two threads carry a sandbox's traffic; more would only take processors from the guest.
 const WORKER_THREADS: usize = 2;
@@ -41,6 +40,7 @@ pub struct Gateway {
     proxy: Proxy,
     policy: Arc<LivePolicy>,
     vault: Arc<Vault>,
+    _keys: Keyed,
     audit: Option<Arc<AuditFile>>,
     runtime: Runtime,
 }
@@ -54,14 +54,9 @@ pub fn runtime() -> Result<Runtime> {
         .map_err(Error::io("the proxy's threads cannot be started"))
 }
 
-/// Looks whether the keyring is open by now. The keyring's calls block.
-fn when_unlocked(name: String) -> BoxFuture<'static, Option<Secret>> {
-    Box::pin(async move { tokio::task::spawn_blocking(move || unlocked(&name)).await.ok().flatten() })
-}
-
 impl Gateway {
     pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
-        let vault = Arc::new(network.keys.vault);
+        let vault = Arc::clone(&network.keys.vault);
         let (load, keys) = (network.policy, Arc::clone(&vault));
         let policy = LivePolicy::start(move || load().fitting(&keys)).map_err(Error::Policy)?;
         let policy = Arc::new(policy);
@@ -75,7 +70,7 @@ impl Gateway {
             // Programs that know of no proxy connect to these, and the agent brings them here.
             .synthetic_dns(true)
             .authorize(Arc::clone(&policy))
-            .inject(UnlockingInject::new(vault.clone(), when_unlocked))
+            .inject(UnlockingInject::new(vault.clone(), network.keys.sources.unlock(&network.keys.specs)))
             .redact(VaultRedact(vault.clone()))
             .resolve(resolve);
         for pem in network.upstream_ca {
@@ -95,7 +90,7 @@ impl Gateway {
         }
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
-        Ok(Self { proxy, policy, vault, audit, runtime })
+        Ok(Self { proxy, policy, vault, _keys: network.keys, audit, runtime })
     }
 
     /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere. The proxy sees by itself

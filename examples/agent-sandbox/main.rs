@@ -12,6 +12,7 @@ mod guest;
 mod report;
 mod run;
 mod sandbox;
+mod secret;
 mod secrets;
 mod setup;
 mod streams;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => (run::run(args), args.json),
         Verb::Demo(args) => (demo::demo(args), args.json),
         Verb::Doctor(args) => (doctor::doctor(args), args.json),
-        Verb::Secret(args) => (secrets::manage(args), args.json),
+        Verb::Secret(args) => (secret::manage(args), args.json),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use glue::keys::SecretSource;
 use glue::live::{Load, Loaded};
 use glue::registries::Machine;
 use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
@@ -70,10 +71,10 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
 
 /// The keys, and a word on those that cannot be had yet.
 fn keys_of(args: &RunArgs, style: Style) -> Result<Keyed> {
-    let keys = Keyed::resolve(&args.secrets)?;
+    let keys = Keyed::resolve(args, style)?;
     for name in &keys.locked {
         let text = format!(
-            "secret {name}: the keyring is locked; requests that need it are refused until you unlock it"
+            "secret {name}: its store is locked; requests that need it are refused until you unlock it"
         );
         style.say("secret-locked", &text, json!({ "name": name }));
     }
@@ -139,6 +140,20 @@ fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
             return Err(Error::Usage(format!(
                 "{option} {path}: the sandbox may write to {part}, so it could change this file\n  \
                  keep it outside, or share that folder read-only: --share {part}:ro"
+            )));
+        }
+    }
+    let keys = args.secrets.iter().filter_map(|spec| match &spec.source {
+        SecretSource::File(path) => Some(("--secret", path.clone())),
+        _ => None,
+    });
+    let identity = args.stores.identity.iter().map(|path| ("--identity", path.clone()));
+    let store = args.stores.file().ok().map(|path| ("--store", path));
+    for (option, path) in keys.chain(identity).chain(store) {
+        if let Some(part) = userland.part_with(&path) {
+            let (path, part) = (path.display(), part.display());
+            return Err(Error::Usage(format!(
+                "{option} {path}: the sandbox has {part}, so it could read this file\n  keep it outside"
             )));
         }
     }

@@ -1,9 +1,10 @@
 //! Keys on the host: how `--secret` is written, where it may go, and the vault made of it. A value never leaves
 //! `Secret`, and never stands in an error.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Vault};
+use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Source, Vault};
 use policy::{PolicyError, Ruleset};
 
 /// Parses a command line; what was wrongly written after `--secret` could be a key, so the error does not repeat it.
@@ -26,7 +27,7 @@ fn without_value(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// One `--secret`: `NAME@HOST[:PORT]`, `NAME=VAR@HOST[:PORT]` or `NAME=env:VAR@HOST[:PORT]`.
+/// One `--secret`: `NAME@HOST[:PORT]` for the user's store, or `NAME=SOURCE@HOST[:PORT]`; see [`SecretSource`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretSpec {
     /// Name of the credential, and of the variable that holds its placeholder.
@@ -42,16 +43,30 @@ pub struct SecretSpec {
 /// Where a value comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SecretSource {
-    /// The user's keyring.
+    /// `vault`, or nothing: the user's store.
     Vault,
-    /// This variable of the program's own environment.
+    /// `env:VAR`, or `VAR`: this variable of the program's own environment.
     HostEnvironment(String),
+    /// `file:/PATH`: a file that only this user may read.
+    File(PathBuf),
+    /// `cmd:PROGRAM ARGUMENT …`, run once; `cmd/TIME:…` again when its answer is older than TIME (`30s`, `15m`, `1h`).
+    Command {
+        /// Program and arguments; no shell reads them.
+        words: Vec<String>,
+        /// How long an answer is kept, in seconds; `None`: for the sandbox's life.
+        keep_s: Option<u64>,
+    },
 }
 
 /// What a source has to give.
 pub enum Value {
     /// The value.
-    Is(Secret),
+    Is {
+        /// Itself.
+        secret: Secret,
+        /// When it is to be sent no more, where the source knows (seconds since 1970).
+        not_after_s: Option<u64>,
+    },
     /// It is in a store that is locked: the sandbox starts without it.
     Locked,
 }
@@ -66,25 +81,61 @@ pub struct KeyError {
     pub problem: String,
 }
 
-const FORM: &str =
-    "expected NAME=VAR@HOST[:PORT] (VAR: a variable of this host) or NAME@HOST[:PORT] (keyring)";
+const FORM: &str = "expected NAME@HOST[:PORT] (from your store), or NAME=SOURCE@HOST[:PORT] with SOURCE vault, env:VAR, \
+    file:/PATH, cmd:PROGRAM ARGUMENT … or cmd/TIME:PROGRAM …";
+
+impl FromStr for SecretSource {
+    type Err = String;
+
+    /// Never repeats what stands there: it could be a key.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "vault" {
+            return Ok(Self::Vault);
+        }
+        if credvault::is_env_name(text) {
+            return Ok(Self::HostEnvironment(text.to_owned()));
+        }
+        let (kind, keep_s) = match text.split_once(':').and_then(|(kind, _)| kind.split_once('/')) {
+            Some(("cmd", time)) => {
+                ("cmd", Some(seconds(time).ok_or("after `cmd/` stands a time: 30s, 15m or 1h")?))
+            }
+            Some(_) => ("", None),
+            None => (text.split_once(':').map_or("", |(kind, _)| kind), None),
+        };
+        let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+        match (kind, format!("{kind}:{rest}").parse()) {
+            ("env", Ok(Source::Env(variable))) => Ok(Self::HostEnvironment(variable)),
+            ("file", Ok(Source::File(path))) => Ok(Self::File(path)),
+            ("cmd", Ok(Source::Command(words))) => Ok(Self::Command { words, keep_s }),
+            ("file", Err(_)) => Err(format!("after `file:` stands an absolute path; {FORM}")),
+            _ => Err(format!(
+                "after `=` stands the name of a variable or another source; never put a key on the command line; {FORM}"
+            )),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let count = text.strip_suffix(['s', 'm', 'h'])?;
+    let unit_s = if text.ends_with('s') {
+        1
+    } else if text.ends_with('m') {
+        60
+    } else {
+        3_600
+    };
+    count.parse::<u64>().ok()?.checked_mul(unit_s).filter(|seconds| (1..=7 * 86_400).contains(seconds))
+}
 
 impl FromStr for SecretSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (what, place) = text.split_once('@').ok_or(FORM)?;
+        // The last one: paths and arguments of commands may hold others, a host never does.
+        let (what, place) = text.rsplit_once('@').ok_or(FORM)?;
         let (name, source) = match what.split_once('=') {
             None => (what, SecretSource::Vault),
-            Some((name, from)) => {
-                let variable = from.strip_prefix("env:").unwrap_or(from);
-                if !credvault::is_env_name(variable) {
-                    return Err(format!(
-                        "after `=` stands the name of a variable; never put a key on the command line; {FORM}"
-                    ));
-                }
-                (name, SecretSource::HostEnvironment(variable.to_owned()))
-            }
+            Some((name, from)) => (name, from.parse()?),
         };
         if !credvault::is_env_name(name) {
             return Err(format!("NAME is also an environment variable: letters, digits and _; {FORM}"));
@@ -125,7 +176,9 @@ pub fn vault(
         let value = value_of(spec).map_err(|text| problem(&spec.name, text))?;
         let binding = binding(&spec.name, &places, &injection_of(&spec.name))?;
         let bound = match value {
-            Value::Is(value) => builder.bind(binding, value, &mut credvault::os_random),
+            Value::Is { secret, not_after_s } => {
+                builder.bind_until(binding, secret, not_after_s, &mut credvault::os_random)
+            }
             Value::Locked => builder.bind_locked(binding, &mut credvault::os_random),
         };
         bound.map_err(|error| problem(&spec.name, error.to_string()))?;
@@ -207,8 +260,34 @@ mod tests {
             assert_eq!(env.source, SecretSource::HostEnvironment("MY_KEY".into()));
             assert_eq!((env.host.as_str(), env.port), ("localhost", 8443));
         }
-        for bad in ["K", "K@", "@h", "K=sk-123@h", "1K@h", "K=env:@h", "K=@h", "K@h:notaport"] {
-            assert!(SecretSpec::from_str(bad).is_err(), "{bad}");
+        let source = |text: &str| SecretSpec::from_str(text).unwrap().source;
+        assert_eq!(source("K=vault@h"), SecretSource::Vault);
+        assert_eq!(source("K=file:/run/me@work/key@h"), SecretSource::File("/run/me@work/key".into()));
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let command = SecretSource::Command { words: words(&["op", "read", "op://a/b@c"]), keep_s: None };
+        assert_eq!(source("K=cmd:op read op://a/b@c@h:8443"), command);
+        let again = SecretSource::Command { words: words(&["gh", "auth", "token"]), keep_s: Some(900) };
+        assert_eq!(source("K=cmd/15m:gh auth token@h"), again);
+        for bad in [
+            "K",
+            "K@",
+            "@h",
+            "K=sk-123@h",
+            "1K@h",
+            "K=env:@h",
+            "K=@h",
+            "K@h:notaport",
+            "K=file:key@h",
+            "K=cmd:@h",
+            "K=cmd/15:x@h",
+            "K=cmd/0s:x@h",
+            "K=cmd/:x@h",
+            "K=env/5m:V@h",
+            "K=sk-ant-x:y@h",
+            "K=a/b:c@h",
+        ] {
+            let error = SecretSpec::from_str(bad).unwrap_err();
+            assert!(!error.contains("sk-"), "{bad}: {error}");
         }
     }
 
@@ -216,7 +295,9 @@ mod tests {
     fn a_credential_that_nobody_gave_is_a_misfit() {
         let specs = [SecretSpec::from_str("K=V@api.example").unwrap()];
         let policy = policy_for(&specs).unwrap();
-        let value = |_: &SecretSpec| Ok(Value::Is(Secret::new(b"0123456789abcdef".to_vec())));
+        let value = |_: &SecretSpec| {
+            Ok(Value::Is { secret: Secret::new(b"0123456789abcdef".to_vec()), not_after_s: None })
+        };
         let given = super::vault(&specs, |_| Injection::bearer(), value).unwrap();
         assert_eq!(misfit(&policy, &given), None);
         assert!(misfit(&policy, &Vault::builder().build()).unwrap().contains("\"K\""));

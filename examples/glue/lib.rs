@@ -4,7 +4,7 @@
 //! ([`live`] does so with a policy that is loaded again when it changes.)
 //!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
-//! ([`keys`]), also those whose store is still locked ([`unlock`]), policy files with their includes
+//! ([`keys`], [`stores`], [`sources`]), also those whose store is still locked ([`unlock`]), policy files with their includes
 //! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), and the
 //! variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
@@ -20,4 +20,7 @@ pub mod policy_files;
 pub mod redact;
 pub mod registries;
 pub mod resolve;
+pub mod sources;
+pub mod stores;
+pub mod terminal;
 pub mod unlock;

@@ -8,8 +8,11 @@ use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, Request
 
 use crate::inject::VaultInject;
 
-/// Fetches the value of the named credential; `None` while its store is locked. Must not block.
-pub type Unlock = Box<dyn Fn(String) -> BoxFuture<'static, Option<Secret>> + Send + Sync>;
+/// Fetches the value of the named credential and when it ends; `None` while its store is locked. Must not block.
+pub type Unlock = Box<dyn Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync>;
+
+/// A value, and when it is to be sent no more (seconds since 1970).
+pub type Unlocked = (Secret, Option<u64>);
 
 /// [`VaultInject`], with values that come later.
 pub struct UnlockingInject {
@@ -22,7 +25,7 @@ impl UnlockingInject {
     /// Injects from `vault`; `unlock` is asked once for each request that needs a locked credential.
     pub fn new(
         vault: Arc<Vault>,
-        unlock: impl Fn(String) -> BoxFuture<'static, Option<Secret>> + Send + Sync + 'static,
+        unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
         Self { inject: VaultInject(Arc::clone(&vault)), vault, unlock: Box::new(unlock) }
     }
@@ -36,10 +39,12 @@ impl UnlockingInject {
             Err(InjectError::Locked { name }) => name,
             done => return done,
         };
-        let Some(value) = (self.unlock)(name.clone()).await else { return Err(InjectError::Locked { name }) };
+        let Some((value, not_after_s)) = (self.unlock)(name.clone()).await else {
+            return Err(InjectError::Locked { name });
+        };
         // A request that came at the same time may have been quicker; the value is the same.
         if self.vault.version(&name).is_none() {
-            let kept = self.vault.rotate(&name, value, None);
+            let kept = self.vault.rotate(&name, value, not_after_s);
             kept.map_err(|error| InjectError::Refused { reason: error.to_string() })?;
         }
         self.inject.inject(decided, head).await
@@ -125,10 +130,11 @@ mod tests {
         assert!(vault.env().any(|(name, placeholder)| name == "KEY" && !placeholder.is_empty()));
         let (open, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (is_open, count) = (Arc::clone(&open), Arc::clone(&asked));
-        let unlock = move |name: String| -> BoxFuture<'static, Option<Secret>> {
+        let unlock = move |name: String| -> BoxFuture<'static, Option<Unlocked>> {
             assert_eq!(name, "KEY");
             count.fetch_add(1, Ordering::SeqCst);
-            let value = is_open.load(Ordering::SeqCst).then(|| Secret::new(b"the-real-key-0123".to_vec()));
+            let value =
+                is_open.load(Ordering::SeqCst).then(|| (Secret::new(b"the-real-key-0123".to_vec()), None));
             Box::pin(std::future::ready(value))
         };
         let Ok(Host::Name(name)) = Host::parse("api.example") else { panic!("no name") };

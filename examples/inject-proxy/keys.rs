@@ -27,29 +27,23 @@ pub type Values = BTreeMap<String, Secret>;
 
 /// The values of all `--secret` and `--upstream-proxy`; does not return the first time, if there are any.
 pub fn take(options: &Options) -> Result<Values> {
-    let variables = variables(options)?;
+    let variables = variables(options);
     if options.keys_on_stdin {
         return receive(&variables).map_err(Error::io("the keys did not come through"));
     }
     if variables.is_empty() { Ok(Values::new()) } else { Err(start_anew(options, &variables)) }
 }
 
-fn variables(options: &Options) -> Result<BTreeSet<&str>> {
-    let specs = &options.secrets;
+fn variables(options: &Options) -> BTreeSet<&str> {
     let of_proxies = options.upstream_proxies.iter().map(|(_, variable)| variable.as_str());
-    match specs.iter().find(|spec| variable_of(spec).is_none()) {
-        Some(spec) => {
-            Err(problem(spec, "this program takes keys from its environment: NAME=VAR@HOST").into())
-        }
-        None => Ok(specs.iter().filter_map(variable_of).chain(of_proxies).collect()),
-    }
+    options.secrets.iter().filter_map(variable_of).chain(of_proxies).collect()
 }
 
-/// The variable that holds the value of `spec`.
-pub fn variable_of(spec: &SecretSpec) -> Option<&str> {
+/// The variable that holds the value of `spec`, if one does.
+fn variable_of(spec: &SecretSpec) -> Option<&str> {
     match &spec.source {
         SecretSource::HostEnvironment(variable) => Some(variable),
-        SecretSource::Vault => None,
+        SecretSource::Vault | SecretSource::File(_) | SecretSource::Command { .. } => None,
     }
 }
 

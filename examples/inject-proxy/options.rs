@@ -8,13 +8,15 @@ use credvault::Injection;
 use glue::audit::Rotation;
 use glue::keys::SecretSpec;
 use glue::resolve::ResolveSpec;
+use glue::stores::StoreArgs;
 
 const AFTER_HELP: &str = "\
 On standard output stand the variables that make clients use the proxy, then `# ready`; with --json one object with
 the same. Clients get `ca.pem` in --ca-dir: without it they trust nothing that the proxy intercepts.
 
 The policy is loaded again when its file changes (within a second) and on SIGHUP; if it does not load, the old one stays.
-Open connections that the new one refuses end. SIGTERM and SIGINT stop taking connections and let the open ones finish.
+Open connections that the new one refuses end. SIGHUP also looks for new values of keys. SIGTERM and SIGINT stop taking
+connections and let the open ones finish.
 
 Example:
   MY_KEY=… inject-proxy --listen 127.0.0.1:3128 --policy policy.toml \\
@@ -50,9 +52,15 @@ pub struct Options {
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
     #[arg(long = "policy", value_name = "FILE", required_unless_present = "secrets")]
     pub policies: Vec<PathBuf>,
-    /// Key NAME from this environment's variable VAR, only ever sent to HOST[:PORT] over https
+    /// Key NAME from this environment's variable VAR, only ever sent to HOST[:PORT] over https; or
+    /// NAME=vault@HOST (your store), NAME=file:/PATH@HOST, NAME=cmd:PROGRAM ARGUMENT …@HOST
     #[arg(long = "secret", value_name = "NAME=VAR@HOST")]
     pub secrets: Vec<SecretSpec>,
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// How often stores, files and `cmd/TIME:` are looked at for a new value of a key; 0 for only at SIGHUP
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub refresh_secrets: u64,
     /// How the key NAME is put in, e.g. 'NAME=authorization: Bearer {}'; by default in place of its placeholder
     #[arg(long = "inject", value_name = "NAME=FORM", value_parser = parse_injection)]
     pub injections: Vec<(String, Injection)>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glue::live::{LOOK_EVERY, LivePolicy, Reloaded};
+use glue::sources::RefreshHandle;
 use netproxy::Proxy;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +33,7 @@ pub fn runtime(threads: u16) -> io::Result<Runtime> {
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> Result<()> {
     let (mut hangup, mut term, mut int) = signals().map_err(Error::io("signals cannot be watched"))?;
+    let keys = watch_keys(&mut setup, options, messages)?;
     messages
         .ready(setup.listen, &setup.doors.places(), &setup.variables)
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;
@@ -45,6 +47,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
             _ = hangup.recv() => {
                 let (policy, proxy) = (Arc::clone(&setup.policy), setup.proxy.clone());
                 spawn_blocking(move || tell(&policy.reload(&proxy), messages));
+                keys.iter().for_each(RefreshHandle::now);
             }
             _ = term.recv() => break "SIGTERM",
             _ = int.recv() => break "SIGINT",
@@ -63,6 +66,17 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
         Some(audit) if audit.has_failed() => Err(Error::Audit),
         _ => Ok(()),
     }
+}
+
+/// Says which store is in use, and begins to look for new values.
+fn watch_keys(setup: &mut Setup, options: &Options, messages: Messages) -> Result<Option<RefreshHandle>> {
+    if let Some(store) = &setup.store {
+        messages.say("store", &format!("keys from {store}"));
+    }
+    let report = move |event: glue::sources::Event| messages.say("secret", &event.text());
+    let every = Duration::from_secs(options.refresh_secrets);
+    let started = setup.refresher.take().map(|refresher| refresher.start(every, report)).transpose();
+    started.map_err(Error::io("the thread that looks for new keys cannot be started"))
 }
 
 type Signals = (tokio::signal::unix::Signal, tokio::signal::unix::Signal, tokio::signal::unix::Signal);

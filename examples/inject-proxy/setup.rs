@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use credvault::{Injection, Secret, Vault};
 use glue::audit::AuditFile;
-use glue::inject::VaultInject;
-use glue::keys::{KeyError, Value, vault};
+use glue::keys::{KeyError, vault};
 use glue::live::{LivePolicy, Loaded};
 use glue::redact::VaultRedact;
 use glue::registries::Machine;
+use glue::sources::{Refresher, Sources};
+use glue::unlock::UnlockingInject;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use tokio::net::TcpListener;
 
 use crate::doors::{Doors, bind_tcp};
 use crate::error::{Error, Result};
 use crate::files::write_certificates;
-use crate::keys::{Values, variable_of};
+use crate::keys::Values;
 use crate::options::Options;
 
 /// The parts of a running proxy.
@@ -30,22 +31,35 @@ pub struct Setup {
     /// Where it listens: the real port.
     pub listen: SocketAddr,
     pub policy: Arc<LivePolicy>,
+    /// Finds new values of keys, once it is started.
+    pub refresher: Option<Refresher>,
+    /// Which store is in use, if one is.
+    pub store: Option<String>,
     pub audit: Option<Arc<AuditFile>>,
     /// What clients need.
     pub variables: Vec<(String, String)>,
 }
 
 impl Setup {
-    pub fn new(options: &Options, mut values: Values) -> Result<Self> {
-        let vault = Arc::new(vault_of(options, &mut values)?);
-        let policy = Arc::new(live_policy(options, Arc::clone(&vault))?);
+    pub fn new(options: &Options, values: Values) -> Result<Self> {
+        let values = Arc::new(values);
+        let sources = {
+            // A second secret from the same variable gets a copy; the vault holds both in locked memory.
+            let values = values.clone();
+            let environment = move |variable: &str| values.get(variable).map(Secret::duplicate);
+            Arc::new(Sources::new(options.stores.clone(), Box::new(environment)))
+        };
+        let vault = Arc::new(vault_of(options, &sources)?);
+        let store = sources.in_use().map(glue::stores::Opened::describe);
+        let refresher = Some(Refresher::new(vault.clone(), &options.secrets, sources.clone()));
+        let policy = Arc::new(live_policy(options, vault.clone())?);
         let listener = bind_tcp("--listen", options.listen, options)?;
         let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
         let doors = Doors::bind(options)?;
         let mut builder = Proxy::builder()
             .name("inject-proxy")
             .authorize(policy.clone())
-            .inject(VaultInject(vault.clone()))
+            .inject(UnlockingInject::new(vault.clone(), sources.unlock(&options.secrets)))
             .redact(VaultRedact(vault.clone()))
             .resolve(glue::resolve::resolver(&options.resolve).map_err(Error::Usage)?)
             .synthetic_dns(options.synthetic_dns)
@@ -74,7 +88,7 @@ impl Setup {
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
         let variables = variables(options, listen, &proxy, &vault)?;
-        Ok(Self { proxy, listener, doors, listen, policy, audit, variables })
+        Ok(Self { proxy, listener, doors, listen, policy, refresher, store, audit, variables })
     }
 }
 
@@ -98,7 +112,7 @@ fn live_policy(options: &Options, vault: Arc<Vault>) -> Result<LivePolicy> {
     LivePolicy::start(load).map_err(Error::Policy)
 }
 
-fn vault_of(options: &Options, values: &mut Values) -> Result<Vault> {
+fn vault_of(options: &Options, sources: &Sources) -> Result<Vault> {
     let unknown = |name: &String| !options.secrets.iter().any(|spec| spec.name == *name);
     if let Some((name, _)) = options.injections.iter().find(|(name, _)| unknown(name)) {
         return Err(Error::Usage(format!("--inject {name}: there is no --secret of this name")));
@@ -107,12 +121,7 @@ fn vault_of(options: &Options, values: &mut Values) -> Result<Vault> {
         let given = options.injections.iter().find(|(other, _)| other == name);
         given.map_or_else(Injection::replace, |(_, injection)| injection.clone())
     };
-    let value_of = |spec: &_| {
-        // A second secret from the same variable gets a copy; the vault holds both in locked memory.
-        let value = variable_of(spec).and_then(|variable| values.get_mut(variable));
-        value.map(|value| Value::Is(value.duplicate())).ok_or_else(|| "its variable is not set".to_owned())
-    };
-    Ok(vault(&options.secrets, injection_of, value_of)?)
+    Ok(vault(&options.secrets, injection_of, |spec| sources.value(spec))?)
 }
 
 fn variables(

@@ -7,7 +7,8 @@
 use linux_keyutils::{Key, KeyError, KeyPermissionsBuilder, KeyRing, KeyRingIdentifier, Permission};
 use zeroize::Zeroizing;
 
-use super::{NoStoreReason, Store, StoreError, checked_name};
+use super::index;
+use super::{NoStoreReason, Store, StoreError, Stored, checked_name};
 use crate::limits::{BINDINGS_MAX, NAME_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::secret::Secret;
 
@@ -17,7 +18,8 @@ pub struct KeyutilsStore {
     timeout_s: u32,
 }
 
-const INDEX_BYTES_MAX: usize = BINDINGS_MAX * (NAME_BYTES_MAX + 1);
+/// A name, two numbers and three separators for each.
+const INDEX_BYTES_MAX: usize = BINDINGS_MAX * (NAME_BYTES_MAX + 43);
 
 impl KeyutilsStore {
     /// Entries of `application` that the kernel forgets `timeout_s` seconds after they were stored; 0 for
@@ -88,16 +90,13 @@ impl KeyutilsStore {
         written.map_err(|error| self.failed(error))
     }
 
-    fn names(&self) -> Result<Vec<String>, StoreError> {
+    fn known(&self) -> Result<Vec<Stored>, StoreError> {
         let Some(key) = self.find(&self.index())? else { return Ok(Vec::new()) };
-        let index = self.read(key, INDEX_BYTES_MAX)?;
-        let names = index.split(|&byte| byte == b'\n').filter_map(|name| str::from_utf8(name).ok());
-        Ok(names.filter(|name| checked_name(name).is_ok()).map(str::to_owned).collect())
+        Ok(index::parse(&self.read(key, INDEX_BYTES_MAX)?))
     }
 
-    fn set_names(&self, names: &[String]) -> Result<(), StoreError> {
-        // A key cannot be empty.
-        self.write(&self.index(), format!("{}\n", names.join("\n")).as_bytes(), 0)
+    fn remember(&self, all: &[Stored]) -> Result<(), StoreError> {
+        self.write(&self.index(), index::render(all).as_bytes(), 0)
     }
 }
 
@@ -106,33 +105,33 @@ impl Store for KeyutilsStore {
         format!("kernel keyring (a cache, entries of `{}`)", self.application)
     }
 
-    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+    fn fetch(&self, name: &str) -> Result<(Secret, Stored), StoreError> {
         let name = checked_name(name)?;
         let missing = || StoreError::Missing { store: self.describe(), name: name.to_owned() };
         let key = self.find(&self.description(name))?.ok_or_else(missing)?;
         let mut value = self.read(key, SECRET_BYTES_MAX)?;
-        Ok(Secret::new(std::mem::take(&mut *value)))
+        let known = index::take(&mut self.known()?, name);
+        Ok((Secret::new(std::mem::take(&mut *value)), known.unwrap_or_else(|| Stored::first(name, None))))
     }
 
-    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
+    fn put_until(&self, name: &str, value: &Secret, not_after_s: Option<u64>) -> Result<Stored, StoreError> {
         let name = checked_name(name)?;
-        let mut names = self.names()?;
+        let mut all = self.known()?;
+        let older = index::take(&mut all, name);
         let refused = match value.len() {
             0 => Some("the kernel keeps no empty value"),
             length if length > SECRET_BYTES_MAX => Some("the value is too long"),
-            _ if names.len() >= BINDINGS_MAX && !names.iter().any(|other| other == name) => {
-                Some("it is full")
-            }
+            _ if all.len() >= BINDINGS_MAX => Some("it is full"),
             _ => None,
         };
         if let Some(detail) = refused {
             return Err(StoreError::Failed { store: self.describe(), detail: detail.to_owned() });
         }
         self.write(&self.description(name), value.expose(), self.timeout_s)?;
-        names.retain(|other| other != name);
-        names.push(name.to_owned());
-        names.sort_unstable();
-        self.set_names(&names)
+        let stored = Stored::after(older.as_ref(), name, not_after_s);
+        all.push(stored.clone());
+        self.remember(&all)?;
+        Ok(stored)
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
@@ -140,23 +139,21 @@ impl Store for KeyutilsStore {
         let missing = || StoreError::Missing { store: self.describe(), name: name.to_owned() };
         let key = self.find(&self.description(name))?.ok_or_else(missing)?;
         key.invalidate().map_err(|error| self.failed(error))?;
-        let mut names = self.names()?;
-        names.retain(|other| other != name);
-        self.set_names(&names)
+        let mut all = self.known()?;
+        index::take(&mut all, name);
+        self.remember(&all)
     }
 
-    fn list(&self) -> Result<Vec<String>, StoreError> {
+    fn entries(&self) -> Result<Vec<Stored>, StoreError> {
         // Also without entries: this is what a probe asks.
         self.ring()?;
-        let mut names = self.names()?;
-        let mut error = None;
-        names.retain(|name| match self.find(&self.description(name)) {
-            Ok(found) => found.is_some(),
-            Err(failed) => {
-                error = Some(failed);
-                false
+        let mut alive = Vec::new();
+        for stored in self.known()? {
+            // Its time may be over.
+            if self.find(&self.description(&stored.name))?.is_some() {
+                alive.push(stored);
             }
-        });
-        error.map_or(Ok(names), Err)
+        }
+        Ok(alive)
     }
 }

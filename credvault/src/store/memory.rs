@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Store, StoreError, checked_name};
+use super::{Store, StoreError, Stored, checked_name};
 use crate::secret::Secret;
 
 /// Secrets in locked memory, gone with the process.
 #[derive(Default)]
-pub struct MemoryStore(Mutex<BTreeMap<String, Secret>>);
+pub struct MemoryStore(Mutex<BTreeMap<String, (Secret, Stored)>>);
 
 impl MemoryStore {
     /// An empty store.
@@ -18,7 +18,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn map(&self) -> MutexGuard<'_, BTreeMap<String, Secret>> {
+    fn map(&self) -> MutexGuard<'_, BTreeMap<String, (Secret, Stored)>> {
         // A panic elsewhere cannot leave a map half-changed: each method changes it in one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -33,14 +33,18 @@ impl Store for MemoryStore {
         "memory of this process".to_owned()
     }
 
-    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+    fn fetch(&self, name: &str) -> Result<(Secret, Stored), StoreError> {
         let name = checked_name(name)?;
-        self.map().get(name).map(Secret::duplicate).ok_or_else(|| self.missing(name))
+        let copy = |(value, stored): &(Secret, Stored)| (value.duplicate(), stored.clone());
+        self.map().get(name).map(copy).ok_or_else(|| self.missing(name))
     }
 
-    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
-        self.map().insert(checked_name(name)?.to_owned(), value.duplicate());
-        Ok(())
+    fn put_until(&self, name: &str, value: &Secret, not_after_s: Option<u64>) -> Result<Stored, StoreError> {
+        let name = checked_name(name)?;
+        let mut map = self.map();
+        let stored = Stored::after(map.get(name).map(|(_, older)| older), name, not_after_s);
+        map.insert(name.to_owned(), (value.duplicate(), stored.clone()));
+        Ok(stored)
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
@@ -48,8 +52,8 @@ impl Store for MemoryStore {
         self.map().remove(name).map(|_| ()).ok_or_else(|| self.missing(name))
     }
 
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.map().keys().cloned().collect())
+    fn entries(&self) -> Result<Vec<Stored>, StoreError> {
+        Ok(self.map().values().map(|(_, stored)| stored.clone()).collect())
     }
 }
 
@@ -68,6 +72,11 @@ mod tests {
         store.put("a", &secret("third")).unwrap();
         assert!(store.get("b").unwrap() == secret("second"));
         assert_eq!(store.list().unwrap(), ["a", "b"]);
+        assert_eq!(store.put_until("b", &secret("third"), Some(9)).unwrap(), store.entries().unwrap()[1]);
+        assert_eq!(
+            (store.entries().unwrap()[1].version, store.entries().unwrap()[1].not_after_s),
+            (3, Some(9))
+        );
         store.delete("b").unwrap();
         let error = store.delete("b").unwrap_err();
         assert_eq!(

@@ -5,6 +5,11 @@
 
 #[cfg(feature = "age-file")]
 mod age_file;
+mod choose;
+#[cfg(any(feature = "keychain", feature = "wincred"))]
+mod core_store;
+#[cfg(any(feature = "keychain", feature = "wincred", feature = "keyutils"))]
+mod index;
 #[cfg(all(feature = "keyutils", target_os = "linux"))]
 mod keyutils;
 mod memory;
@@ -12,7 +17,10 @@ mod memory;
 mod secret_service;
 
 #[cfg(feature = "age-file")]
-pub use age_file::{AgeFileStore, AgeKey};
+pub use age_file::{AgeFileStore, AgeKey, AskKey};
+pub use choose::{ChooseError, Surveyed, chosen, survey};
+#[cfg(any(feature = "keychain", feature = "wincred"))]
+pub use core_store::KeyringCoreStore;
 #[cfg(all(feature = "keyutils", target_os = "linux"))]
 pub use keyutils::KeyutilsStore;
 pub use memory::MemoryStore;
@@ -28,26 +36,27 @@ pub trait Store: Send + Sync {
     /// Which store this is, in words for the user.
     fn describe(&self) -> String;
 
-    /// Looks whether the store can be read now, without reading a value. Choose a store by this, not by
-    /// whether it could be constructed.
+    /// Looks whether the store can be read now, without reading a value. Choose a store by this (see
+    /// [`survey`]), not by whether it could be constructed.
     ///
     /// # Errors
     /// Anything but [`StoreError::Missing`].
     fn probe(&self) -> Result<(), StoreError> {
-        self.list().map(|_| ())
+        self.entries().map(|_| ())
     }
 
-    /// The value of a credential.
+    /// The newest value of a credential, and what is known of it.
     ///
     /// # Errors
     /// [`StoreError::Missing`] if there is none of this name.
-    fn get(&self, name: &str) -> Result<Secret, StoreError>;
+    fn fetch(&self, name: &str) -> Result<(Secret, Stored), StoreError>;
 
-    /// Stores a value, in place of an older one.
+    /// Stores a value as the next version, in place of an older one. It is not to be sent from `not_after_s` on
+    /// (seconds since 1970).
     ///
     /// # Errors
     /// [`StoreError`]; the older value is still there then.
-    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError>;
+    fn put_until(&self, name: &str, value: &Secret, not_after_s: Option<u64>) -> Result<Stored, StoreError>;
 
     /// Deletes a value without reading it.
     ///
@@ -55,11 +64,61 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Missing`] if there is none of this name.
     fn delete(&self, name: &str) -> Result<(), StoreError>;
 
-    /// Names of all credentials, sorted, without reading a value.
+    /// What is known of all credentials, sorted by name, without reading a value.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn list(&self) -> Result<Vec<String>, StoreError>;
+    fn entries(&self) -> Result<Vec<Stored>, StoreError>;
+
+    /// The value alone.
+    ///
+    /// # Errors
+    /// As [`Store::fetch`].
+    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+        self.fetch(name).map(|(value, _)| value)
+    }
+
+    /// Stores a value that has no end.
+    ///
+    /// # Errors
+    /// As [`Store::put_until`].
+    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
+        self.put_until(name, value, None).map(|_| ())
+    }
+
+    /// The names alone.
+    ///
+    /// # Errors
+    /// As [`Store::entries`].
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.entries()?.into_iter().map(|stored| stored.name).collect())
+    }
+}
+
+/// What a store knows of a credential without reading its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// The credential.
+    pub name: String,
+    /// How often a value was stored under this name, from 1.
+    pub version: u64,
+    /// When it is to be sent no more, in seconds since 1970.
+    pub not_after_s: Option<u64>,
+}
+
+impl Stored {
+    /// The first version of a credential.
+    #[must_use]
+    pub fn first(name: &str, not_after_s: Option<u64>) -> Self {
+        Self { name: name.to_owned(), version: 1, not_after_s }
+    }
+
+    /// The version after `older`, or the first.
+    fn after(older: Option<&Self>, name: &str, not_after_s: Option<u64>) -> Self {
+        let version = older.map_or(1, |older| older.version.saturating_add(1));
+        Self { version, ..Self::first(name, not_after_s) }
+    }
 }
 
 /// Why a store did not do what it was asked. Each variant has a different remedy.
@@ -136,6 +195,9 @@ pub enum NoStoreReason {
     /// The file of the store.
     #[error("the file does not exist")]
     NoFile,
+    /// The system that this store belongs to.
+    #[error("this system has none")]
+    OtherSystem,
     /// The kernel's keyring.
     #[error("the kernel has no keyring for this process")]
     NoKernelKeyring,
@@ -156,7 +218,7 @@ impl StoreError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Locked { .. } => {
-                "unlock the keyring (log in on the desktop, or open your keyring program and unlock it) and try again"
+                "unlock the keyring (log in on the desktop, or open your keyring program and unlock it; for a file: give its passphrase) and try again"
             }
             Self::Missing { .. } => "store it first, or check the name in the list of stored names",
             Self::Denied { .. } => {
@@ -171,9 +233,8 @@ impl StoreError {
             Self::NoStore { reason: NoStoreReason::NoCollection, .. } => {
                 "create a default keyring in your keyring program, or take the value from another source"
             }
-            Self::NoStore { reason: NoStoreReason::NoFile, .. } => {
-                "store a first value, which creates it, or correct the path"
-            }
+            Self::NoStore { reason: NoStoreReason::OtherSystem, .. } => "choose a store that this system has",
+            Self::NoStore { reason: NoStoreReason::NoFile, .. } => "create it, or correct the path",
             Self::NoStore { reason: NoStoreReason::NoKernelKeyring, .. } => {
                 "allow keyctl(2) in the container, or choose another store"
             }

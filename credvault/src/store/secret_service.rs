@@ -12,7 +12,7 @@ use secret_service::{EncryptionType, Error};
 use zbus::blocking::connection::Builder;
 use zeroize::Zeroize;
 
-use super::{NoStoreReason, Store, StoreError, checked_name};
+use super::{NoStoreReason, Store, StoreError, Stored, checked_name};
 use crate::limits::{KEYRING_CALL_MS_MAX, STACK_CLEARED_BYTES};
 use crate::secret::Secret;
 
@@ -28,6 +28,9 @@ pub struct SecretServiceStore {
 const SCHEMA: (&str, &str) = ("xdg:schema", "org.credvault.Credential");
 const APPLICATION: &str = "application";
 const NAME: &str = "credential";
+/// Attributes that say more; items are not found by these, as older ones of the same name are to be found too.
+const VERSION: &str = "version";
+const NOT_AFTER: &str = "not-after";
 
 impl SecretServiceStore {
     /// A store whose entries belong to `application`; entries of other programs are not seen. Nothing is
@@ -82,9 +85,31 @@ impl SecretServiceStore {
         collection.search_items(self.attributes(name)).map_err(|error| self.failed(error))
     }
 
-    fn item<'c>(&self, collection: &'c Collection<'_>, name: &str) -> Result<Item<'c>, StoreError> {
-        let missing = || StoreError::Missing { store: self.describe(), name: name.to_owned() };
-        self.items(collection, Some(name))?.into_iter().next().ok_or_else(missing)
+    /// The items of one name with what they say of themselves, newest first. There is more than one only while a
+    /// value is being replaced, or if that was cut short.
+    fn versions<'c>(
+        &self,
+        collection: &'c Collection<'_>,
+        name: &str,
+    ) -> Result<Vec<(Stored, Item<'c>)>, StoreError> {
+        let mut found = Vec::new();
+        for item in self.items(collection, Some(name))? {
+            found.push((self.stored(&item)?.unwrap_or_else(|| Stored::first(name, None)), item));
+        }
+        if found.is_empty() {
+            return Err(StoreError::Missing { store: self.describe(), name: name.to_owned() });
+        }
+        found.sort_by_key(|(stored, _)| std::cmp::Reverse(stored.version));
+        Ok(found)
+    }
+
+    /// What an item says of itself; `None` without a name. Attributes that another program spoilt count as absent.
+    fn stored(&self, item: &Item<'_>) -> Result<Option<Stored>, StoreError> {
+        let mut attributes = item.get_attributes().map_err(|error| self.failed(error))?;
+        let number = |text: Option<&String>| text.and_then(|text| text.parse().ok());
+        let version = number(attributes.get(VERSION)).unwrap_or(1);
+        let not_after_s = number(attributes.get(NOT_AFTER));
+        Ok(attributes.remove(NAME).map(|name| Stored { name, version, not_after_s }))
     }
 
     fn attributes<'a>(&'a self, name: Option<&'a str>) -> HashMap<&'a str, &'a str> {
@@ -149,45 +174,66 @@ impl Store for SecretServiceStore {
         self.open(|_| Ok(()))
     }
 
-    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+    fn fetch(&self, name: &str) -> Result<(Secret, Stored), StoreError> {
         let name = checked_name(name)?;
         self.open(|collection| {
-            let value = self.item(collection, name)?.get_secret().map_err(|error| self.failed(error));
+            let missing = || StoreError::Missing { store: self.describe(), name: name.to_owned() };
+            let (stored, item) = self.versions(collection, name)?.into_iter().next().ok_or_else(missing)?;
+            let value = item.get_secret().map_err(|error| self.failed(error));
             let secret = value.map(Secret::new);
             clear_stack();
-            secret
+            secret.map(|secret| (secret, stored))
         })
     }
 
-    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
+    /// The new value is an item of its own before the older ones go: killed at any moment, one of them is whole.
+    fn put_until(&self, name: &str, value: &Secret, not_after_s: Option<u64>) -> Result<Stored, StoreError> {
         let name = checked_name(name)?;
         self.open(|collection| {
-            let (label, replace) = (format!("{name} ({})", self.application), true);
+            let older = match self.versions(collection, name) {
+                Err(StoreError::Missing { .. }) => Vec::new(),
+                other => other?,
+            };
+            let stored = Stored::after(older.first().map(|(stored, _)| stored), name, not_after_s);
+            let (version, end) = (stored.version.to_string(), not_after_s.map(|end| end.to_string()));
+            let mut attributes = self.attributes(Some(name));
+            attributes.insert(VERSION, &version);
+            attributes.extend(end.as_deref().map(|end| (NOT_AFTER, end)));
+            let (label, replace) = (format!("{name} ({})", self.application), false);
             // Reason to expose: the keyring's client encrypts it for the bus.
             let secret = value.expose();
-            let stored = collection
-                .create_item(&label, self.attributes(Some(name)), secret, replace, "application/octet-stream")
+            let created = collection
+                .create_item(&label, attributes, secret, replace, "application/octet-stream")
                 .map(|_| ());
             clear_stack();
-            stored.map_err(|error| self.failed(error))
+            created.map_err(|error| self.failed(error))?;
+            for (_, item) in older {
+                item.delete().map_err(|error| self.failed(error))?;
+            }
+            Ok(stored)
         })
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
         let name = checked_name(name)?;
-        self.open(|collection| self.item(collection, name)?.delete().map_err(|error| self.failed(error)))
+        self.open(|collection| {
+            // Oldest first: cut short, what is left is the newest.
+            for (_, item) in self.versions(collection, name)?.into_iter().rev() {
+                item.delete().map_err(|error| self.failed(error))?;
+            }
+            Ok(())
+        })
     }
 
-    fn list(&self) -> Result<Vec<String>, StoreError> {
+    fn entries(&self) -> Result<Vec<Stored>, StoreError> {
         self.open(|collection| {
-            let mut names = Vec::new();
+            let mut all = Vec::new();
             for item in self.items(collection, None)? {
-                let mut attributes = item.get_attributes().map_err(|error| self.failed(error))?;
-                names.extend(attributes.remove(NAME));
+                all.extend(self.stored(&item)?);
             }
-            names.sort_unstable();
-            names.dedup();
-            Ok(names)
+            all.sort_unstable_by(|a, b| (&a.name, b.version).cmp(&(&b.name, a.version)));
+            all.dedup_by(|later, first| later.name == first.name);
+            Ok(all)
         })
     }
 }

@@ -120,7 +120,21 @@ impl VaultBuilder {
         secret: Secret,
         random: Random<'_>,
     ) -> Result<&mut Self, BindError> {
-        self.push(binding, Some(secret), random)
+        self.bind_until(binding, secret, None, random)
+    }
+
+    /// The same with an end (seconds since 1970): from then on, requests that want the credential are refused.
+    ///
+    /// # Errors
+    /// As [`VaultBuilder::bind`].
+    pub fn bind_until(
+        &mut self,
+        binding: Binding,
+        secret: Secret,
+        not_after_s: Option<u64>,
+        random: Random<'_>,
+    ) -> Result<&mut Self, BindError> {
+        self.push(binding, Some((secret, not_after_s)), random)
     }
 
     /// Binds a credential whose store is locked, so that the guest has its placeholder all the same: requests that
@@ -136,7 +150,7 @@ impl VaultBuilder {
     fn push(
         &mut self,
         binding: Binding,
-        secret: Option<Secret>,
+        value: Option<(Secret, Option<u64>)>,
         random: Random<'_>,
     ) -> Result<&mut Self, BindError> {
         self.check_binding(&binding)?;
@@ -145,7 +159,12 @@ impl VaultBuilder {
         for companion in &binding.companions {
             companions.push(companion.placeholder.mint(random)?);
         }
-        let version = secret.map(|secret| Version::first(&binding, &placeholder, secret)).transpose()?;
+        let first = |(secret, not_after_s)| {
+            let mut version = Version::first(&binding, &placeholder, secret)?;
+            version.not_after_s = not_after_s;
+            Ok::<_, BindError>(version)
+        };
+        let version = value.map(first).transpose()?;
         let versions = RwLock::new((version.map(Arc::new), None));
         self.entries.push(Entry { binding, versions, placeholder, companions });
         Ok(self)

@@ -110,6 +110,23 @@ impl Vault {
         Ok(number)
     }
 
+    /// [`Vault::rotate`], unless value and end are those in use already: `None` then, and nothing changes.
+    ///
+    /// # Errors
+    /// As [`Vault::rotate`].
+    pub fn renew(
+        &self,
+        name: &str,
+        value: Secret,
+        not_after_s: Option<u64>,
+    ) -> Result<Option<u64>, BindError> {
+        let same = self.entry(name).and_then(|entry| entry.current());
+        if same.is_some_and(|version| version.not_after_s == not_after_s && version.secret == value) {
+            return Ok(None);
+        }
+        self.rotate(name, value, not_after_s).map(Some)
+    }
+
     /// Number of the version in use, from 1, and when it ends. `None` also while the store is locked.
     #[must_use]
     pub fn version(&self, name: &str) -> Option<(u64, Option<u64>)> {

@@ -68,9 +68,18 @@ pub fn of_this_host(workspace: Option<&Path>, shares: &[ShareSpec]) -> Result<Us
 impl Userland {
     /// The part that the guest may write to and that holds `path` (which need not exist), if any.
     pub fn writable_part_with(&self, path: &Path) -> Option<&Path> {
+        self.holding(path, |part| part.mode == Mode::ReadWrite)
+    }
+
+    /// The part that the guest can read and that holds `path`, if any.
+    pub fn part_with(&self, path: &Path) -> Option<&Path> {
+        self.holding(path, |_| true)
+    }
+
+    fn holding(&self, path: &Path, which: impl Fn(&Part) -> bool) -> Option<&Path> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = fs::canonicalize(path).or_else(|_| fs::canonicalize(parent)).ok()?;
-        let holds = |part: &&Part| part.mode == Mode::ReadWrite && folder.starts_with(&part.path);
+        let holds = |part: &&Part| which(part) && folder.starts_with(&part.path);
         self.parts.iter().find(holds).map(|part| part.path.as_path())
     }
 

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use age::secrecy::{ExposeSecret, SecretString};
@@ -24,13 +25,16 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{NoStoreReason, Store, StoreError, checked_name};
+use super::{NoStoreReason, Store, StoreError, Stored, checked_name};
 use crate::encode::{base64_decode, base64_padded};
 use crate::limits::{AGE_FILE_BYTES_MAX, BINDINGS_MAX, FILE_LOCK_MS_MAX, SECRET_BYTES_MAX};
 use crate::secret::Secret;
 
-/// First line of what is encrypted.
+/// First line of what is encrypted; after it, one line for each credential: `NAME BASE64 VERSION NOT-AFTER`.
 const FORMAT: &[u8] = b"credvault 1";
+
+/// How every file in this format begins.
+const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 
 /// What opens the file.
 pub enum AgeKey {
@@ -40,20 +44,79 @@ pub enum AgeKey {
     Identity(Secret),
 }
 
+impl AgeKey {
+    /// A new identity, as text for a file of its own that only its owner may read.
+    #[must_use]
+    pub fn new_identity() -> Secret {
+        let text = age::x25519::Identity::generate().to_string();
+        Secret::new(text.expose_secret().as_bytes().to_vec())
+    }
+}
+
+/// Gives the key when it is first needed; `None`: it cannot be had now, so the store is locked.
+pub type AskKey = Box<dyn Fn() -> Option<AgeKey> + Send + Sync>;
+
 /// Secrets in one encrypted file.
 pub struct AgeFileStore {
     path: PathBuf,
-    key: AgeKey,
+    key: OnceLock<AgeKey>,
+    ask: AskKey,
     work_factor: Option<u8>,
+    /// What was last read, for the file of this stamp: opening it costs a second.
+    known: Mutex<Option<(FileStamp, Vec<Stored>)>>,
 }
 
-type Entries = Vec<(String, Secret)>;
+/// Tells one content of the file from another: each is written to a file of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileStamp {
+    inode: u64,
+    size: i64,
+    changed: (i64, i64),
+}
+
+type Entries = Vec<(Stored, Secret)>;
 
 impl AgeFileStore {
     /// The file at `path`; the first [`Store::put`] creates it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, key: AgeKey) -> Self {
-        Self { path: path.into(), key, work_factor: None }
+        Self { key: OnceLock::from(key), ..Self::asking(path, Box::new(|| None)) }
+    }
+
+    /// The same, with a key that is asked for once, when it is first needed.
+    #[must_use]
+    pub fn asking(path: impl Into<PathBuf>, ask: AskKey) -> Self {
+        let (path, known) = (path.into(), Mutex::new(None));
+        Self { path, key: OnceLock::new(), ask, work_factor: None, known }
+    }
+
+    /// Creates an empty file, so that there is a store. A file that is there is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if there is one already.
+    pub fn create(&self) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        match self.open() {
+            Err(StoreError::NoStore { reason: NoStoreReason::NoFile, .. }) => self.write(&Entries::new()),
+            Err(error) => Err(error),
+            Ok(_) => Err(self.failed("it is there already", &"nothing was changed")),
+        }
+    }
+
+    /// Whether the key opens the file: a probe only looks whether it is there, as opening costs a second.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unlock(&self) -> Result<(), StoreError> {
+        self.load().map(|_| ())
+    }
+
+    fn key(&self) -> Result<&AgeKey, StoreError> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        let key = (self.ask)().ok_or_else(|| StoreError::Locked { store: self.describe() })?;
+        Ok(self.key.get_or_init(|| key))
     }
 
     /// Costs of guessing a passphrase for files written from now on, as logarithm (`scrypt` N = 2^log2).
@@ -78,15 +141,19 @@ impl AgeFileStore {
 
     /// The entries, sorted by name.
     fn load(&self) -> Result<Entries, StoreError> {
-        let file = File::from(self.open()?);
+        let (file, stamp) = self.open()?;
         let mut sealed = Vec::new();
         let limit = u64::try_from(AGE_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+        let file = File::from(file);
         file.take(limit).read_to_end(&mut sealed).map_err(|error| self.failed("cannot be read", &error))?;
-        self.parse(&self.decrypt(&sealed)?)
+        let entries = self.parse(&self.decrypt(&sealed)?)?;
+        let known = entries.iter().map(|(stored, _)| stored.clone()).collect();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((stamp, known));
+        Ok(entries)
     }
 
     /// Opens it if it is a regular file of this user that nobody else can read or write. No link is followed.
-    fn open(&self) -> Result<OwnedFd, StoreError> {
+    fn open(&self) -> Result<(OwnedFd, FileStamp), StoreError> {
         // Non-blocking: a FIFO in its place must not hang.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let exposed =
@@ -107,7 +174,8 @@ impl AgeFileStore {
         if stat.st_mode & 0o077 != 0 {
             return Err(exposed("other users may read or write it"));
         }
-        Ok(file)
+        let changed = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        Ok((file, FileStamp { inode: stat.st_ino, size: stat.st_size, changed }))
     }
 
     fn decrypt(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -118,7 +186,7 @@ impl AgeFileStore {
             other => self.damaged(&other.to_string()),
         };
         let decryptor = Decryptor::new(sealed).map_err(failed)?;
-        let identity: Box<dyn age::Identity> = match &self.key {
+        let identity: Box<dyn age::Identity> = match self.key()? {
             AgeKey::Passphrase(secret) => Box::new(age::scrypt::Identity::new(self.text(secret)?)),
             AgeKey::Identity(secret) => Box::new(self.identity(secret)?),
         };
@@ -136,29 +204,24 @@ impl AgeFileStore {
         }
         let mut entries = Entries::new();
         for line in lines.filter(|line| !line.is_empty()) {
-            let at = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
-            let (name, value) = line.split_at_checked(at).unwrap_or_default();
-            let name = str::from_utf8(name).ok().and_then(|name| checked_name(name).ok());
-            let value = base64_decode(value.get(1..).unwrap_or_default());
-            let (Some(name), Some(mut value)) = (name, value) else {
-                return Err(self.damaged("an entry is not understood"));
-            };
-            entries.push((name.to_owned(), Secret::new(std::mem::take(&mut *value))));
+            entries.push(entry(line).ok_or_else(|| self.damaged("an entry is not understood"))?);
         }
         Ok(entries)
     }
 
     fn encrypt(&self, entries: &Entries) -> Result<Vec<u8>, StoreError> {
-        let length: usize = entries.iter().map(|(name, value)| name.len() + value.len() * 4 / 3 + 8).sum();
+        // Two numbers of at most twenty digits, and what separates them.
+        let length = |(stored, value): &(Stored, Secret)| stored.name.len() + value.len() * 4 / 3 + 64;
+        let length: usize = entries.iter().map(length).sum();
         let mut plain = Zeroizing::new(Vec::with_capacity(FORMAT.len().saturating_add(length)));
         plain.extend_from_slice(FORMAT);
-        for (name, value) in entries {
-            plain.push(b'\n');
-            plain.extend_from_slice(name.as_bytes());
-            plain.push(b' ');
+        for (Stored { name, version, not_after_s }, value) in entries {
+            plain.extend_from_slice(format!("\n{name} ").as_bytes());
             plain.extend_from_slice(&base64_padded(value.expose()));
+            let end = not_after_s.map_or_else(|| "-".to_owned(), |end| end.to_string());
+            plain.extend_from_slice(format!(" {version} {end}").as_bytes());
         }
-        let recipient: Box<dyn age::Recipient> = match &self.key {
+        let recipient: Box<dyn age::Recipient> = match self.key()? {
             AgeKey::Passphrase(secret) => {
                 let mut recipient = age::scrypt::Recipient::new(self.text(secret)?);
                 if let Some(log2) = self.work_factor {
@@ -200,8 +263,13 @@ impl AgeFileStore {
             other => other?,
         };
         change(&mut entries)?;
-        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let sealed = self.encrypt(&entries)?;
+        entries.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        self.write(&entries)
+    }
+
+    /// Under the lock.
+    fn write(&self, entries: &Entries) -> Result<(), StoreError> {
+        let sealed = self.encrypt(entries)?;
         replace::replace(&self.path, &sealed, &mut |_| Ok(()))
             .map_err(|error| self.failed("cannot be written", &error))
     }
@@ -225,6 +293,20 @@ impl AgeFileStore {
     }
 }
 
+fn entry(line: &[u8]) -> Option<(Stored, Secret)> {
+    let mut words = line.split(|&byte| byte == b' ');
+    let name = checked_name(str::from_utf8(words.next()?).ok()?).ok()?.to_owned();
+    let mut value = base64_decode(words.next()?)?;
+    let number = |word: &[u8]| str::from_utf8(word).ok()?.parse().ok();
+    let version = number(words.next()?)?;
+    let not_after_s = match words.next()? {
+        b"-" => None,
+        end => Some(number(end)?),
+    };
+    let secret = Secret::new(std::mem::take(&mut *value));
+    words.next().is_none().then_some((Stored { name, version, not_after_s }, secret))
+}
+
 /// The path with something appended to its last part.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -234,32 +316,48 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 impl Store for AgeFileStore {
     fn describe(&self) -> String {
-        let how = match self.key {
-            AgeKey::Passphrase(_) => "passphrase",
-            AgeKey::Identity(_) => "identity",
+        let how = match self.key.get() {
+            None => "",
+            Some(AgeKey::Passphrase(_)) => " (passphrase)",
+            Some(AgeKey::Identity(_)) => " (identity)",
         };
-        format!("age-encrypted file {} ({how})", self.path.display())
+        format!("age-encrypted file {}{how}", self.path.display())
     }
 
-    fn get(&self, name: &str) -> Result<Secret, StoreError> {
+    /// Looks at the file, without the key: whether it opens is found out when a value is wanted.
+    fn probe(&self) -> Result<(), StoreError> {
+        let (file, _) = self.open()?;
+        let mut begin = [0; MAGIC.len()];
+        let read = File::from(file).read_exact(&mut begin);
+        match read.is_ok() && begin == MAGIC {
+            true => Ok(()),
+            false => Err(self.damaged("it is not an age file")),
+        }
+    }
+
+    fn fetch(&self, name: &str) -> Result<(Secret, Stored), StoreError> {
         let name = checked_name(name)?;
-        let found = self.load()?.into_iter().find(|(other, _)| other == name);
-        found.map(|(_, value)| value).ok_or_else(|| self.missing(name))
+        let found = self.load()?.into_iter().find(|(stored, _)| stored.name == name);
+        found.map(|(stored, value)| (value, stored)).ok_or_else(|| self.missing(name))
     }
 
-    fn put(&self, name: &str, value: &Secret) -> Result<(), StoreError> {
+    fn put_until(&self, name: &str, value: &Secret, not_after_s: Option<u64>) -> Result<Stored, StoreError> {
         let name = checked_name(name)?;
         if value.len() > SECRET_BYTES_MAX {
             return Err(self.failed("the value is too long", &value.len()));
         }
+        let mut new = Stored::first(name, not_after_s);
         self.change(|entries| {
-            entries.retain(|(other, _)| other != name);
+            let older =
+                entries.iter().position(|(stored, _)| stored.name == name).map(|at| entries.remove(at));
             if entries.len() >= BINDINGS_MAX {
                 return Err(self.failed("it is full", &BINDINGS_MAX));
             }
-            entries.push((name.to_owned(), value.duplicate()));
+            new = Stored::after(older.as_ref().map(|(stored, _)| stored), name, not_after_s);
+            entries.push((new.clone(), value.duplicate()));
             Ok(())
-        })
+        })?;
+        Ok(new)
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
@@ -268,13 +366,20 @@ impl Store for AgeFileStore {
         drop(self.open()?);
         self.change(|entries| {
             let before = entries.len();
-            entries.retain(|(other, _)| other != name);
+            entries.retain(|(stored, _)| stored.name != name);
             if entries.len() == before { Err(self.missing(name)) } else { Ok(()) }
         })
     }
 
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.load()?.into_iter().map(|(name, _)| name).collect())
+    /// Decrypts the file, since names and values are encrypted together; unless it is as it was last time.
+    fn entries(&self) -> Result<Vec<Stored>, StoreError> {
+        let (_, stamp) = self.open()?;
+        if let Some((known, entries)) = &*self.known.lock().unwrap_or_else(PoisonError::into_inner)
+            && *known == stamp
+        {
+            return Ok(entries.clone());
+        }
+        Ok(self.load()?.into_iter().map(|(stored, _)| stored).collect())
     }
 }
 

@@ -41,13 +41,54 @@ fn keeps_replaces_lists_and_deletes() {
     store.put("a", &secret("third")).unwrap();
     assert!(store.get("b").unwrap() == Secret::new(vec![0, b'\n', 0xff]));
     assert_eq!(store.list().unwrap(), ["a", "b"]);
+    let third = store.put_until("b", &secret("ends"), Some(9)).unwrap();
+    assert_eq!((third.version, third.not_after_s), (3, Some(9)));
+    // Another program's view of the same file.
+    assert_eq!(
+        with_passphrase(folder.path(), "correct horse").entries().unwrap(),
+        [Stored::first("a", None), third]
+    );
     store.delete("b").unwrap();
     assert!(matches!(store.delete("b"), Err(StoreError::Missing { .. })));
     assert!(matches!(store.put("a b", &secret("x")), Err(StoreError::Name)));
+    assert!(store.create().unwrap_err().to_string().contains("there already"));
     let meta = std::fs::metadata(folder.path().join("secrets.age")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     let text = std::fs::read(folder.path().join("secrets.age")).unwrap();
     assert!(text.starts_with(b"age-encryption.org/v1") && !text.windows(5).any(|piece| piece == b"third"));
+}
+
+#[test]
+fn the_key_is_asked_for_once_and_not_by_a_probe() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let folder = tempfile::tempdir().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asking = |answer: Option<&'static str>| {
+        let asked = asked.clone();
+        let ask = move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            answer.map(|answer| AgeKey::Passphrase(secret(answer)))
+        };
+        AgeFileStore::asking(folder.path().join("secrets.age"), Box::new(ask)).work_factor_log2(1)
+    };
+    let locked = asking(None);
+    assert!(matches!(locked.probe(), Err(StoreError::NoStore { reason: NoStoreReason::NoFile, .. })));
+    assert!(matches!(locked.create(), Err(StoreError::Locked { .. })));
+    assert!(!folder.path().join("secrets.age").exists());
+    assert_eq!(asked.swap(0, Ordering::Relaxed), 1);
+    let store = asking(Some("correct horse"));
+    store.create().unwrap();
+    store.probe().unwrap();
+    assert_eq!(store.entries().unwrap(), []);
+    store.put("a", &secret("value")).unwrap();
+    assert_eq!(asked.swap(0, Ordering::Relaxed), 1);
+    locked.probe().unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert!(matches!(error(locked.get("a")), StoreError::Locked { .. }));
+    assert!(matches!(asking(Some("wrong")).unlock(), Err(StoreError::WrongKey { .. })));
+    std::fs::write(folder.path().join("secrets.age"), "OPENAI_API_KEY=sk-in-the-clear").unwrap();
+    assert!(matches!(locked.probe(), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
@@ -161,7 +202,7 @@ fn child(step: usize) {
     let store = store(&folder);
     let _lock = store.lock().unwrap();
     let mut entries = store.load().unwrap();
-    entries.push(("new".to_owned(), secret("new value")));
+    entries.push((Stored::first("new", None), secret("new value")));
     let sealed = store.encrypt(&entries).unwrap();
     replace(&store.path, &sealed, &mut |done| {
         if STEPS.get(step) == Some(&done) {
