@@ -1,7 +1,9 @@
-//! What several targets need: input taken apart, and a guest's driver. Must never decide what is right: each
-//! target holds its own oracle.
+//! What several targets need: input taken apart, a guest's driver, frames of HTTP/2, and RFC 9112 written down a second
+//! time. Must never decide what is right beyond what a specification says: each target holds its own oracle.
 
 pub mod driver;
+pub mod frames;
+pub mod rfc9112;
 
 /// The fuzzer's bytes, taken from the front. Where they end, zeros follow, so that every input means something.
 pub struct Input<'a>(pub &'a [u8]);

@@ -157,7 +157,8 @@ pub struct Limits {
     pub resolve_timeout: Duration,
     /// Longest wait for the head of a response, after the request was sent. Default 10 min: models think.
     pub response_timeout: Duration,
-    /// Longest silence inside a body or a tunnel. Default 10 min.
+    /// Longest silence inside a body or a tunnel, and longest wait for a client that takes nothing of what it is sent.
+    /// Default 10 min.
     pub idle_timeout: Duration,
     /// Longest lingering on a connection after the last answer. Default 5 s.
     pub linger_timeout: Duration,

@@ -25,7 +25,7 @@ pub async fn serve<S>(shared: Arc<Shared>, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
+    let mut io = StrictIo::new(io, &shared.limits);
     match first_words(&shared, &mut io).await {
         Some(Language::Http) => {}
         Some(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(io))).await,
@@ -70,7 +70,7 @@ pub async fn turn_away<S>(shared: &Arc<Shared>, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut io = StrictIo::new(io, shared.limits.header_bytes_max);
+    let mut io = StrictIo::new(io, &shared.limits);
     // A client that does not say at once what it speaks only takes up the room.
     match timeout(shared.limits.linger_timeout, language(&mut io)).await {
         Ok(Language::Http) => {

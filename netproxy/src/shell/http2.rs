@@ -4,6 +4,7 @@
 //! It never waits for ever: a connection without streams is told to go, and then closed.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,9 +23,10 @@ use super::body::Reply;
 use super::exchange;
 use super::http1::Client;
 use super::shared::Shared;
+use super::stall::Stalling;
 use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
-    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, Limits,
 };
 
 /// What TLS calls it (RFC 9113 §3.1).
@@ -64,26 +66,29 @@ where
             .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
             .max_local_error_reset_streams(HTTP2_LOCAL_RESETS_MAX)
-            .serve_connection(TokioIo::new(io), service)
+            .serve_connection(TokioIo::new(Stalling::new(io, shared.limits.idle_timeout)), service)
     );
     tokio::select! {
         _ = connection.as_mut() => return,
         () = stop => {}
         () = streams.idle_for(shared.limits.header_timeout) => {}
+        () = streams.stuck(&shared.limits) => return,
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         // The client does not close, although it was told to go and nothing is under way.
         () = streams.idle_for(shared.limits.linger_timeout) => {}
+        () = streams.stuck(&shared.limits) => {}
     }
 }
 
-/// How many streams there are and were.
+/// How many streams there are and were, and how often one of them could do something.
 #[derive(Default)]
 struct Streams {
     open: AtomicUsize,
     all: AtomicU64,
+    turns: AtomicU64,
 }
 
 impl Streams {
@@ -93,6 +98,19 @@ impl Streams {
             let before = self.all.load(Ordering::Relaxed);
             sleep(limit).await;
             if self.open.load(Ordering::Relaxed) == 0 && self.all.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+
+    /// Returns when streams are open and none of them could do anything for longer than any of our own waits: their
+    /// client gives no room for an answer.
+    async fn stuck(&self, limits: &Limits) {
+        let longest = limits.idle_timeout.max(limits.response_timeout).saturating_add(limits.connect_timeout);
+        loop {
+            let before = self.turns.load(Ordering::Relaxed);
+            sleep(longest).await;
+            if self.open.load(Ordering::Relaxed) > 0 && self.turns.load(Ordering::Relaxed) == before {
                 return;
             }
         }
@@ -112,8 +130,12 @@ where
         self.0.open.fetch_add(1, Ordering::Relaxed);
         let open = Open(Arc::clone(&self.0));
         tokio::spawn(async move {
-            let _open = open;
-            stream.await;
+            let mut stream = pin!(stream);
+            poll_fn(|cx| {
+                open.0.turns.fetch_add(1, Ordering::Relaxed);
+                stream.as_mut().poll(cx)
+            })
+            .await;
         });
     }
 }

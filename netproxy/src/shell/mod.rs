@@ -28,6 +28,7 @@ mod rewind;
 mod search;
 mod shared;
 mod socks;
+mod stall;
 mod strict_io;
 mod token;
 mod tunnel;

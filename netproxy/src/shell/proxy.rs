@@ -129,6 +129,17 @@ impl Proxy {
         drop(served);
     }
 
+    /// What is inside an intercepted connection to `authority` over which HTTP/2 was agreed on: for the fuzz target
+    /// of this name, which would otherwise spend its time on handshakes.
+    #[cfg(fuzzing)]
+    pub async fn serve_http2_inside<S>(&self, authority: crate::Authority, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = super::http1::Client::inside_http2(Arc::clone(&self.shared), authority);
+        Box::pin(super::http2::serve(stream, &Arc::new(client))).await;
+    }
+
     /// Serves one SOCKS5 client (RFC 1928; `CONNECT` only) until it ends, as [`Proxy::serve`] does others.
     pub async fn serve_socks<S>(&self, stream: S)
     where

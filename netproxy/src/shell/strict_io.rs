@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::stall::Stall;
+use crate::limits::Limits;
 use crate::wire::framing::{Framer, Step};
 use crate::wire::head::{Framing, HeadError};
 
@@ -51,19 +53,21 @@ pub struct StrictIo<S> {
     /// Nothing more is given to the reader.
     stopped: bool,
     ended: bool,
+    stall: Stall,
 }
 
 impl<S: AsyncRead + Unpin> StrictIo<S> {
-    pub fn new(io: S, header_bytes_max: usize) -> Self {
+    pub fn new(io: S, limits: &Limits) -> Self {
         Self {
             io,
             buffer: BytesMut::new(),
             passed: 0,
-            framer: Framer::new(header_bytes_max),
+            framer: Framer::new(limits.header_bytes_max),
             ahead: None,
             bad: None,
             stopped: false,
             ended: false,
+            stall: Stall::new(limits.idle_timeout),
         }
     }
 
@@ -222,10 +226,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.stall.judge(cx, written)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.stall.judge(cx, flushed)
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The end of the stream is the front door's: it lingers, or finds a `CONNECT` or an upgrade.
@@ -236,7 +242,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.stall.judge(cx, written)
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()

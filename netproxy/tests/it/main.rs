@@ -1,6 +1,7 @@
 //! The proxy over real sockets: a TLS upstream on loopback, clients that write bytes, hooks that watch.
 
 #![allow(missing_docs)]
+mod attacks;
 mod audit;
 mod authority_standards;
 mod bodies;
@@ -23,6 +24,7 @@ mod quotas;
 mod redaction;
 mod refusals;
 mod resolving;
+mod slow;
 mod smuggling;
 mod socks;
 mod tables;

@@ -153,6 +153,11 @@ async fn answer<S: AsyncWrite + Unpin>(
             stream.flush().await?;
             std::future::pending().await
         }
+        "/redirect" => {
+            let head =
+                "HTTP/1.1 302 Found\r\nLocation: https://denied.example/there\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(head.as_bytes()).await
+        }
         "/never" => std::future::pending().await,
         "/break" => Err(std::io::ErrorKind::Other.into()),
         "/close" => {

@@ -174,7 +174,7 @@ impl Passage<'_> {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut io = StrictIo::new(io, self.shared.limits.header_bytes_max);
+        let mut io = StrictIo::new(io, &self.shared.limits);
         match timeout(self.shared.limits.header_timeout, io.head()).await {
             Ok(Ok(_)) => {}
             Ok(Err(NoHead::Bad(error))) => return refuse_bad(self.shared, &mut io, error).await,
@@ -203,7 +203,7 @@ impl Passage<'_> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut io = StrictIo::new(io, self.shared.limits.header_bytes_max);
+        let mut io = StrictIo::new(io, &self.shared.limits);
         loop {
             match timeout(self.shared.limits.header_timeout, io.head()).await {
                 Ok(Ok(ahead)) if ahead.connect => {

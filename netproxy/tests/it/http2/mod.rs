@@ -4,7 +4,7 @@ pub mod client;
 mod doors;
 mod floods;
 mod forwarding;
-mod frames;
+pub mod frames;
 mod malformed;
 pub mod memory;
 mod random;
