@@ -22,6 +22,13 @@ fn curl_with_http1() {
     three_calls("no rule allows it", |world, call| curl(world, call, &["--http1.1"]));
 }
 
+/// Through SOCKS5, the name resolved by the proxy. The upstream's port is none of the web's: a refusal is a reply.
+#[test]
+fn curl_by_socks() {
+    let Some(_) = need("curl_by_socks", "curl", find("curl")) else { return };
+    three_calls("(2)", |world, call| curl(world, call, &["--socks5-hostname", world.place()]));
+}
+
 #[test]
 fn a_closed_path_of_an_open_host_is_refused_once_and_named() {
     let Some(_) = need("a_closed_path…", "curl", find("curl")) else { return };

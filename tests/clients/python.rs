@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::check::three_calls;
 use crate::proxy::KEY;
 use crate::tools::{need, python, scenario};
-use crate::world::{DENIED, KEYED, World, shown};
+use crate::world::{ALLOWED, DENIED, KEYED, World, shown};
 
 /// `get.py LIBRARY URL [AUTHORIZATION]`
 fn library(name: &str, reason: &str) {
@@ -32,6 +32,39 @@ fn python_urllib() {
 #[test]
 fn python_requests() {
     library("requests", "blocked_by_policy");
+}
+
+#[test]
+fn python_requests_and_socks() {
+    library("requests_and_socks", "not allowed by ruleset");
+}
+
+/// `web_socket.py URL [AUTHORIZATION]`
+#[test]
+fn python_websockets() {
+    let Some(python) = need("python_websockets", "Python with packages", python()) else { return };
+    let mut world = World::start();
+    let placeholder = world.placeholder();
+    let bearer = format!("Bearer {placeholder}");
+    let run = |host: &str, authorization: Option<&str>| {
+        let mut command = script(&world, &python, "web_socket.py");
+        command.arg(world.url(host, "/socket").replace("https:", "wss:")).args(authorization);
+        command.output().unwrap()
+    };
+    let output = run(ALLOWED, None);
+    let text = shown(&output);
+    assert!(output.status.success() && text.contains("said by the client"), "{text}");
+    let output = run(DENIED, None);
+    let text = shown(&output);
+    assert!(!output.status.success() && text.contains("blocked_by_policy"), "{text}");
+    // The first message tells the head that arrived: there, the key is the placeholder again.
+    let output = run(KEYED, Some(&bearer));
+    let text = shown(&output);
+    assert!(output.status.success() && text.contains(&placeholder) && !text.contains(KEY), "{text}");
+    let log = world.stop();
+    assert_eq!(log.denials(DENIED).len(), 1, "{:?}", log.denials(DENIED));
+    assert!(world.seen(DENIED).is_empty());
+    assert_eq!(world.seen(KEYED)[0].authorization.as_deref(), Some(format!("Bearer {KEY}").as_str()));
 }
 
 #[test]

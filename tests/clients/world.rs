@@ -74,6 +74,11 @@ impl World {
         self.variables()["API_KEY"].clone()
     }
 
+    /// Where the proxy listens, as `host:port`: for SOCKS5 too.
+    pub fn place(&self) -> &str {
+        self.variables()["HTTPS_PROXY"].rsplit('/').find(|part| !part.is_empty()).expect("a URL")
+    }
+
     pub fn variables(&self) -> &std::collections::BTreeMap<String, String> {
         &self.proxy.as_ref().expect("it was not stopped").variables
     }
@@ -143,8 +148,8 @@ fn policy(port: u16) -> String {
         )
     };
     let deny = format!("[[deny]]\nid = \"closed\"\nhost = \"{ALLOWED}\"\npaths = [\"/closed/**\"]\n");
-    let keyed = allow("keyed", KEYED, "credential = \"API_KEY\"");
-    format!("version = 1\n{}{keyed}{deny}", allow("open", ALLOWED, ""))
+    let keyed = allow("keyed", KEYED, "credential = \"API_KEY\"\nwebsocket = true");
+    format!("version = 1\n{}{keyed}{deny}", allow("open", ALLOWED, "websocket = true"))
 }
 
 /// Both outputs, as a person at the terminal sees them.

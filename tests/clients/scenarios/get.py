@@ -26,6 +26,15 @@ def by_requests(url, headers):
     return answer.text
 
 
+def by_requests_and_socks(url, headers):
+    import os
+
+    import requests
+
+    proxy = os.environ["HTTPS_PROXY"].replace("http://", "socks5h://")
+    return requests.get(url, headers=headers, proxies={"https": proxy}).text
+
+
 def by_urllib3(url, headers):
     import os
 

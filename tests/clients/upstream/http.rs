@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 
-use super::{Seen, Shared, routes};
+use super::{Seen, Shared, routes, websocket};
 
 /// One request, whole.
 pub struct Request {
@@ -39,6 +39,10 @@ pub fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         let request = Arc::new(request);
         if request.header("authorization").is_some_and(|value| value.starts_with("AWS4-")) {
             shared.signed.lock().unwrap().push(request.clone());
+        }
+        if request.path == "/socket" && websocket::accept(&request, stream.get_mut())? {
+            // Nothing was read ahead: a client says nothing before it has its answer.
+            return websocket::talk(stream.get_mut(), &request.head);
         }
         routes::answer(&request, shared, stream.get_mut())?;
         stream.get_mut().flush()?;

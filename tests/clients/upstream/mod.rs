@@ -4,6 +4,7 @@ mod http;
 mod models;
 mod routes;
 mod sigv4;
+mod websocket;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
