@@ -13,10 +13,11 @@ use netproxy::wire::head::{self, Framing, Head, HeadError, Version};
 
 /// Rules that httparse does not hold, or not always. The others (a folded line, a control byte in a value, a version
 /// that is none) it must refuse as we do.
-const STRICTER: [HeadError; 10] = [
+const STRICTER: [HeadError; 11] = [
     HeadError::BareLineBreak,    // takes a lone LF as the end of a line
     HeadError::RequestLine,      // skips empty lines before it; takes any length and obs-text
     HeadError::FieldName,        // knows no lookalikes of framing fields
+    HeadError::TooManyFields,    // takes as many as its caller has room for
     HeadError::TooLarge,         // has no limit
     HeadError::Host,             // gives no meaning to fields
     HeadError::ContentLength,    // the same
