@@ -94,6 +94,10 @@ pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset because of the peer's errors before the connection ends (CVE-2025-8671).
 pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
+/// Streams that we open before an upstream has said how many it takes (RFC 9113 §6.5.2 recommends no fewer).
+pub const HTTP2_STREAMS_BEFORE_SETTINGS: usize = 100;
+/// Interim answers (1xx) that an upstream may send before the answer: each is held until it is looked at.
+pub const HTTP2_INTERIM_ANSWERS_MAX: usize = 16;
 
 /// Codings of one answer that are undone, one after the other.
 pub const CODINGS_MAX: usize = 2;
@@ -119,6 +123,7 @@ pub const BROTLI_STATE_BYTES_MAX: usize = 5 * 1024 * 1024;
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Memory for `zstd` besides its window, in bytes: tables, and blocks of 128 KiB in and out.
 pub const ZSTD_STATE_BYTES_MAX: usize = 1024 * 1024;
+
 /// What an embedder may tune. Each field has a default that suits one coding agent.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

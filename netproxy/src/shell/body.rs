@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::exchange::body_too_large;
 use super::held::{Held, Room, no_room};
+use super::incoming::Incoming;
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, Sender, give_back};
 use super::search::Search;
@@ -365,6 +366,15 @@ impl Drop for Passing {
         let whole = self.ended || (self.search.is_none() && self.incoming.is_end_stream());
         if !whole {
             self.ledger.fail("client_went_away");
+        }
+    }
+}
+
+impl Reply {
+    /// Notes why it is cut short; what was noted first stays.
+    pub fn fail(&mut self, error: &'static str) {
+        if let Self::Passing(passing) = self {
+            passing.ledger.fail(error);
         }
     }
 }

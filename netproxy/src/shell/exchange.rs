@@ -9,11 +9,12 @@ use http::header::{
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
 
 use super::body::{Passing, Reply, RequestBody};
 use super::http1::Client;
+use super::incoming::Incoming;
 use super::inject::inject;
 use super::ledger::Ledger;
 use super::pool::{Place, Sender};

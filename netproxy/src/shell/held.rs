@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::timeout;
 
 use super::exchange::body_too_large;
+use super::incoming::Incoming;
 use super::shared::Shared;
 use super::upstream::malformed_body;
 use crate::audit::Layer;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use http::Request;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::control::{Alarm, Event, Gate};
 use super::exchange;
+use super::incoming::Incoming;
 use super::multiplex::Multiplex;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
@@ -132,9 +134,9 @@ pub async fn serve<S>(io: StrictIo<S>, client: &Arc<Client>) -> Option<StrictIo<
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let client = Arc::clone(client);
-        async move { Ok::<_, Infallible>(exchange::answer(&client, request).await) }
+        async move { Ok::<_, Infallible>(exchange::answer(&client, request.map(Incoming::Http1)).await) }
     });
     let mut connection = Builder::new()
         // The end of the stream may be StrictIo's: the answer in hand must still go out.

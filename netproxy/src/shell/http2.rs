@@ -1,32 +1,37 @@
-//! One client connection of HTTP/2, served by hyper inside TLS. Each stream is a request with a decision of
-//! its own; a refusal ends its stream and not the connection.
+//! One client connection of HTTP/2, inside TLS. Each stream is a request with a decision of its own; a refusal
+//! ends its stream and not the connection.
 //!
-//! It never waits for ever: a connection without streams is told to go, and then closed.
+//! The `h2` library does frames, windows and header compression; it is driven here without hyper on top, whose
+//! tasks and channels for each stream cost more than the stream.
+//!
+//! It never waits for ever: a connection without streams is told to go, and then closed; so is a stream whose
+//! client takes nothing of its answer.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use http::header::EXPECT;
+use http::{Request, Response, StatusCode};
+use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::body::Reply;
 use super::exchange;
 use super::http1::Client;
+use super::incoming::{self, Incoming};
+use super::outgoing::{self, Cut};
 use super::shared::Shared;
 use super::stall::Stalling;
 use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
-    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, Limits,
+    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
 
 /// What TLS calls it (RFC 9113 §3.1).
@@ -51,47 +56,122 @@ where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
-    let streams = Arc::new(Streams::default());
-    let service = service_fn(|request| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
-    let mut connection = pin!(
-        Builder::new(StreamTasks(Arc::clone(&streams)))
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES_MAX)
-            .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
-            .max_local_error_reset_streams(HTTP2_LOCAL_RESETS_MAX)
-            .serve_connection(TokioIo::new(Stalling::new(io, shared.limits.idle_timeout)), service)
-    );
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = stop => {}
-        () = streams.idle_for(shared.limits.header_timeout) => {}
-        () = streams.stuck(&shared.limits) => return,
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        _ = connection => {}
-        // The client does not close, although it was told to go and nothing is under way.
-        () = streams.idle_for(shared.limits.linger_timeout) => {}
-        () = streams.stuck(&shared.limits) => {}
+    let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
+    let Ok(Ok(mut connection)) = timeout(shared.limits.header_timeout, handshake).await else { return };
+    let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
+    let mut stop = pin!(stop);
+    let mut idle = pin!(streams.idle_for(shared.limits.header_timeout));
+    let mut told = false;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => {
+                let Some(Ok((request, respond))) = accepted else { return };
+                let open = streams.open();
+                let (request, wanted) = take(request);
+                let answered = answer(request);
+                tokio::spawn(async move {
+                    let _open = open;
+                    stream(answered, respond, (wanted, stuck)).await;
+                });
+            }
+            () = &mut stop, if !told => {
+                told = true;
+                connection.graceful_shutdown();
+                idle.set(streams.idle_for(shared.limits.linger_timeout));
+            }
+            () = &mut idle => {
+                // The client does not close, although it was told to go and nothing is under way.
+                if told {
+                    return;
+                }
+                told = true;
+                connection.graceful_shutdown();
+                idle.set(streams.idle_for(shared.limits.linger_timeout));
+            }
+        }
     }
 }
 
-/// How many streams there are and were, and how often one of them could do something.
+fn builder(shared: &Shared) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES_MAX)
+        .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(Some(HTTP2_LOCAL_RESETS_MAX));
+    builder
+}
+
+/// The request with its body, and who is told when the body is wanted, if the client waits for that.
+fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Option<Arc<Notify>>) {
+    let (parts, stream) = request.into_parts();
+    let mut body = incoming::Http2::new(stream, &parts.headers);
+    let waits =
+        parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let wanted = waits.then(|| {
+        let wanted = Arc::new(Notify::new());
+        body.announce(Arc::clone(&wanted));
+        wanted
+    });
+    (Request::from_parts(parts, Incoming::Http2(body)), wanted)
+}
+
+/// One stream, to its end or until the client resets it.
+async fn stream(
+    answered: impl Future<Output = Response<Reply>>,
+    mut respond: SendResponse<Bytes>,
+    (wanted, stuck): (Option<Arc<Notify>>, Duration),
+) {
+    let mut answered = pin!(answered);
+    let mut wanted = pin!(async {
+        match wanted {
+            Some(wanted) => wanted.notified().await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut asked = false;
+    let response = loop {
+        tokio::select! {
+            response = &mut answered => break response,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+            () = &mut wanted, if !asked => {
+                asked = true;
+                let mut go_on = Response::new(());
+                *go_on.status_mut() = StatusCode::CONTINUE;
+                // A stream that is over is found out above.
+                let _ = respond.send_informational(go_on);
+            }
+        }
+    };
+    let (parts, mut body) = response.into_parts();
+    let ended = body.is_end_stream();
+    let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), ended) else { return };
+    if !ended {
+        let sent = outgoing::send(&mut body, &mut stream, stuck).await;
+        if let Err(Cut::Stuck) = sent {
+            body.fail("client_took_nothing");
+        }
+    }
+}
+
+/// How many streams there are and were.
 #[derive(Default)]
 struct Streams {
     open: AtomicUsize,
     all: AtomicU64,
-    turns: AtomicU64,
 }
 
 impl Streams {
+    /// Counts one until it is dropped.
+    fn open(self: &Arc<Self>) -> Open {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
     /// Returns when no stream was open for all of `limit`, and for at most twice as long.
     async fn idle_for(&self, limit: Duration) {
         loop {
@@ -102,44 +182,9 @@ impl Streams {
             }
         }
     }
-
-    /// Returns when streams are open and none of them could do anything for longer than any of our own waits: their
-    /// client gives no room for an answer.
-    async fn stuck(&self, limits: &Limits) {
-        let longest = limits.idle_timeout.max(limits.response_timeout).saturating_add(limits.connect_timeout);
-        loop {
-            let before = self.turns.load(Ordering::Relaxed);
-            sleep(longest).await;
-            if self.open.load(Ordering::Relaxed) > 0 && self.turns.load(Ordering::Relaxed) == before {
-                return;
-            }
-        }
-    }
 }
 
-/// Runs each stream as a task, and counts them.
-#[derive(Clone)]
-struct StreamTasks(Arc<Streams>);
-
-impl<F> Executor<F> for StreamTasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.all.fetch_add(1, Ordering::Relaxed);
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        let open = Open(Arc::clone(&self.0));
-        tokio::spawn(async move {
-            let mut stream = pin!(stream);
-            poll_fn(|cx| {
-                open.0.turns.fetch_add(1, Ordering::Relaxed);
-                stream.as_mut().poll(cx)
-            })
-            .await;
-        });
-    }
-}
-
+/// One stream that is open.
 struct Open(Arc<Streams>);
 
 impl Drop for Open {

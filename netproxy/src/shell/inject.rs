@@ -2,10 +2,10 @@
 //! not, nor one that is not as long as its head says.
 
 use http::HeaderValue;
-use hyper::body::Incoming;
 
 use super::body::RequestBody;
 use super::held::{Room, hold};
+use super::incoming::Incoming;
 use super::ledger::Ledger;
 use super::shared::Shared;
 use crate::hooks::{Decided, RequestHead};

@@ -4,39 +4,47 @@
 //! A request is sent a second time only where the upstream says that it did nothing with the first (RFC 9113
 //! §8.7), and only once.
 
-use std::error::Error as _;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Scheme as UriScheme;
-use http::{Request, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::body::RequestBody;
 use super::http2::ALPN;
+use super::incoming::{self, Incoming, Upload};
+use super::outgoing::{self, Cut};
 use super::pool::{Place, Sender as Http1};
 use super::reach::OpenTimes;
 use super::shared::Shared;
-use super::upstream::{self, Arrived, broken, failure, malformed_body, wait_for_head};
+use super::upstream::{self, Arrived, failure, malformed_body, wait_for_head};
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{
-    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES_MAX,
-    HTTP2_STREAM_WINDOW_BYTES, UPSTREAM_IDLE,
+    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_INTERIM_ANSWERS_MAX, HTTP2_LOCAL_RESETS_MAX,
+    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_BEFORE_SETTINGS, UPSTREAM_IDLE,
 };
 use crate::refuse::{Kind, Refusal};
 
-type Http2 = http2::SendRequest<Returning>;
+/// An open connection.
+#[derive(Clone)]
+struct Http2 {
+    sender: SendRequest<Bytes>,
+    connection: AbortHandle,
+}
 
 /// What is known of the upstream, by way of which upstream proxy. The lock is held while dialling: the other streams wait for the outcome.
 #[derive(Default)]
@@ -80,8 +88,8 @@ impl Multiplex {
         let (parts, mut body) = request.into_parts();
         let mut second = false;
         loop {
-            let (mut sender, opened) = match self.way(shared, place, Instant::now()).await? {
-                Way::Http2(sender, opened) => (sender, opened),
+            let (open, opened) = match self.way(shared, place, Instant::now()).await? {
+                Way::Http2(open, opened) => (open, opened),
                 Way::NewHttp1(sender, opened) => {
                     let request = Request::from_parts(parts, body);
                     return upstream::send_over(shared, sender, (request, Some(opened))).await;
@@ -91,21 +99,16 @@ impl Multiplex {
                     return upstream::send(shared, place, request).await;
                 }
             };
-            let (returning, home) = Returning::new(body);
-            let request = Request::from_parts(http2_parts(&parts, &place.authority)?, returning);
-            match wait_for_head(shared, sender.try_send_request(request)).await? {
+            let head = Request::from_parts(http2_parts(&parts, &place.authority)?, ());
+            let asked = wait_for_head(shared, ask(shared, open.sender, (head, body))).await?;
+            match asked {
                 Ok(response) => return Ok(Arrived { response, opened, sender: None }),
-                Err(mut error) => {
-                    // Dropped, it comes home.
-                    let unsent = error.take_message().is_some();
-                    let error = error.into_error();
-                    if second || !(unsent || was_not_processed(&error)) {
-                        return Err(why(&error));
-                    }
-                    let untouched = timeout(shared.limits.connect_attempt_timeout, home).await;
-                    let Ok(Ok(untouched)) = untouched else { return Err(why(&error)) };
-                    body = untouched;
+                Err(Unanswered { error, untouched: Some(again), .. })
+                    if !second && error.as_ref().is_none_or(was_not_processed) =>
+                {
+                    body = again;
                 }
+                Err(unanswered) => return Err(unanswered.why()),
             }
             self.forget().await;
             second = true;
@@ -122,7 +125,9 @@ impl Multiplex {
         match known {
             Known::SpeaksHttp1 => return Ok(Way::Http1),
             Known::Open { sender, used, epoch }
-                if !sender.is_closed() && used.elapsed() < UPSTREAM_IDLE && *epoch >= place.epoch =>
+                if !sender.connection.is_finished()
+                    && used.elapsed() < UPSTREAM_IDLE
+                    && *epoch >= place.epoch =>
             {
                 *used = Instant::now();
                 return Ok(Way::Http2(sender.clone(), None));
@@ -172,19 +177,21 @@ async fn handshake<S>(shared: &Shared, io: S) -> Result<Http2, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+    let handshake = Builder::new()
+        .enable_push(false)
+        .initial_max_send_streams(HTTP2_STREAMS_BEFORE_SETTINGS)
+        .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES_MAX)
+        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES_MAX)
         .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
-        .max_local_error_reset_streams(HTTP2_LOCAL_RESETS_MAX)
-        .handshake(TokioIo::new(io));
-    let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
+        .max_local_error_reset_streams(Some(HTTP2_LOCAL_RESETS_MAX))
+        .handshake::<_, Bytes>(io);
+    let (sender, connection) = handshake.await.map_err(|_| no_http2())?;
     // Ends when the last sender and the last stream are gone; its error reaches the requests.
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Http2 { sender, connection: task.abort_handle() })
 }
 
 /// The same head for HTTP/2: `:authority` instead of Host, and no framing fields (RFC 9113 §8.2.2, §8.3.1).
@@ -205,50 +212,127 @@ fn http2_parts(parts: &Parts, authority: &Authority) -> Result<Parts, Box<Refusa
     Ok(new)
 }
 
-fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source()?.downcast_ref()
+/// A request without an answer.
+struct Unanswered {
+    /// `None` if it was not sent.
+    error: Option<h2::Error>,
+    /// Its body, if nothing of that was taken.
+    untouched: Option<RequestBody>,
+    /// The body broke off before the upstream said anything.
+    broken_body: bool,
 }
 
-/// Whether the upstream says that it did nothing with the request (RFC 9113 §8.7). The library gives a GOAWAY
-/// as the error of a stream only where that stream comes after the last one that the upstream took.
-fn was_not_processed(error: &hyper::Error) -> bool {
-    http2_error(error).is_some_and(|error| {
-        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        error.is_remote() && (refused || error.is_go_away())
-    })
-}
-
-fn why(error: &hyper::Error) -> Box<Refusal> {
-    match http2_error(error) {
-        // Reset by ourselves, since the body of the request failed.
-        Some(reset) if reset.is_reset() && !reset.is_remote() && !reset.is_library() => malformed_body(),
-        _ => broken(error),
+impl Unanswered {
+    fn why(&self) -> Box<Refusal> {
+        if self.broken_body { malformed_body() } else { no_http2() }
     }
 }
 
-/// A body that comes home when it is dropped before anything of it was taken.
-pub struct Returning {
-    body: Option<RequestBody>,
-    home: Option<oneshot::Sender<RequestBody>>,
+fn no_http2() -> Box<Refusal> {
+    failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP")
 }
 
-impl Returning {
-    fn new(body: RequestBody) -> (Self, oneshot::Receiver<RequestBody>) {
-        let (home, wait) = oneshot::channel();
-        (Self { body: Some(body), home: Some(home) }, wait)
+/// Sends one request, the body beside the wait for the answer.
+async fn ask(
+    shared: &Shared,
+    sender: SendRequest<Bytes>,
+    (head, body): (Request<()>, RequestBody),
+) -> Result<Response<Incoming>, Unanswered> {
+    let whole = body.is_end_stream();
+    let Ok(mut sender) = sender.ready().await else { return Err(unsent(body)) };
+    let Ok((response, stream)) = sender.send_request(head, whole) else { return Err(unsent(body)) };
+    drop(sender);
+    if whole {
+        return match answer(response).await {
+            Ok(response) => Ok(response.map(Incoming::Http2)),
+            Err(error) => Err(Unanswered { error: Some(error), untouched: Some(body), broken_body: false }),
+        };
     }
-}
-
-impl Drop for Returning {
-    fn drop(&mut self) {
-        if let (Some(body), Some(home)) = (self.body.take(), self.home.take()) {
-            // Mostly nobody waits for it any more.
-            let _ = home.send(body);
+    let (upload, home) = upload(shared, body, stream);
+    match answer(response).await {
+        Ok(mut response) => {
+            response.body_mut().keep(upload);
+            Ok(response.map(Incoming::Http2))
+        }
+        Err(error) => {
+            // The upload finds out by itself that the stream is gone, and gives the body back.
+            let back = timeout(shared.limits.connect_attempt_timeout, home).await;
+            drop(upload);
+            let back = back.ok().and_then(Result::ok).unwrap_or(Back::Taken);
+            let broken_body = matches!(back, Back::Broken);
+            let untouched = if let Back::Untouched(body) = back { Some(*body) } else { None };
+            Err(Unanswered { error: Some(error), untouched, broken_body })
         }
     }
 }
 
-impl Body for Returning {
+fn unsent(body: RequestBody) -> Unanswered {
+    Unanswered { error: None, untouched: Some(body), broken_body: false }
+}
+
+/// The answer, or why there is none. Interim answers (1xx) are dropped, and only so many are borne.
+async fn answer(response: ResponseFuture) -> Result<Response<incoming::Http2>, h2::Error> {
+    let (mut response, mut interim) = (pin!(response), 0usize);
+    let response: Response<RecvStream> = poll_fn(|cx| {
+        while let Poll::Ready(Some(got)) = response.poll_informational(cx) {
+            got?;
+            interim = interim.saturating_add(1);
+            if interim > HTTP2_INTERIM_ANSWERS_MAX {
+                return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
+            }
+        }
+        response.as_mut().poll(cx)
+    })
+    .await?;
+    let (parts, stream) = response.into_parts();
+    let body = incoming::Http2::new(stream, &parts.headers);
+    Ok(Response::from_parts(parts, body))
+}
+
+/// What is left of a body whose upload has ended.
+enum Back {
+    /// Nothing was taken from it.
+    Untouched(Box<RequestBody>),
+    Taken,
+    Broken,
+}
+
+/// Starts to send the body. What comes back tells whether a second try is possible; nobody has to wait for it.
+fn upload(
+    shared: &Shared,
+    body: RequestBody,
+    mut stream: SendStream<Bytes>,
+) -> (Upload, oneshot::Receiver<Back>) {
+    let (back, home) = oneshot::channel();
+    let stuck = shared.limits.idle_timeout;
+    let task = tokio::spawn(async move {
+        let mut body = Watched { body, touched: false };
+        let sent = outgoing::send(&mut body, &mut stream, stuck).await;
+        let back_is = match sent {
+            Err(Cut::Broken) => Back::Broken,
+            Err(_) if !body.touched => Back::Untouched(Box::new(body.body)),
+            _ => Back::Taken,
+        };
+        // Mostly nobody waits for it any more.
+        let _ = back.send(back_is);
+    });
+    (Upload(task.abort_handle()), home)
+}
+
+/// Whether the upstream says that it did nothing with the request (RFC 9113 §8.7). The library gives a GOAWAY
+/// as the error of a stream only where that stream comes after the last one that the upstream took.
+fn was_not_processed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+/// A body that knows whether anything of it was taken.
+struct Watched {
+    body: RequestBody,
+    touched: bool,
+}
+
+impl Body for Watched {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -256,19 +340,16 @@ impl Body for Returning {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
-        if polled.is_ready() {
-            self.home = None;
-        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.touched |= polled.is_ready();
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.body.size_hint()
     }
 }

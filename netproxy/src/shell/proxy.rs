@@ -97,7 +97,7 @@ impl Proxy {
             redact: Arc::new(RedactNothing),
             audit: Arc::new(AuditNothing),
             resolve: Arc::new(ResolveNothing),
-            ids: Arc::new(RandomIds),
+            ids: Arc::new(RandomIds::default()),
             limits: Limits::default(),
             own_listeners: Vec::new(),
             extra_roots_pem: Vec::new(),

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::body::redact_fields;
+use super::incoming::Incoming;
 use super::opaque::FieldsOnly;
 use crate::audit::Layer;
 use crate::coding::{self, CodingError, Decoder, Lease, Room};

@@ -1,7 +1,7 @@
 //! What all connections of one sandbox share, and the moment of a decision.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
@@ -104,14 +104,38 @@ impl Shared {
     }
 }
 
-/// The shipped id source: the operating system's randomness.
-pub struct RandomIds;
+/// Random bytes of one id.
+const ID_RANDOM_BYTES: usize = 10;
+/// Ids made of one call to the operating system. One call for each cost more than the decision that it names.
+const IDS_PER_CALL: usize = 25;
+
+/// The shipped id source: the operating system's randomness, in portions.
+#[derive(Default)]
+pub struct RandomIds(Mutex<Vec<[u8; ID_RANDOM_BYTES]>>);
 
 impl IdSource for RandomIds {
     fn mint(&self, unix_ms: u64) -> DecisionId {
-        let mut random = [0u8; 10];
+        let mut portion = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let random = portion.pop().or_else(|| {
+            let mut fresh = [[0; ID_RANDOM_BYTES]; IDS_PER_CALL];
+            getrandom::fill(fresh.as_flattened_mut()).ok()?;
+            portion.extend_from_slice(&fresh);
+            portion.pop()
+        });
         // Ids only have to differ; without randomness the time alone still names the decision.
-        let _ = getrandom::fill(&mut random);
-        DecisionId::new(unix_ms, random)
+        DecisionId::new(unix_ms, random.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_of_one_moment_differ_within_and_between_portions() {
+        let ids = RandomIds::default();
+        let seen: HashSet<DecisionId> = (0..4 * IDS_PER_CALL).map(|_| ids.mint(7)).collect();
+        assert_eq!(seen.len(), 4 * IDS_PER_CALL);
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -17,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
+use super::incoming::Incoming;
 use super::pool::{Place, Sender};
 use super::reach::{OpenTimes, connect};
 use super::shared::Shared;
@@ -45,7 +45,13 @@ pub async fn send(
         && becomes_ready(shared, &mut sender).await
     {
         match wait_for_head(shared, sender.try_send_request(request)).await? {
-            Ok(response) => return Ok(Arrived { response, opened: None, sender: Some(sender) }),
+            Ok(response) => {
+                return Ok(Arrived {
+                    response: response.map(Incoming::Http1),
+                    opened: None,
+                    sender: Some(sender),
+                });
+            }
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(&error.into_error())),
@@ -63,7 +69,7 @@ pub async fn send_over(
     (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
     match wait_for_head(shared, sender.try_send_request(request)).await? {
-        Ok(response) => Ok(Arrived { response, opened, sender: Some(sender) }),
+        Ok(response) => Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) }),
         Err(error) => Err(broken(&error.into_error())),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::PathAndQuery;
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -17,6 +16,7 @@ use crate::shell::body::Reply;
 use crate::shell::exchange;
 use crate::shell::http1::Client;
 use crate::shell::http2;
+use crate::shell::incoming::Incoming;
 use crate::shell::shared::Decision;
 
 impl Passage<'_> {

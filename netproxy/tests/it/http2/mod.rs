@@ -11,6 +11,7 @@ mod random;
 mod refusals;
 mod retries;
 pub mod upstream;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -1,0 +1,135 @@
+//! A body as it comes in, from a client or an upstream, over either version of HTTP.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::wire::bytes::parse_decimal;
+
+/// The bytes and trailers of a request or a response.
+pub enum Incoming {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+impl From<Http1> for Incoming {
+    fn from(body: Http1) -> Self {
+        Self::Http1(body)
+    }
+}
+
+/// Of one HTTP/2 stream. What was read makes room for more only when it is asked for: the other side sends as
+/// fast as we pass on.
+pub struct Http2 {
+    stream: RecvStream,
+    /// What is still to come, if the head said so; the library holds the sender to it.
+    left: Option<u64>,
+    data_ended: bool,
+    ended: bool,
+    /// The client waits for `100 Continue` before it sends anything.
+    wanted: Option<Arc<Notify>>,
+    _upload: Option<Upload>,
+}
+
+impl Http2 {
+    pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let left = headers.get(CONTENT_LENGTH).and_then(|length| parse_decimal(length.as_bytes()));
+        Self { stream, left, data_ended: false, ended: false, wanted: None, _upload: None }
+    }
+
+    /// Tells `wanted` when the body is first asked for.
+    pub fn announce(&mut self, wanted: Arc<Notify>) {
+        self.wanted = Some(wanted);
+    }
+
+    /// Ends with this body: nobody is left to whom the request would matter.
+    pub fn keep(&mut self, upload: Upload) {
+        self._upload = Some(upload);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(wanted) = self.wanted.take() {
+            wanted.notify_one();
+        }
+        if !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Fails only for more than was taken.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    let count = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    self.left = self.left.map(|left| left.saturating_sub(count));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return self.end(error),
+                None => self.data_ended = true,
+            }
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => {
+                self.ended = true;
+                Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields))))
+            }
+            Err(error) => self.end(error),
+        }
+    }
+
+    /// A server may say, after all of an answer, that it wants no more of the request (RFC 9113 §8.1). An answer
+    /// whose length was announced and is not reached has broken off even then.
+    fn end(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.ended = true;
+        let whole = self.left.is_none_or(|left| left == 0);
+        let done = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+        Poll::Ready(if whole && done { None } else { Some(Err(io::Error::other(error))) })
+    }
+}
+
+/// The task that sends a request's body; it ends when this is dropped.
+pub struct Upload(pub AbortHandle);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Self::Http2(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.ended || body.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(_) if self.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
