@@ -39,6 +39,8 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Keys in your keyring or an encrypted file: store, rotate, list, remove; which store is used; known services
     Secret(SecretArgs),
+    /// Ask a policy, test it, look for mistakes in it: nothing is started
+    Policy(crate::policy::cli::PolicyArgs),
 }
 
 #[derive(Debug, Args)]

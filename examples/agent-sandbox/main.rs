@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod gateway;
 mod guest;
+mod policy;
 mod report;
 mod run;
 mod sandbox;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => (demo::demo(args), args.json),
         Verb::Doctor(args) => (doctor::doctor(args), args.json),
         Verb::Secret(args) => (secret::manage(args), args.json),
+        Verb::Policy(args) => (policy::policy(args), args.json),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -17,6 +17,7 @@ pub mod java;
 pub mod keys;
 pub mod live;
 pub mod policy_files;
+pub mod question;
 pub mod redact;
 pub mod registries;
 pub mod resolve;

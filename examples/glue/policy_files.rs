@@ -48,9 +48,17 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`].
 pub fn load(paths: &[PathBuf], machine: &Machine) -> Result<Loaded, LoadError> {
+    load_with(RulesetBuilder::new(), paths, machine)
+}
+
+/// The same, with what `builder` has been told already.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load_with(builder: RulesetBuilder, paths: &[PathBuf], machine: &Machine) -> Result<Loaded, LoadError> {
     let files = Arc::new(Mutex::new(Vec::new()));
     let includes = BeneathFolder { machine: machine.clone(), files: Arc::clone(&files) };
-    let mut builder = RulesetBuilder::new().includes(includes).registry_hosts(ClientConfigs(machine.clone()));
+    let mut builder = builder.includes(includes).registry_hosts(ClientConfigs(machine.clone()));
     for path in paths {
         let text = File::open(path).and_then(read_text);
         let text = text.map_err(|source| LoadError::Read { path: path.clone(), source })?;

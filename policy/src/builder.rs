@@ -13,6 +13,7 @@ use crate::presets;
 use crate::rule::{Compiled, Rule};
 use crate::ruleset::{Mode, Ruleset};
 use crate::sources::{Includes, Registry, RegistryHosts};
+use crate::test_run::{TestRun, run_tests};
 use crate::verdict::Effect;
 
 /// Puts a rule set together from files and from rules made in code.
@@ -24,6 +25,9 @@ pub struct RulesetBuilder {
     ceilings: Vec<Arc<str>>,
     mode: Option<Mode>,
     generation: u64,
+    tests: Vec<TestRun>,
+    /// Tests that fail are only noted.
+    lenient: bool,
     hooks: Hooks,
 }
 
@@ -113,6 +117,14 @@ impl RulesetBuilder {
         Ok(self)
     }
 
+    /// Loads a policy also where its tests fail, for a program that shows which do ([`Ruleset::tests`]). Not for one
+    /// that enforces it. To be given before [`RulesetBuilder::source`].
+    #[must_use]
+    pub fn even_if_tests_fail(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+
     /// The number that every verdict shall carry: count up with each reload.
     #[must_use]
     pub fn generation(mut self, generation: u64) -> Self {
@@ -123,7 +135,8 @@ impl RulesetBuilder {
     /// Done.
     #[must_use]
     pub fn build(self) -> Ruleset {
-        Ruleset::new(self.rules, self.ceilings, self.mode.unwrap_or_default(), self.generation)
+        let rules = Ruleset::new(self.rules, self.ceilings, self.mode.unwrap_or_default(), self.generation);
+        rules.with_tests(self.tests)
     }
 
     fn add_file(&mut self, file: &File, within: &mut Within) -> Result<(), PolicyError> {
@@ -141,7 +154,8 @@ impl RulesetBuilder {
         if !file.tests.is_empty() {
             let mut own: Vec<Compiled> = self.rules.iter().skip(first).cloned().collect();
             own.iter_mut().for_each(|rule| rule.ceiling = 0);
-            load::run_tests(file, &Ruleset::new(own, Vec::new(), file.mode.unwrap_or_default(), 0))?;
+            let own = Ruleset::new(own, Vec::new(), file.mode.unwrap_or_default(), 0);
+            self.tests.extend(run_tests(file, &own, !self.lenient)?);
         }
         Ok(())
     }

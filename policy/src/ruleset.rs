@@ -7,6 +7,7 @@ use crate::builder::RulesetBuilder;
 use crate::error::PolicyError;
 use crate::index::Index;
 use crate::rule::Compiled;
+use crate::test_run::TestRun;
 use crate::verdict::RuleRef;
 
 /// What becomes of a refusal.
@@ -29,6 +30,7 @@ pub struct Ruleset {
     pub(crate) ceilings: Vec<Arc<str>>,
     generation: u64,
     mode: Mode,
+    tests: Vec<TestRun>,
 }
 
 impl Ruleset {
@@ -75,6 +77,13 @@ impl Ruleset {
         self.rules.iter().map(Compiled::reference)
     }
 
+    /// The policy's own tests and what came of them. All have passed, unless it was loaded with
+    /// [`RulesetBuilder::even_if_tests_fail`].
+    #[must_use]
+    pub fn tests(&self) -> &[TestRun] {
+        &self.tests
+    }
+
     /// The names of all credentials that rules put in, each once for each rule that does.
     pub fn credentials(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().filter_map(|rule| rule.credential.as_deref())
@@ -100,6 +109,11 @@ impl Ruleset {
         for (position, rule) in (0u32..).zip(&rules) {
             index.insert(position, rule);
         }
-        Self { rules, index, ceilings, generation, mode }
+        Self { rules, index, ceilings, generation, mode, tests: Vec::new() }
+    }
+
+    pub(crate) fn with_tests(mut self, tests: Vec<TestRun>) -> Self {
+        self.tests = tests;
+        self
     }
 }

@@ -2,7 +2,8 @@
 
 /// Seconds since 1970-01-01T00:00:00Z of a date-time with an offset; fractions of a second are dropped. `None`
 /// where the text is none (RFC 3339 §5.6; a space for the `T` is taken, as TOML does).
-pub(crate) fn parse(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse(text: &str) -> Option<i64> {
     let (date, time) = text.split_at_checked(10)?;
     let time = time.strip_prefix(['T', 't', ' '])?;
     let (clock, offset) = time.split_at_checked(8)?;

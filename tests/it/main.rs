@@ -11,6 +11,7 @@ mod demo;
 mod errors;
 mod files;
 mod network;
+mod policy;
 mod program;
 mod transparent;
 mod upstream;

@@ -9,11 +9,9 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::decide::decide;
 use crate::error::PolicyError;
-use crate::facts::Facts;
 use crate::limits::FILE_BYTES_MAX;
-use crate::ruleset::{Mode, Ruleset};
+use crate::ruleset::Mode;
 use crate::verdict::Effect;
 
 pub(crate) use rule::{Test, Written};
@@ -105,29 +103,4 @@ fn names(value: &Value<'_>, reader: Reader<'_>) -> Result<Vec<(String, usize)>, 
         Some(list) => list.iter().map(|item| Ok((reader.text(item)?, item.span().start))).collect(),
         None => Ok(reader.list(value)?.into_iter().map(|name| (name, at)).collect()),
     }
-}
-
-/// Runs a file's own tests through the function that enforces.
-pub(crate) fn run_tests(file: &File, rules: &Ruleset) -> Result<(), PolicyError> {
-    for test in &file.tests {
-        let facts = Facts::parse(&test.request).map_err(|source| PolicyError::Request {
-            at: file.text.locate(test.request_at),
-            request: test.request.clone(),
-            source,
-        })?;
-        // Without a time, nothing has expired: else a policy would stop loading by itself one day.
-        let facts = facts.at(test.now.unwrap_or(i64::MIN));
-        let verdict = decide(rules, &facts);
-        let same_rule = |id: &String| verdict.rule.is_some_and(|rule| rule.id == id);
-        if verdict.effect != test.expect || !test.rule.as_ref().is_none_or(same_rule) {
-            let by = test.rule.as_ref().map(|id| format!(" by rule \"{id}\"")).unwrap_or_default();
-            let expected = format!("{}{by}", test.expect);
-            return Err(PolicyError::TestFailed {
-                at: file.text.locate(test.at),
-                expected,
-                got: verdict.explain(&facts).to_string(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Networks. IPv4 and IPv6 never match each other: facts unwrap IPv4 inside IPv6 beforehand.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::PatternError;
@@ -54,6 +55,27 @@ impl Cidr {
     pub(crate) fn length(&self) -> u8 {
         self.length
     }
+
+    /// The first address.
+    pub(crate) fn base(&self) -> IpAddr {
+        self.base
+    }
+
+    /// Whether every address of `other` is in it.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.length <= other.length && Self::around(other.base, self.length) == *self
+    }
+
+    /// Whether some address is in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.length)
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +94,14 @@ mod tests {
         assert!(check("fd00::/8", "fdff::1") && !check("fd00::/8", "fe80::1"));
         assert!(check("::/0", "2001:db8::1") && !check("::/0", "10.0.0.1"));
         assert!(check("::1", "::1") && !check("::1", "::2"));
+    }
+
+    #[test]
+    fn a_network_covers_those_within_it() {
+        let covers = |one: &str, other: &str| Cidr::parse(one).unwrap().covers(&Cidr::parse(other).unwrap());
+        assert!(covers("10.0.0.0/8", "10.1.0.0/16") && covers("10.0.0.0/8", "10.0.0.0/8"));
+        assert!(!covers("10.1.0.0/16", "10.0.0.0/8") && !covers("10.0.0.0/8", "11.0.0.0/16"));
+        assert!(!covers("0.0.0.0/0", "::/0") && !covers("::/0", "127.0.0.1"));
     }
 
     #[test]

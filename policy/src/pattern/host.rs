@@ -1,5 +1,6 @@
 //! `api.example.com`, `*.example.com`, `**.example.com`, `**`. Never an address.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::PatternError;
@@ -41,6 +42,46 @@ impl HostPattern {
             Self::OneLabel(suffix) => labels_before(host, suffix).is_some_and(|front| !front.contains('.')),
         }
     }
+
+    /// Whether every name that `other` matches is matched.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Any) => false,
+            (one, Self::Exact(name)) => one.matches(name),
+            (Self::OneLabel(one), Self::OneLabel(other)) => one == other,
+            (Self::Deep(one), Self::OneLabel(other) | Self::Deep(other)) => {
+                one == other || labels_before(other, one).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether some name is matched by both. Of two that overlap, one matches what is typical of the other.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.matches(&other.typical()) || other.matches(&self.typical())
+    }
+
+    /// A name that it matches, with a label that nobody writes in a pattern where there is a choice.
+    pub(crate) fn typical(&self) -> String {
+        match self {
+            Self::Any => "x--typical.invalid".to_owned(),
+            Self::Exact(name) => name.to_string(),
+            Self::OneLabel(name) => format!("x--typical.{name}"),
+            Self::Deep(name) => format!("x--typical.x--typical.{name}"),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("**"),
+            Self::Exact(name) => f.write_str(name),
+            Self::OneLabel(name) => write!(f, "*.{name}"),
+            Self::Deep(name) => write!(f, "**.{name}"),
+        }
+    }
 }
 
 fn labels_before<'h>(host: &'h str, suffix: &str) -> Option<&'h str> {
@@ -74,6 +115,24 @@ mod tests {
         assert!(check("**.a.com", "b.a.com") && check("**.a.com", "c.b.a.com"));
         assert!(!check("**.a.com", "a.com") && !check("**.a.com", "xa.com"));
         assert!(check("**", "anything.at.all"));
+    }
+
+    #[test]
+    fn patterns_are_compared_with_each_other() {
+        let parse = |text: &str| HostPattern::parse(text).unwrap();
+        let names = [
+            "a", "b.a", "c.b.a", "d.c.b.a", "ba", "c.ba", "z.a", "z.z.a", "z.b.a", "z.z.b.a", "z.ba",
+            "z.z.ba",
+        ];
+        let patterns = ["**", "a", "*.a", "**.a", "b.a", "*.b.a", "**.b.a", "c.b.a", "*.ba", "**.ba"];
+        for (one, other) in patterns.iter().flat_map(|one| patterns.map(|other| (parse(one), parse(other)))) {
+            let both = |name: &&str| one.matches(name) && other.matches(name);
+            // The names are enough to tell any two of these patterns apart.
+            let all = names.iter().all(|name| one.matches(name) || !other.matches(name));
+            let all = all && !(other == HostPattern::Any && one != HostPattern::Any);
+            assert_eq!(one.covers(&other), all, "{one:?} {other:?}");
+            assert_eq!(one.overlaps(&other), names.iter().any(both), "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //!
 //! A match never costs more than path length × pattern length, and as a rule the longer of the two.
 
+mod compare;
+
 use super::PatternError;
 use crate::canonical::{Fault, PATH_BYTES_LAX, PathReading, check_path_bytes, hex_value};
 use crate::limits::PATH_PATTERN_BYTES_MAX;

@@ -16,6 +16,24 @@ impl PortSet {
             Self::Ranges(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&port)),
         }
     }
+
+    /// Whether every port of `other` is in it.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.ranges().iter().all(|(from, to)| (*from..=*to).all(|port| self.contains(port)))
+    }
+
+    /// Whether some port is in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let apart = |one: (u16, u16), other: (u16, u16)| one.1 < other.0 || other.1 < one.0;
+        self.ranges().iter().any(|one| other.ranges().iter().any(|other| !apart(*one, *other)))
+    }
+
+    fn ranges(&self) -> &[(u16, u16)] {
+        match self {
+            Self::Any => &[(1, u16::MAX)],
+            Self::Ranges(ranges) => ranges,
+        }
+    }
 }
 
 /// `443` or `8000-8099`.
@@ -34,6 +52,17 @@ fn parse_port(text: &str) -> Result<u16, PatternError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_are_compared_with_each_other() {
+        let set = |ranges: &[(u16, u16)]| PortSet::Ranges(ranges.into());
+        assert!(PortSet::Any.covers(&set(&[(443, 443)])) && !set(&[(443, 443)]).covers(&PortSet::Any));
+        assert!(
+            set(&[(1, 9), (10, 20)]).covers(&set(&[(5, 15)])) && !set(&[(1, 9)]).covers(&set(&[(9, 10)]))
+        );
+        assert!(set(&[(1, u16::MAX)]).covers(&PortSet::Any));
+        assert!(set(&[(1, 9)]).overlaps(&set(&[(9, 10)])) && !set(&[(1, 9)]).overlaps(&set(&[(10, 11)])));
+    }
 
     #[test]
     fn ranges_are_numbers_in_order() {

@@ -20,6 +20,10 @@ impl QueryKeys {
         Self { keys, reading }
     }
 
+    pub(crate) fn keys(&self) -> &[Box<str>] {
+        &self.keys
+    }
+
     /// One key as a rule writes it.
     pub(crate) fn parse_key(text: &str) -> Result<Box<str>, PatternError> {
         let fits = (1..=QUERY_KEY_BYTES_MAX).contains(&text.len());

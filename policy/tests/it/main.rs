@@ -5,8 +5,10 @@ mod builder;
 mod cases;
 mod json;
 mod keys;
+mod lint;
 #[cfg(feature = "live")]
 mod live;
 mod load_errors;
 mod naive;
 mod properties;
+mod suggest;
