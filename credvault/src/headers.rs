@@ -100,7 +100,9 @@ impl HeaderAccess for http::HeaderMap {
 
 #[cfg(feature = "http")]
 fn sensitive(value: &[u8]) -> Result<http::HeaderValue, BadHeader> {
-    let mut value = http::HeaderValue::from_bytes(value).map_err(|_| BadHeader)?;
+    // One piece of memory for all clones of the value, cleared with the last of them.
+    let value = bytes::Bytes::from_owner(Zeroizing::new(value.to_vec()));
+    let mut value = http::HeaderValue::from_maybe_shared(value).map_err(|_| BadHeader)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -19,9 +19,17 @@ mod setup;
 mod streams;
 mod terminal;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
+use zeroizing_alloc::ZeroAlloc;
+
 use crate::cli::{Cli, Verb};
+
+/// Clears all memory that is given back, as copies of keys are in it that no `Secret` owns: in the buffers of the HTTP
+/// library, for one.
+#[global_allocator]
+static CLEARING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     // clap ends with 2 on a usage error, as this program does for every job that was not begun.

@@ -15,11 +15,19 @@ mod say;
 mod serve;
 mod setup;
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::say::Messages;
+
+/// Clears all memory that is given back, as copies of keys are in it that no `Secret` owns: in the buffers of the HTTP
+/// library, for one.
+#[global_allocator]
+static CLEARING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let options: Options = glue::keys::parse_command_line().unwrap_or_else(|error| error.exit());

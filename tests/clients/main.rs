@@ -14,6 +14,7 @@ mod git;
 mod go;
 mod java;
 mod lifecycle;
+mod memory;
 mod node;
 mod packages;
 mod proxy;

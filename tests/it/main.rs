@@ -13,5 +13,6 @@ mod files;
 mod network;
 mod policy;
 mod program;
+mod secrets;
 mod transparent;
 mod upstream;

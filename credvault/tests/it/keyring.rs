@@ -151,6 +151,12 @@ fn an_unlocked_keyring_keeps_lists_and_deletes() {
     assert!(store.get("github").unwrap() == Secret::new(vec![0, 0xff, b'\n']));
     assert_eq!(store.list().unwrap(), ["anthropic", "github"]);
 
+    let ends = store.put_until("github", &secret("third value"), Some(4_000_000_000)).unwrap();
+    assert_eq!((ends.version, ends.not_after_s), (2, Some(4_000_000_000)));
+    assert_eq!(store.fetch("github").unwrap().1, ends);
+    assert_eq!(store.entries().unwrap()[1], ends);
+    assert_eq!(store.entries().unwrap()[0].version, 2);
+
     let other = session.store("another-program");
     assert_eq!(other.list().unwrap(), Vec::<String>::new());
     assert!(matches!(other.get("anthropic"), Err(StoreError::Missing { .. })));
@@ -193,6 +199,45 @@ fn a_daemon_killed_between_two_calls_never_makes_a_secret_missing() {
     drop(session);
     let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
     assert!(session.store("agent-sandbox").get("anthropic").unwrap() == secret("the value"));
+}
+
+#[test]
+fn a_daemon_killed_while_values_are_stored_loses_none_that_was_acknowledged() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
+    let store = session.store("agent-sandbox");
+    store.put("anthropic", &secret("value 1")).unwrap();
+    install_service(home.path(), &home.path().join("services"), false);
+    let (sender, stored) = std::sync::mpsc::channel();
+    let last = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for version in 2..10_000 {
+                match store.put_until("anthropic", &secret(&format!("value {version}")), None) {
+                    Ok(known) => sender.send(known.version).unwrap(),
+                    Err(error) => return (version, error),
+                }
+            }
+            panic!("the daemon was not killed");
+        });
+        // In the middle of one of the calls that follow the fourth.
+        (2..5).for_each(|version| assert_eq!(stored.recv().unwrap(), version));
+        session.kill_daemon("-KILL");
+        let (version, error) = writer.join().unwrap();
+        assert!(!matches!(error, StoreError::Missing { .. }), "{error}");
+        version - 1
+    });
+    drop(session);
+    let Some(session) = Session::start(home.path(), Keyring::Unlocked) else { return };
+    let (value, known) = session.store("agent-sandbox").fetch("anthropic").unwrap();
+    // The call that was cut short may have been carried out or not.
+    assert!((last..=last + 1).contains(&known.version), "{} after {last}", known.version);
+    assert!(value == secret(&format!("value {}", known.version)));
+    // What it left behind is gone with the next value.
+    assert_eq!(session.store("agent-sandbox").entries().unwrap().len(), 1);
+    assert_eq!(
+        session.store("agent-sandbox").put_until("anthropic", &value, None).unwrap().version,
+        known.version + 1
+    );
 }
 
 #[test]
