@@ -259,6 +259,42 @@ mod tests {
         assert!(error.contains("may write to"), "{error}");
     }
 
+    /// Else a preset would allow a host to which the vault puts no key.
+    #[test]
+    fn what_presets_allow_with_a_key_is_where_the_vault_puts_one() {
+        let services = credvault::Services::builtin().unwrap();
+        let mut count = 0;
+        for name in policy::presets::names() {
+            let text = policy::presets::text(name).unwrap();
+            let Some(first) =
+                text.lines().find_map(|line| line.strip_prefix("request = \"")?.strip_suffix('"'))
+            else {
+                panic!("{name} has no test");
+            };
+            let facts = Facts::parse(first).unwrap();
+            let (Some(port), policy::Host::Name(host)) = (facts.port(), facts.host()) else {
+                panic!("{first}")
+            };
+            let target = credvault::Target {
+                scheme: credvault::Scheme::Https,
+                host,
+                port,
+                method: facts.method().unwrap(),
+                path: facts.path().unwrap(),
+            };
+            // Packages need none, and signing in is how one gets one.
+            if host.ends_with(".registry.example") || first.contains("/oauth/") {
+                continue;
+            }
+            let takes = |service: &credvault::Service| {
+                service.binding.endpoints.iter().any(|endpoint| endpoint.matches(&target))
+            };
+            assert!(services.iter().any(takes), "{name}: no service of credvault has {first}");
+            count += 1;
+        }
+        assert!(count >= 15, "{count}");
+    }
+
     #[test]
     fn a_registry_is_read_from_the_machine() {
         let folder = Folder::new();

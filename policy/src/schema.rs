@@ -378,6 +378,19 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_the_file_tells_of_every_key_and_every_preset() {
+        let page = include_str!("../../docs/policy.md");
+        let keys = [FILE, RULE, LIMITS, TEST].into_iter().flatten().map(|key| key.name);
+        for name in keys.chain(presets::names()) {
+            let forms = ["`NAME`", "`[[NAME]]`", "{ NAME", ", NAME"].map(|form| form.replace("NAME", name));
+            assert!(
+                forms.iter().any(|form| page.contains(form.as_str())),
+                "docs/policy.md says nothing of {name}"
+            );
+        }
+    }
+
+    #[test]
     fn every_policy_that_we_show_or_ship_fits_and_loads() {
         let pages =
             [include_str!("../../README.md"), include_str!("../../docs/policy.md"), include_str!("lib.rs")];
