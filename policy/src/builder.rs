@@ -45,8 +45,8 @@ struct Within {
     ceiling: u8,
     /// Files of this layer so far: each counts once.
     seen: HashSet<String>,
-    /// The same for presets, which are no files and do not count as such.
-    seen_presets: HashSet<String>,
+    /// The same for presets, which are no files and do not count as such: where the rules of each are.
+    presets: HashMap<String, Vec<usize>>,
     /// Those that are being read, outermost first.
     open: Vec<String>,
 }
@@ -94,7 +94,7 @@ impl RulesetBuilder {
             layer,
             ceiling: number,
             seen: HashSet::from([name.clone()]),
-            seen_presets: HashSet::new(),
+            presets: HashMap::new(),
             open: vec![name],
         };
         self.add_file(&file, &mut within)?;
@@ -148,11 +148,15 @@ impl RulesetBuilder {
             self.add_rule(written, within)?;
         }
         // Last, so that a preset that grows changes neither the user's ids nor which of two like rules is named.
+        let mut of_presets = Vec::new();
         for (name, at) in &file.presets {
-            self.use_preset(file, name, *at, within)?;
+            of_presets.extend(self.use_preset(file, name, *at, within)?);
         }
+        // A preset that another file of the layer used before is there already, and this file's tests count on it.
+        let before = of_presets.iter().filter(|position| **position < first);
+        let before = before.filter_map(|position| self.rules.get(*position));
         if !file.tests.is_empty() {
-            let mut own: Vec<Compiled> = self.rules.iter().skip(first).cloned().collect();
+            let mut own: Vec<Compiled> = self.rules.iter().skip(first).chain(before).cloned().collect();
             own.iter_mut().for_each(|rule| rule.ceiling = 0);
             let own = Ruleset::new(own, Vec::new(), file.mode.unwrap_or_default(), 0);
             self.tests.extend(run_tests(file, &own, !self.lenient)?);
@@ -160,26 +164,30 @@ impl RulesetBuilder {
         Ok(())
     }
 
-    /// A preset's own tests are run when this crate is tested, not at each load.
+    /// Where the rules are that it means. Its own tests are run when this crate is tested, not at each load.
     fn use_preset(
         &mut self,
         file: &File,
         name: &str,
         at: usize,
         within: &mut Within,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<Vec<usize>, PolicyError> {
         let Some(text) = presets::text(name) else {
             let (at, nearest) = (file.text.locate(at), presets::nearest(name));
             return Err(PolicyError::Preset { at, name: name.into(), nearest });
         };
         let title = format!("{}{name}", presets::FILE_PREFIX);
-        if !within.seen_presets.insert(title.clone()) {
-            return Ok(());
+        if let Some(rules) = within.presets.get(&title) {
+            return Ok(rules.clone());
         }
+        // Known from here on, so that one that used itself would end.
+        within.presets.insert(title.clone(), Vec::new());
         let preset = load::read(text, &title)?;
+        let mut rules = Vec::new();
         for (name, _) in &preset.presets {
-            self.use_preset(file, name, at, within)?;
+            rules.extend(self.use_preset(file, name, at, within)?);
         }
+        let first = self.rules.len();
         for written in &preset.rules {
             // Each layer may use it, and each rule needs a name of its own.
             let mut written = written.clone();
@@ -192,7 +200,9 @@ impl RulesetBuilder {
                 other => other,
             })?;
         }
-        Ok(())
+        rules.extend(first..self.rules.len());
+        within.presets.insert(title, rules.clone());
+        Ok(rules)
     }
 
     fn include(

@@ -318,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn tests_of_a_file_count_on_its_presets_also_where_another_file_used_them_before() {
+        struct Parts([String; 2]);
+        impl crate::Includes for Parts {
+            fn read(&self, _: &str, wanted: &str) -> Result<crate::Included, String> {
+                let text = self.0[usize::from(wanted == "two")].clone();
+                Ok(crate::Included { name: wanted.to_owned(), text })
+            }
+        }
+        let load_both = |request: &str| {
+            let one = "version = 1\nuse = \"github-write\"\n".to_owned();
+            let test = format!("[[test]]\nrequest = \"{request}\"\nexpect = \"allow\"\n");
+            let two = format!("version = 1\nuse = \"github-read\"\n{test}");
+            let builder = RulesetBuilder::new().includes(Parts([one, two]));
+            builder.source("version = 1\ninclude = [\"one\", \"two\"]\n", "main").map(RulesetBuilder::build)
+        };
+        let rules = load_both("GET https://api.github.com/x").unwrap();
+        let ids: Vec<_> = rules.rules().map(|rule| rule.id.to_owned()).collect();
+        assert!(!ids.iter().any(|id| id.ends_with("-2")), "each preset once in a layer: {ids:?}");
+        // But not on what only the other file uses.
+        let push = load_both("POST https://github.com/a/b/git-receive-pack");
+        assert!(matches!(push, Err(PolicyError::TestFailed { .. })));
+    }
+
+    #[test]
     fn an_unknown_preset_is_an_error_with_the_list_and_the_nearest_name() {
         for (wrong, meant) in
             [("gtihub-read", Some("github-read")), ("github", Some("github-read")), ("PIP", None), ("", None)]
