@@ -54,12 +54,14 @@
 //! | [`Binding`], [`Services`] | which credential may go where, and how; as data |
 //! | [`Placeholder`] | what the guest holds |
 //! | [`Vault`] | one sandbox: inject, refuse, scrub |
+//! | [`guest_files`] | logins of the guest's tools, with placeholders |
 //! | [`Scrubber`] | streaming redaction without I/O |
 //!
 //! Features: `secret-service` (default) for the keyring, `age-file` for an encrypted file, `keyutils` for the kernel's
-//! keyring as a cache, `keychain` and `wincred` for the stores of macOS and Windows, `http` for `http::HeaderMap`. Those
-//! two are written against `keyring-core` and tested with its mock; their last lines (making the system's own store)
-//! were never compiled, and neither was the rest of this crate, for another system than Linux.
+//! keyring as a cache, `keychain` and `wincred` for the stores of macOS and Windows, `http` for `http::HeaderMap`, `oauth`
+//! for tokens that the host renews. The stores of macOS and Windows are written against `keyring-core` and tested with its
+//! mock; their last lines (making the system's own store) were never compiled, and neither was the rest of this crate, for
+//! another system than Linux.
 
 #![deny(
     clippy::unwrap_used,
@@ -72,6 +74,7 @@
 
 mod binding;
 mod encode;
+mod guest_files;
 mod headers;
 mod injection;
 pub mod limits;
@@ -79,6 +82,8 @@ mod lock;
 mod matching;
 #[cfg(test)]
 mod not_shown;
+#[cfg(feature = "oauth")]
+mod oauth;
 mod placeholder;
 mod scrub;
 mod secret;
@@ -90,14 +95,19 @@ mod target;
 mod vault;
 
 pub use binding::{Binding, Companion, Endpoint, is_credential_name, is_env_name};
+pub use guest_files::{GuestFile, Login, LoginError, Tool, guest_files};
 pub use headers::{BadHeader, HeaderAccess, HeaderEdit};
 pub use injection::{AUTH_HEADERS, Injection, InjectionError, Replaceable};
 pub use lock::Protection;
 pub use matching::{Allowed, HostPattern, Method, PathPattern, PatternError};
+#[cfg(feature = "oauth")]
+pub use oauth::{
+    Masked, Next, OAuthError, Token, TokenEndpoint, TokenLooks, TokenRequest, TokenSource, mask_token_answer,
+};
 pub use placeholder::{FormatError, Placeholder, PlaceholderFormat};
 pub use scrub::{ScrubSet, Scrubber};
 pub use secret::{Secret, harden_process, os_clock, os_random};
-pub use services::{Service, Services, ServicesError};
+pub use services::{Service, Services, ServicesError, TokenKind};
 pub use sign::{
     AwsKeys, AwsScope, CanonicalStyle, ChunkError, ChunkResigner, HmacEncoding, HmacTemplate, Payload, SigV4,
     SignError, SignedHeaders, Signer, SigningRequest, hmac_sha256,

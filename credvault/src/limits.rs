@@ -70,5 +70,20 @@ pub const COMMAND_WORDS_MAX: usize = 64;
 /// Largest answer of a token endpoint, in bytes.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// How long before its end a token is renewed, in seconds: a request with it still has to arrive.
+pub const TOKEN_EARLY_S: u64 = 60;
+
+/// Longest time that one request for a token is waited for, in seconds.
+pub const TOKEN_REQUEST_S_MAX: u64 = 60;
+
+/// Pause after a request for a token that failed, in seconds: servers lock out who asks too often.
+pub const TOKEN_RETRY_S: u64 = 15;
+
+/// Life of a token whose server does not say it, in seconds.
+pub const TOKEN_LIFE_S: u64 = 3600;
+
+/// Longest life of a token that is believed, in seconds: after it, a new one is asked for.
+pub const TOKEN_LIFE_S_MAX: u64 = 30 * 24 * 3600;
+
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);

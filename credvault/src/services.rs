@@ -15,6 +15,42 @@ pub struct Service {
     pub title: String,
     /// What is bound for it.
     pub binding: Binding,
+    /// How its token is had, if what is stored is not sent itself.
+    pub token: Option<TokenKind>,
+}
+
+/// How a token is had from what is stored (feature `oauth`: `TokenSource`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum TokenKind {
+    /// A refresh token of OAuth 2 is stored.
+    Refresh {
+        /// Of the token endpoint, https.
+        url: String,
+        /// Of a public client.
+        client_id: String,
+        /// Variables of the guest that hold a placeholder of the refresh token, for a tool there that renews by itself.
+        #[serde(default)]
+        refresh_env: Vec<String>,
+        /// The look of that placeholder.
+        #[serde(default)]
+        refresh_placeholder: Option<String>,
+    },
+    /// The PEM file of a GitHub App is stored.
+    GithubApp {
+        /// Of the API, `https://api.github.com`.
+        url: String,
+        /// The App's id or client id.
+        app: String,
+        /// The installation's id.
+        installation: String,
+    },
+    /// The JSON file of a Google service account is stored.
+    GoogleServiceAccount {
+        /// Scopes, separated by spaces.
+        scope: String,
+    },
 }
 
 /// A table of services.
@@ -29,8 +65,10 @@ pub enum ServicesError {
     #[error("service table cannot be read: {0}")]
     Syntax(#[from] Box<toml::de::Error>),
     /// A value that is well-formed TOML but makes no sense.
-    #[error("service `{service}`: {reason}")]
+    #[error("service table, line {line}: service `{service}`: {reason}")]
     Value {
+        /// Where the service's name stands, from 1.
+        line: usize,
         /// The service.
         service: String,
         /// What is wrong and what to write.
@@ -61,12 +99,13 @@ impl Services {
         let table: Table = toml::from_str(text).map_err(Box::new)?;
         let mut services = Self::default();
         for row in table.service {
-            let name = row.name.clone();
-            let service =
-                row.read().map_err(|reason| ServicesError::Value { service: name.clone(), reason })?;
+            let name = row.name.get_ref().escape_debug().to_string();
+            let before = text.get(..row.name.span().start).unwrap_or_default();
+            let line = before.bytes().filter(|byte| *byte == b'\n').count().saturating_add(1);
+            let refused = |reason| ServicesError::Value { line, service: name.clone(), reason };
+            let service = row.read().map_err(refused)?;
             if services.get(&name).is_some() {
-                let reason = "is defined twice: rename one".to_owned();
-                return Err(ServicesError::Value { service: name, reason });
+                return Err(refused("is defined twice: rename one".to_owned()));
             }
             services.0.push(service);
         }
@@ -104,13 +143,15 @@ struct Table {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceRow {
-    name: String,
+    name: toml::Spanned<String>,
     #[serde(default)]
     title: Option<String>,
     #[serde(default)]
     env: Vec<String>,
     #[serde(default)]
     placeholder: Option<String>,
+    #[serde(default)]
+    token: Option<TokenKind>,
     #[serde(default)]
     companion: Vec<CompanionRow>,
     endpoint: Vec<EndpointRow>,
@@ -140,7 +181,8 @@ struct EndpointRow {
 
 impl ServiceRow {
     fn read(self) -> Result<Service, String> {
-        if !is_credential_name(&self.name) {
+        let name = self.name.into_inner();
+        if !is_credential_name(&name) {
             return Err("name must be 1 to 64 characters of `A-Z a-z 0-9 - _ .`".to_owned());
         }
         let companion_env = self.companion.iter().flat_map(|companion| &companion.env);
@@ -164,8 +206,9 @@ impl ServiceRow {
             return Err("needs at least one [[service.endpoint]]".to_owned());
         }
         Ok(Service {
-            title: self.title.unwrap_or_else(|| self.name.clone()),
-            binding: Binding { name: self.name, endpoints, env: self.env, placeholder, companions },
+            title: self.title.unwrap_or_else(|| name.clone()),
+            token: self.token,
+            binding: Binding { name, endpoints, env: self.env, placeholder, companions },
         })
     }
 }
@@ -275,6 +318,9 @@ mod tests {
             (with("") + &with(""), "defined twice"),
             ("[[service]]\nname = \"x\"\nendpoint = []".into(), "at least one"),
             ("[[service".into(), "line 1"),
+            (with("token = { kind = \"refresh\", url = \"https://a.example/t\" }"), "client_id"),
+            (with("token = { kind = \"other\" }"), "other"),
+            (with("") + "\n\n" + &with("").replace("mine", "A B"), "line 10: service `A B`"),
             (format!("#{}", " ".repeat(SERVICES_BYTES_MAX)), "larger than"),
         ] {
             let error = Services::parse(&text).unwrap_err().to_string();

@@ -272,6 +272,12 @@ impl Vault {
         })
     }
 
+    /// Whether the credential of this name is bound to `target`.
+    #[must_use]
+    pub fn covers(&self, name: &str, target: &Target<'_>) -> bool {
+        self.named(name, target).is_ok()
+    }
+
     fn bound(&self, target: &Target<'_>) -> impl Iterator<Item = Bound<'_>> {
         self.entries.iter().filter_map(move |entry| Some((entry, entry.binding.endpoint(target)?)))
     }

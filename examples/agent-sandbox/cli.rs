@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use glue::keys::SecretSpec;
+use glue::logins::ToolsSpec;
 use glue::resolve::ResolveSpec;
+use glue::services::ServiceSpec;
 use glue::stores::StoreArgs;
 
 use crate::secret::cli::SecretArgs;
@@ -56,6 +58,16 @@ pub struct RunArgs {
     /// How often stores, files and `cmd/TIME:` are looked at for a new value of a key; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub refresh_secrets: u64,
+    /// Key of the service NAME (of credvault's table, or of --services), from a source as with --secret; the policy has
+    /// to allow its hosts
+    #[arg(long = "service", value_name = "NAME", requires = "policies")]
+    pub service: Vec<ServiceSpec>,
+    /// Further services: where their keys go, how they are put in, which tokens are renewed (form: credvault's services.toml)
+    #[arg(long = "services", value_name = "FILE", requires = "service")]
+    pub services_file: Option<PathBuf>,
+    /// Log TOOLs of the guest in with key NAME (its placeholder): git, netrc, npm, docker, cargo:REGISTRY
+    #[arg(long = "tools", value_name = "NAME=TOOL,…")]
+    pub tools: Vec<ToolsSpec>,
     /// Share a file or folder at the same path, read-write unless :ro
     #[arg(long = "share", value_name = "PATH[:ro]")]
     pub shares: Vec<ShareSpec>,

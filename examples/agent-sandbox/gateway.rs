@@ -6,18 +6,24 @@ use std::sync::Arc;
 
 use credvault::Vault;
 use glue::audit::AuditFile;
+use glue::fetch::Fetch;
+use glue::keys::SecretSpec;
 use glue::live::{LOOK_EVERY, LivePolicy, Load, Reloaded};
+use glue::logins::ToolsSpec;
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
+use glue::tokens::{Renewals, RenewingInject, TokenRedact};
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
-use netproxy::Proxy;
+use netproxy::{Builder, Proxy};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 use vmm_core::devices::vsock::VsockHost;
 
 use crate::error::{Error, Result};
+use crate::guest::environment;
+use crate::guest::etc::GuestFile;
 use crate::report::Style;
 use crate::secrets::Keyed;
 
@@ -55,27 +61,39 @@ pub fn runtime() -> Result<Runtime> {
 }
 
 impl Gateway {
-    pub fn new(network: Network, runtime: Runtime) -> Result<Self> {
+    pub fn new(mut network: Network, runtime: Runtime) -> Result<Self> {
         let vault = Arc::clone(&network.keys.vault);
         let (load, keys) = (network.policy, Arc::clone(&vault));
         let policy = LivePolicy::start(move || load().fitting(&keys)).map_err(Error::Policy)?;
         let policy = Arc::new(policy);
-        let resolve = {
-            // The system's resolver is made where its timers will run.
-            let _context = runtime.enter();
-            glue::resolve::resolver(&network.resolve).map_err(Error::Usage)?
-        };
+        // The system's resolver is made where its timers will run.
+        let context = runtime.enter();
+        let resolve = || glue::resolve::resolver(&network.resolve).map_err(Error::Usage);
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
             // Programs that know of no proxy connect to these, and the agent brings them here.
             .synthetic_dns(true)
             .authorize(Arc::clone(&policy))
-            .inject(UnlockingInject::new(vault.clone(), network.keys.sources.unlock(&network.keys.specs)))
-            .redact(VaultRedact(vault.clone()))
-            .resolve(resolve);
-        for pem in network.upstream_ca {
-            builder = builder.extra_roots_pem(pem);
-        }
+            .resolve(resolve()?);
+        let roots = &network.upstream_ca;
+        builder = roots.iter().fold(builder, Builder::extra_roots_pem);
+        let inject = UnlockingInject::new(vault.clone(), network.keys.sources.unlock(&network.keys.specs));
+        let tokens = std::mem::take(&mut network.keys.tokens);
+        builder = match tokens.is_empty() {
+            true => builder.inject(inject).redact(VaultRedact(vault.clone())),
+            false => {
+                let own = roots.iter().fold(Proxy::builder().name("tokens"), Builder::extra_roots_pem);
+                let servers = tokens.iter().map(|(_, source)| source.endpoint());
+                let fetch =
+                    Fetch::new(own.resolve(resolve()?), servers, policy.clone()).map_err(Error::Usage)?;
+                let renewals =
+                    Arc::new(Renewals::new(vault.clone(), tokens, fetch, network.keys.keep.clone()));
+                builder
+                    .inject(RenewingInject::new(inject, renewals.clone()))
+                    .redact(TokenRedact::new(renewals))
+            }
+        };
+        drop(context);
         let mut audit = None;
         if let Some(path) = network.audit {
             let remedy = "name a file in a folder you may write to with --audit";
@@ -162,6 +180,17 @@ impl Gateway {
             )));
         }
         Ok(())
+    }
+
+    /// Files of the guest's home that log its tools in, with placeholders.
+    pub fn logins(&self, tools: &[ToolsSpec], secrets: &[SecretSpec]) -> Result<Vec<GuestFile>> {
+        let files = glue::logins::files(tools, secrets, &self.vault)?;
+        let at_home = |file: credvault::GuestFile| GuestFile {
+            path: format!("{}/{}", environment::HOME, file.path),
+            mode: file.mode,
+            content: file.content.into_bytes(),
+        };
+        Ok(files.into_iter().map(at_home).collect())
     }
 
     pub fn ca_pem(&self) -> &str {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use glue::keys::SecretSource;
 use glue::live::{Load, Loaded};
 use glue::registries::Machine;
+use glue::services::Chosen;
 use guest_agent::proto::{ExecRequest, StdinMode, TtySize};
 use serde_json::json;
 
@@ -53,9 +54,11 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Result<Assembly<'a>> {
     let userland = userland::of_this_host(workspace, &args.shares)?;
     refuse_reachable(&userland, args)?;
+    let chosen =
+        glue::services::choose(&args.service, args.services_file.as_deref()).map_err(Error::Usage)?;
     let network = Network {
         policy: policy_of(args, &userland),
-        keys: keys_of(args, style)?,
+        keys: keys_of(args, &chosen, style)?,
         resolve: args.resolve.clone(),
         upstream_ca: read_all(&args.upstream_ca)?,
         audit: args.audit.clone(),
@@ -65,13 +68,14 @@ fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Re
     let env = environment::requested(&args.env)?;
     let gateway = Gateway::new(network, gateway::runtime()?)?;
     env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
+    let files = gateway.logins(&args.tools, &args.secrets)?;
     let engine = choose_engine(&args.machine, style)?;
-    Ok(Assembly { machine: &args.machine, engine, gateway, userland, env, style })
+    Ok(Assembly { machine: &args.machine, engine, gateway, userland, files, env, style })
 }
 
 /// The keys, and a word on those that cannot be had yet.
-fn keys_of(args: &RunArgs, style: Style) -> Result<Keyed> {
-    let keys = Keyed::resolve(args, style)?;
+fn keys_of(args: &RunArgs, chosen: &Chosen, style: Style) -> Result<Keyed> {
+    let keys = Keyed::resolve(args, chosen, style)?;
     for name in &keys.locked {
         let text = format!(
             "secret {name}: its store is locked; requests that need it are refused until you unlock it"
@@ -102,6 +106,8 @@ pub struct Assembly<'a> {
     pub engine: Choice,
     pub gateway: Gateway,
     pub userland: Userland,
+    /// Beside those of `/etc`.
+    pub files: Vec<etc::GuestFile>,
     pub env: Vec<(String, String)>,
     pub style: Style,
 }
@@ -118,7 +124,7 @@ impl Assembly<'_> {
             cpus: self.machine.cpus,
             memory_mib: self.machine.memory,
             userland: self.userland,
-            files: etc::files(self.gateway.ca_pem()),
+            files: etc::files(self.gateway.ca_pem()).into_iter().chain(self.files).collect(),
             env,
         };
         self.gateway.follow_policy(self.style);
@@ -133,8 +139,9 @@ impl Assembly<'_> {
 fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
     let policy = args.policies.iter().map(|path| ("--policy", path));
     let audit = args.audit.iter().map(|path| ("--audit", path));
+    let services = args.services_file.iter().map(|path| ("--services", path));
     let roots = args.upstream_ca.iter().map(|path| ("--upstream-ca", path));
-    for (option, path) in policy.chain(audit).chain(roots) {
+    for (option, path) in policy.chain(audit).chain(services).chain(roots) {
         if let Some(part) = userland.writable_part_with(path) {
             let (path, part) = (path.display(), part.display());
             return Err(Error::Usage(format!(

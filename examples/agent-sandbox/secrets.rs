@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use credvault::{Injection, Secret, Vault};
+use credvault::{Injection, Secret, TokenSource, Vault};
 use glue::keys::{self, SecretSource, SecretSpec, Value};
+use glue::services::Chosen;
 use glue::sources::{RefreshHandle, Refresher, Sources};
 use glue::stores::StoreArgs;
+use glue::tokens::Keep;
 use serde_json::json;
 
 use crate::cli::RunArgs;
@@ -22,39 +24,49 @@ pub struct Keyed {
     pub locked: Vec<String>,
     pub specs: Vec<SecretSpec>,
     pub sources: Arc<Sources>,
+    /// Of tokens that are renewed, by name.
+    pub tokens: Vec<(String, TokenSource)>,
+    /// What happens to refresh tokens that replace stored ones.
+    pub keep: Keep,
     /// Looks for new values for as long as the sandbox runs.
     _refresh: Option<RefreshHandle>,
 }
 
 impl Keyed {
     /// Fetches every value, mints its placeholder, and says which store is in use.
-    pub fn resolve(args: &RunArgs, style: Style) -> Result<Self> {
+    pub fn resolve(args: &RunArgs, chosen: &Chosen, style: Style) -> Result<Self> {
         let environment = |variable: &str| Some(Secret::new(std::env::var_os(variable)?.into_vec()));
         let sources = Arc::new(Sources::new(args.stores.clone(), Box::new(environment)));
         let mut locked = Vec::new();
-        let value_of = |spec: &SecretSpec| {
+        let mut value_of = |spec: &SecretSpec| {
             let value = sources.value(spec)?;
             if matches!(value, Value::Locked) {
                 locked.push(spec.name.clone());
             }
             Ok(value)
         };
-        let vault = Arc::new(keys::vault(&args.secrets, |_| Injection::replace(), value_of)?);
+        let mut builder = Vault::builder();
+        keys::bind(&mut builder, &args.secrets, |_| Injection::replace(), &mut value_of)?;
+        let tokens = glue::services::bind(&mut builder, chosen, value_of)?;
+        let vault = Arc::new(builder.build());
+        let specs = [&args.secrets[..], &glue::services::sent_as_stored(chosen)].concat();
         if let Some(opened) = sources.in_use() {
             let text = format!("keys from {}", opened.describe());
             style.say("store", &text, json!({ "store": opened.store.describe(), "passed": opened.passed }));
         }
         let every = Duration::from_secs(args.refresh_secrets);
         let mut refresh = None;
-        if !every.is_zero() && !args.secrets.is_empty() {
+        if !every.is_zero() && !specs.is_empty() {
             let report = move |event: glue::sources::Event| {
                 style.say("secret", &event.text(), json!({ "message": event.text() }));
             };
-            let refresher = Refresher::new(vault.clone(), &args.secrets, sources.clone());
+            let refresher = Refresher::new(vault.clone(), &specs, sources.clone());
             let failed = Error::io("the thread that looks for new keys cannot be started");
             refresh = Some(refresher.start(every, report).map_err(failed)?);
         }
-        Ok(Self { vault, locked, specs: args.secrets.clone(), sources, _refresh: refresh })
+        let report = move |text: String| style.say("secret", &text, json!({ "message": text }));
+        let keep = glue::tokens::keep_in_store(&sources, chosen, report);
+        Ok(Self { vault, locked, specs, sources, tokens, keep, _refresh: refresh })
     }
 
     /// One credential with a known value, for the demo.
@@ -64,7 +76,8 @@ impl Keyed {
         let value = |_: &SecretSpec| Ok(Value::Is { secret: Secret::new(value.to_vec()), not_after_s: None });
         let vault = Arc::new(keys::vault(&[spec], |_| Injection::replace(), value)?);
         let sources = Arc::new(Sources::new(StoreArgs::default(), Box::new(|_| None)));
-        Ok(Self { vault, locked: Vec::new(), specs: Vec::new(), sources, _refresh: None })
+        let (locked, specs, tokens) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { vault, locked, specs, sources, tokens, keep: Arc::new(|_, _| ()), _refresh: None })
     }
 
     pub fn placeholder(&self, name: &str) -> Option<String> {

@@ -15,7 +15,7 @@ pub struct VaultInject(pub Arc<Vault>);
 
 impl Inject for VaultInject {
     fn reads_body(&self, decided: &Decided<'_>, head: &RequestHead) -> bool {
-        let place = Place::of(decided, head);
+        let place = Place::of(decided, Some(head));
         self.0.needs_body(decided.allow.credential.as_deref(), &place.target(decided), &head.headers)
     }
 
@@ -29,22 +29,24 @@ impl Inject for VaultInject {
 }
 
 /// Host and URL as texts.
-struct Place {
+pub(crate) struct Place {
     host: String,
     url: String,
 }
 
 impl Place {
-    fn of(decided: &Decided<'_>, head: &RequestHead) -> Self {
+    /// With the query of `head`, or else the one that was judged.
+    pub(crate) fn of(decided: &Decided<'_>, head: Option<&RequestHead>) -> Self {
         let path = decided.request.path;
-        let url = match &head.query {
+        let query = head.map_or(decided.request.query, |head| head.query.as_deref());
+        let url = match query {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
         };
         Self { host: decided.request.authority.host().to_string(), url }
     }
 
-    fn target<'a>(&'a self, decided: &Decided<'a>) -> Target<'a> {
+    pub(crate) fn target<'a>(&'a self, decided: &Decided<'a>) -> Target<'a> {
         let scheme = match decided.request.scheme {
             Scheme::Https => VaultScheme::Https,
             Scheme::Http => VaultScheme::Http,
@@ -56,7 +58,7 @@ impl Place {
 
 impl VaultInject {
     fn inject_now(&self, decided: &Decided<'_>, head: &mut RequestHead) -> Result<Injected, InjectError> {
-        let place = Place::of(decided, head);
+        let place = Place::of(decided, Some(head));
         let target = place.target(decided);
         let body = head.body.clone();
         let payload = body.as_deref().map_or(Payload::Streamed, Payload::Bytes);

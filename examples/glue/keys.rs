@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use credvault::{Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Source, Vault};
+use credvault::{
+    Binding, Endpoint, Injection, PlaceholderFormat, Secret, Services, Source, Vault, VaultBuilder,
+};
 use policy::{PolicyError, Ruleset};
 
 /// Parses a command line; what was wrongly written after `--secret` could be a key, so the error does not repeat it.
@@ -18,7 +20,9 @@ pub fn parse_command_line<P: clap::Parser>() -> Result<P, clap::Error> {
 fn without_value(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
     let about_a_key = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => argument.starts_with("--secret"),
+        Some(ContextValue::String(argument)) => {
+            argument.starts_with("--secret") || argument.starts_with("--service ")
+        }
         _ => false,
     };
     if about_a_key && error.get(ContextKind::InvalidValue).is_some() {
@@ -160,9 +164,23 @@ impl FromStr for SecretSpec {
 pub fn vault(
     specs: &[SecretSpec],
     injection_of: impl Fn(&str) -> Injection,
-    mut value_of: impl FnMut(&SecretSpec) -> Result<Value, String>,
+    value_of: impl FnMut(&SecretSpec) -> Result<Value, String>,
 ) -> Result<Vault, KeyError> {
     let mut builder = Vault::builder();
+    bind(&mut builder, specs, injection_of, value_of)?;
+    Ok(builder.build())
+}
+
+/// The same into a vault that gets other keys too.
+///
+/// # Errors
+/// As [`vault`].
+pub fn bind(
+    builder: &mut VaultBuilder,
+    specs: &[SecretSpec],
+    injection_of: impl Fn(&str) -> Injection,
+    mut value_of: impl FnMut(&SecretSpec) -> Result<Value, String>,
+) -> Result<(), KeyError> {
     let mut done: Vec<&str> = Vec::new();
     for spec in specs {
         if done.contains(&spec.name.as_str()) {
@@ -183,7 +201,7 @@ pub fn vault(
         };
         bound.map_err(|error| problem(&spec.name, error.to_string()))?;
     }
-    Ok(builder.build())
+    Ok(())
 }
 
 /// Without a policy file, exactly the places of the keys can be reached: the user named them.
@@ -243,7 +261,7 @@ fn binding(name: &str, places: &[&SecretSpec], injection: &Injection) -> Result<
     })
 }
 
-fn problem(name: &str, problem: impl Into<String>) -> KeyError {
+pub(crate) fn problem(name: &str, problem: impl Into<String>) -> KeyError {
     KeyError { name: name.to_owned(), problem: problem.into() }
 }
 

@@ -52,6 +52,10 @@ impl UnlockingInject {
 }
 
 impl Inject for UnlockingInject {
+    fn reads_body(&self, decided: &Decided<'_>, head: &RequestHead) -> bool {
+        self.inject.reads_body(decided, head)
+    }
+
     fn inject<'a>(
         &'a self,
         decided: &'a Decided<'a>,

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use credvault::Secret;
-use glue::keys::{KeyError, SecretSource, SecretSpec};
+use glue::keys::{KeyError, SecretSource};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -36,19 +36,21 @@ pub fn take(options: &Options) -> Result<Values> {
 
 fn variables(options: &Options) -> BTreeSet<&str> {
     let of_proxies = options.upstream_proxies.iter().map(|(_, variable)| variable.as_str());
-    options.secrets.iter().filter_map(variable_of).chain(of_proxies).collect()
+    let sources = options.secrets.iter().map(|spec| &spec.source);
+    let sources = sources.chain(options.service.iter().map(|spec| &spec.source));
+    sources.filter_map(variable_of).chain(of_proxies).collect()
 }
 
-/// The variable that holds the value of `spec`, if one does.
-fn variable_of(spec: &SecretSpec) -> Option<&str> {
-    match &spec.source {
+/// The variable that holds the value, if one does.
+fn variable_of(source: &SecretSource) -> Option<&str> {
+    match source {
         SecretSource::HostEnvironment(variable) => Some(variable),
         SecretSource::Vault | SecretSource::File(_) | SecretSource::Command { .. } => None,
     }
 }
 
-fn problem(spec: &SecretSpec, problem: &str) -> KeyError {
-    KeyError { name: spec.name.clone(), problem: problem.to_owned() }
+fn problem(name: &str, problem: &str) -> KeyError {
+    KeyError { name: name.to_owned(), problem: problem.to_owned() }
 }
 
 /// Returns only if it failed. What was copied meanwhile goes with the memory of this image.
@@ -59,10 +61,13 @@ fn start_anew(options: &Options, variables: &BTreeSet<&str>) -> Error {
             if let Some((name, _)) = options.upstream_proxies.iter().find(|(_, given)| given == variable) {
                 return Error::Usage(format!("--upstream-proxy {name}: its variable is not set"));
             }
-            let unset = options.secrets.iter().find(|spec| variable_of(spec) == Some(variable));
+            let secrets = options.secrets.iter().map(|spec| (&spec.name, &spec.source));
+            let services = options.service.iter().map(|spec| (&spec.name, &spec.source));
+            let unset = secrets.chain(services).find(|(_, source)| variable_of(source) == Some(variable));
             let text =
                 "the variable named after `=` is not set (a key itself never stands on a command line)";
-            return unset.map_or_else(|| Error::Usage(text.to_owned()), |spec| problem(spec, text).into());
+            return unset
+                .map_or_else(|| Error::Usage(text.to_owned()), |(name, _)| problem(name, text).into());
         };
         let value = value.into_vec();
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);

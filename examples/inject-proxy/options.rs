@@ -7,7 +7,9 @@ use clap::Parser;
 use credvault::Injection;
 use glue::audit::Rotation;
 use glue::keys::SecretSpec;
+use glue::logins::ToolsSpec;
 use glue::resolve::ResolveSpec;
+use glue::services::ServiceSpec;
 use glue::stores::StoreArgs;
 
 const AFTER_HELP: &str = "\
@@ -61,9 +63,22 @@ pub struct Options {
     /// How often stores, files and `cmd/TIME:` are looked at for a new value of a key; 0 for only at SIGHUP
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub refresh_secrets: u64,
+    /// Key of the service NAME (of credvault's table, or of --services), from a source as with --secret; the policy has
+    /// to allow its hosts
+    #[arg(long = "service", value_name = "NAME=VAR", requires = "policies")]
+    pub service: Vec<ServiceSpec>,
+    /// Further services: where their keys go, how they are put in, which tokens are renewed (form: credvault's services.toml)
+    #[arg(long = "services", value_name = "FILE", requires = "service")]
+    pub services_file: Option<PathBuf>,
     /// How the key NAME is put in, e.g. 'NAME=authorization: Bearer {}'; by default in place of its placeholder
     #[arg(long = "inject", value_name = "NAME=FORM", value_parser = parse_injection)]
     pub injections: Vec<(String, Injection)>,
+    /// Log TOOLs in with key NAME (its placeholder): git, netrc, npm, docker, cargo:REGISTRY; see --guest-files
+    #[arg(long = "tools", value_name = "NAME=TOOL,…", requires = "guest_files")]
+    pub tools: Vec<ToolsSpec>,
+    /// Write those logins below DIR, for the home folder of the clients; an empty folder, or one of an earlier run
+    #[arg(long, value_name = "DIR")]
+    pub guest_files: Option<PathBuf>,
     /// Write the certificate that clients must trust to DIR/ca.pem, and with this machine's to DIR/ca-bundle.pem and ca.jks
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,

@@ -5,22 +5,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use credvault::{Injection, Secret, Vault};
+use credvault::{Injection, Secret, TokenSource, Vault};
 use glue::audit::AuditFile;
-use glue::keys::{KeyError, vault};
+use glue::fetch::Fetch;
+use glue::keys::{KeyError, bind};
 use glue::live::{LivePolicy, Loaded};
 use glue::redact::VaultRedact;
 use glue::registries::Machine;
+use glue::services::Chosen;
 use glue::sources::{Refresher, Sources};
+use glue::tokens::{Renewals, RenewingInject, TokenRedact, keep_in_store};
 use glue::unlock::UnlockingInject;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use tokio::net::TcpListener;
 
 use crate::doors::{Doors, bind_tcp};
 use crate::error::{Error, Result};
-use crate::files::write_certificates;
+use crate::files::{write_certificates, write_guest_files};
 use crate::keys::Values;
 use crate::options::Options;
+use crate::say::Messages;
 
 /// The parts of a running proxy.
 pub struct Setup {
@@ -49,9 +53,18 @@ impl Setup {
             let environment = move |variable: &str| values.get(variable).map(Secret::duplicate);
             Arc::new(Sources::new(options.stores.clone(), Box::new(environment)))
         };
-        let vault = Arc::new(vault_of(options, &sources)?);
+        let table = options.services_file.as_deref();
+        let chosen = glue::services::choose(&options.service, table).map_err(Error::Usage)?;
+        let (vault, tokens) = vault_of(options, &chosen, &sources)?;
+        let vault = Arc::new(vault);
+        if let Some(folder) = &options.guest_files {
+            let files = glue::logins::files(&options.tools, &options.secrets, &vault)?;
+            let what = format!("cannot write logins to {}", folder.display());
+            write_guest_files(folder, &files).map_err(Error::io(what))?;
+        }
+        let specs = [&options.secrets[..], &glue::services::sent_as_stored(&chosen)].concat();
         let store = sources.in_use().map(glue::stores::Opened::describe);
-        let refresher = Some(Refresher::new(vault.clone(), &options.secrets, sources.clone()));
+        let refresher = Some(Refresher::new(vault.clone(), &specs, sources.clone()));
         let policy = Arc::new(live_policy(options, vault.clone())?);
         let listener = bind_tcp("--listen", options.listen, options)?;
         let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
@@ -59,17 +72,30 @@ impl Setup {
         let mut builder = Proxy::builder()
             .name("inject-proxy")
             .authorize(policy.clone())
-            .inject(UnlockingInject::new(vault.clone(), sources.unlock(&options.secrets)))
-            .redact(VaultRedact(vault.clone()))
-            .resolve(glue::resolve::resolver(&options.resolve).map_err(Error::Usage)?)
+            .resolve(resolver(options)?)
             .synthetic_dns(options.synthetic_dns)
             .own_listener(listen);
         for (_, door) in doors.places() {
             builder = builder.own_listener(door);
         }
-        for path in &options.upstream_ca {
-            builder = builder.extra_roots_pem(read(path)?);
-        }
+        let roots = options.upstream_ca.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+        builder = roots.iter().fold(builder, Builder::extra_roots_pem);
+        let inject = UnlockingInject::new(vault.clone(), sources.unlock(&specs));
+        builder = match tokens.is_empty() {
+            true => builder.inject(inject).redact(VaultRedact(vault.clone())),
+            false => {
+                let own = roots.iter().fold(Proxy::builder().name("tokens"), Builder::extra_roots_pem);
+                let servers = tokens.iter().map(|(_, source)| source.endpoint());
+                let fetch = Fetch::new(own.resolve(resolver(options)?), servers, policy.clone());
+                let messages = Messages { json: options.json };
+                let keep = keep_in_store(&sources, &chosen, move |text| messages.say("secret", &text));
+                let renewals = Renewals::new(vault.clone(), tokens, fetch.map_err(Error::Usage)?, keep);
+                let renewals = Arc::new(renewals);
+                builder
+                    .inject(RenewingInject::new(inject, renewals.clone()))
+                    .redact(TokenRedact::new(renewals))
+            }
+        };
         builder = with_upstream_proxies(builder, options, &values)?;
         for (host, path) in &options.client_certificates {
             let usage = |error| Error::Usage(format!("--client-cert {host}: {error}"));
@@ -92,6 +118,10 @@ impl Setup {
     }
 }
 
+fn resolver(options: &Options) -> Result<netproxy::hooks::StaticResolve> {
+    glue::resolve::resolver(&options.resolve).map_err(Error::Usage)
+}
+
 /// Each URL is a value like a key: it may hold a password.
 fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Values) -> Result<Builder> {
     for (name, variable) in &options.upstream_proxies {
@@ -112,7 +142,10 @@ fn live_policy(options: &Options, vault: Arc<Vault>) -> Result<LivePolicy> {
     LivePolicy::start(load).map_err(Error::Policy)
 }
 
-fn vault_of(options: &Options, sources: &Sources) -> Result<Vault> {
+type Keyed = (Vault, Vec<(String, TokenSource)>);
+
+/// The vault, and the sources of tokens in it that are renewed.
+fn vault_of(options: &Options, chosen: &Chosen, sources: &Sources) -> Result<Keyed> {
     let unknown = |name: &String| !options.secrets.iter().any(|spec| spec.name == *name);
     if let Some((name, _)) = options.injections.iter().find(|(name, _)| unknown(name)) {
         return Err(Error::Usage(format!("--inject {name}: there is no --secret of this name")));
@@ -121,7 +154,10 @@ fn vault_of(options: &Options, sources: &Sources) -> Result<Vault> {
         let given = options.injections.iter().find(|(other, _)| other == name);
         given.map_or_else(Injection::replace, |(_, injection)| injection.clone())
     };
-    Ok(vault(&options.secrets, injection_of, |spec| sources.value(spec))?)
+    let mut builder = Vault::builder();
+    bind(&mut builder, &options.secrets, injection_of, |spec| sources.value(spec))?;
+    let tokens = glue::services::bind(&mut builder, chosen, |spec| sources.value(spec))?;
+    Ok((builder.build(), tokens))
 }
 
 fn variables(

@@ -30,12 +30,15 @@ impl World {
         Self::with(&[])
     }
 
-    /// With further options of the proxy; `{port}` in them is the upstream's.
+    /// With further options of the proxy; `{port}` in them is the upstream's, `{home}` the clients' home,
+    /// `{services}` the file `scenarios/services.toml` with that port.
     pub fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED]);
         let port = upstream.port;
         fs::write(folder.path().join("policy.toml"), policy(port)).unwrap();
+        let services = include_str!("scenarios/services.toml").replace("8443", &port.to_string());
+        fs::write(folder.path().join("services.toml"), services).unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let mut arguments: Vec<String> = ["--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
         for (option, value) in [
@@ -50,7 +53,12 @@ impl World {
         for host in [ALLOWED, DENIED, KEYED] {
             arguments.extend(["--resolve".to_owned(), format!("{host}:127.0.0.1")]);
         }
-        arguments.extend(options.iter().map(|option| option.replace("{port}", &port.to_string())));
+        arguments.extend(options.iter().map(|option| {
+            option
+                .replace("{port}", &port.to_string())
+                .replace("{home}", &path("home"))
+                .replace("{services}", &path("services.toml"))
+        }));
         fs::create_dir(folder.path().join("home")).unwrap();
         let proxy = Some(RunningProxy::start(&arguments));
         Self { folder, upstream, proxy }

@@ -170,6 +170,24 @@ impl VaultBuilder {
         Ok(self)
     }
 
+    /// Binds a credential whose value comes later and is renewed: until [`Vault::rotate`] brings one, requests that need
+    /// it are refused as [`super::InjectError::Expired`].
+    ///
+    /// # Errors
+    /// [`BindError`]; the builder is unchanged then.
+    pub fn bind_renewed(&mut self, binding: Binding, random: Random<'_>) -> Result<&mut Self, BindError> {
+        // Never sent, and nobody can guess it: it only holds the place.
+        let nobodys = crate::PlaceholderFormat::generic().mint(random)?;
+        self.bind(binding, Secret::new(nobodys.as_bytes().to_vec()), random)?;
+        if let Some(entry) = self.entries.last_mut() {
+            let versions = entry.versions.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(version) = versions.0.as_mut().and_then(Arc::get_mut) {
+                version.not_after_s = Some(0);
+            }
+        }
+        Ok(self)
+    }
+
     /// Another clock than the system's: seconds since 1970. Asked only for credentials that have an end, and
     /// for signatures that hold the time.
     pub fn clock(&mut self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> &mut Self {

@@ -109,6 +109,20 @@ fn a_body_is_needed_where_a_signature_covers_it_and_the_head_does_not_say_its_ha
 }
 
 #[test]
+fn a_credential_whose_value_comes_later_is_refused_until_it_is_there() {
+    let mut builder = Vault::builder();
+    builder.clock(|| 1_000);
+    builder.bind_renewed(Binding::bearer("key", "api.example.com").unwrap(), &mut crate::os_random).unwrap();
+    let vault = builder.build();
+    let refused = vault.inject(&to("GET", "/"), &mut Headers::new()).map(|_| ()).unwrap_err();
+    assert_eq!(refused, InjectError::Expired { name: "key".into() });
+    vault.rotate("key", Secret::new(b"first-token".to_vec()), Some(2_000)).unwrap();
+    let mut sent = Headers::new();
+    vault.inject(&to("GET", "/"), &mut sent).unwrap();
+    assert_eq!(get(&sent, "authorization"), Some("Bearer first-token"));
+}
+
+#[test]
 fn a_session_token_is_added_and_signed() {
     let vault = aws(true);
     let mut sent = client_signed(&vault, "s3", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);

@@ -105,6 +105,7 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
         engine,
         gateway,
         userland: userland::of_this_host(None, &[])?,
+        files: Vec::new(),
         env: Vec::new(),
         style,
     }

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// The guest end of the proxy.
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PROXY_PORT);
 
+/// Home of the one user.
+pub const HOME: &str = "/root";
+
 /// The bundle that holds the host's roots and the sandbox's own CA.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -23,7 +26,7 @@ pub fn defaults() -> Vec<(String, String)> {
     let mut variables = Vec::new();
     let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.to_owned()));
     set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    set("HOME", "/root");
+    set("HOME", HOME);
     set("USER", "root");
     set("LOGNAME", "root");
     set("SHELL", "/bin/sh");

@@ -29,6 +29,8 @@ pub struct Seen {
 pub struct Shared {
     seen: Mutex<Vec<Seen>>,
     files: Mutex<HashMap<String, (String, Vec<u8>)>>,
+    /// How many access tokens.
+    tokens_given: Mutex<u32>,
     /// Those that AWS would have to check.
     signed: Mutex<Vec<Arc<http::Request>>>,
     /// Where bare git repositories are.
@@ -52,6 +54,7 @@ impl Upstream {
             seen: Mutex::default(),
             files: Mutex::default(),
             signed: Mutex::default(),
+            tokens_given: Mutex::default(),
             repositories,
         });
         let all = shared.clone();

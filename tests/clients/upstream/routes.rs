@@ -11,25 +11,53 @@ pub fn answer(request: &Request, shared: &Shared, out: &mut impl Write) -> io::R
     if let Some((content_type, content)) = shared.files.lock().unwrap().get(&request.path) {
         return respond(out, "200 OK", content_type, content);
     }
-    match request.path.as_str() {
+    // What asks for a login, as git waits to be asked.
+    let path = match request.path.strip_prefix("/private") {
+        Some(_) if request.header("authorization").is_none() => return ask(out),
+        Some(path) => path,
+        None => &request.path,
+    };
+    match path {
         "/hello" => respond(out, "200 OK", "text/plain", HELLO.as_bytes()),
         "/echo" => respond(out, "200 OK", "text/plain", request.head.as_bytes()),
         "/size" => respond(out, "200 OK", "text/plain", request.body.len().to_string().as_bytes()),
         "/v1/chat/completions" => models::openai(request, out),
+        "/oauth/token" => tokens(request, shared, out),
         "/v1/messages" => models::anthropic(request, out),
-        path if path.starts_with("/git/") => git(request, shared, out),
+        path if path.starts_with("/git/") => git(request, path, (shared, out)),
         _ => respond(out, "404 Not Found", "text/plain", b"nothing here"),
     }
 }
 
+/// A token server: each refresh token is good once, and the first access token ends soon.
+fn tokens(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Result<()> {
+    let mut given = shared.tokens_given.lock().unwrap();
+    let refresh = if *given == 0 { crate::proxy::KEY.to_owned() } else { format!("refresh-token-{given}") };
+    let expected = format!("grant_type=refresh_token&refresh_token={refresh}&client_id=client");
+    if request.body != expected.as_bytes() {
+        return respond(out, "400 Bad Request", "application/json", br#"{"error":"invalid_grant"}"#);
+    }
+    *given += 1;
+    let (number, life) = (*given, if *given == 1 { 30 } else { 3600 });
+    let answer = serde_json::json!({ "access_token": format!("access-token-{number}"), "token_type": "Bearer",
+                                     "expires_in": life, "refresh_token": format!("refresh-token-{number}") });
+    respond(out, "200 OK", "application/json", answer.to_string().as_bytes())
+}
+
+fn ask(out: &mut impl Write) -> io::Result<()> {
+    let head =
+        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"t\"\r\ncontent-length: 0\r\n\r\n";
+    out.write_all(head.as_bytes())
+}
+
 /// git's own server program, by CGI (RFC 3875).
-fn git(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Result<()> {
+fn git(request: &Request, path: &str, (shared, out): (&Shared, &mut impl Write)) -> io::Result<()> {
     let mut child = Command::new("git")
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", &shared.repositories)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REMOTE_USER", "test")
-        .env("PATH_INFO", request.path.trim_start_matches("/git"))
+        .env("PATH_INFO", path.trim_start_matches("/git"))
         .env("QUERY_STRING", &request.query)
         .env("REQUEST_METHOD", &request.method)
         .env("CONTENT_TYPE", request.header("content-type").unwrap_or_default())
