@@ -12,8 +12,10 @@ use policy::{Effect, Facts, Host, Rule, Ruleset, RulesetBuilder, Scheme, decide,
 #[allow(dead_code)]
 #[path = "../../policy/tests/it/naive.rs"]
 mod naive;
+#[path = "../../policy/tests/it/plain_text.rs"]
+mod plain_text;
 
-use naive::{PlainFacts, PlainRule};
+use naive::{PlainFacts, PlainLayer, PlainRule};
 
 /// 2027-01-01, as text in rules and as a number in facts.
 const NEW_YEAR: (&str, i64) = ("2027-01-01T00:00:00Z", 1_798_761_600);
@@ -59,6 +61,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let Some(rules) = build(&plain) else { return };
     let reversed = build(&plain.iter().rev().cloned().collect::<Vec<_>>()).expect("loads in any order");
+    let layers = layers(&mut input, &plain);
+    let stacked = stack(&layers);
     for _ in 0..QUESTIONS_MAX {
         if input.is_empty() {
             break;
@@ -66,7 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
         let plain_facts = facts(&mut input);
         let facts = to_facts(&plain_facts);
         if facts.check().is_err() {
-            assert!(!decide(&rules, &facts).is_allowed());
+            assert!(!decide(&rules, &facts).is_allowed() && !decide(&stacked, &facts).is_allowed());
             continue;
         }
         let verdict = decide(&rules, &facts);
@@ -75,8 +79,32 @@ fuzz_target!(|bytes: &[u8]| {
         let ip: IpAddr = input.one(&NAMES[8..]).parse().unwrap();
         let allowed = decide_address(&rules, &facts, ip).effect == Effect::Allow;
         assert_eq!(allowed, naive::allows_address(&plain, &plain_facts, ip), "{facts} at {ip} by {plain:?}");
+        let allowed = decide(&stacked, &facts).is_allowed();
+        assert_eq!(allowed, naive::layers_allow(&layers, &plain_facts), "{facts} by {layers:?}");
+        let allowed = decide_address(&stacked, &facts, ip).is_allowed();
+        let second = naive::layers_allow_address(&layers, &plain_facts, ip);
+        assert_eq!(allowed, second, "{facts} at {ip} by {layers:?}");
     }
 });
+
+/// The same rules, dealt out to files of which some are ceilings.
+fn layers(input: &mut Input<'_>, rules: &[PlainRule]) -> Vec<PlainLayer> {
+    let mut layers: Vec<PlainLayer> =
+        (0..input.below(4)).map(|_| PlainLayer { ceiling: input.u8() & 1 != 0, rules: Vec::new() }).collect();
+    layers.push(PlainLayer::default());
+    for rule in rules {
+        let at = input.below(layers.len());
+        layers[at].rules.push(rule.clone());
+    }
+    layers
+}
+
+fn stack(layers: &[PlainLayer]) -> Ruleset {
+    let named: Vec<(String, String)> =
+        layers.iter().enumerate().map(|(n, layer)| (plain_text::text(layer), format!("{n}.toml"))).collect();
+    let named: Vec<(&str, &str)> = named.iter().map(|(text, name)| (text.as_str(), name.as_str())).collect();
+    Ruleset::from_layers(&named).expect("rules that load alone load in layers")
+}
 
 fn some(input: &mut Input<'_>, words: &[&str], most: usize) -> Vec<String> {
     let count = input.below(most + 1);

@@ -10,5 +10,6 @@ mod lint;
 mod live;
 mod load_errors;
 mod naive;
+mod plain_text;
 mod properties;
 mod suggest;

@@ -36,6 +36,14 @@ pub(crate) struct PlainFacts {
     pub(crate) now: Option<i64>,
 }
 
+/// One file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PlainLayer {
+    /// It allows nothing itself; the others may not go beyond what it allows.
+    pub(crate) ceiling: bool,
+    pub(crate) rules: Vec<PlainRule>,
+}
+
 const SCHEMES: [&str; 5] = ["https", "http", "wss", "ws", "tcp"];
 
 /// May it pass?
@@ -68,6 +76,31 @@ pub(crate) fn allows_address(rules: &[PlainRule], facts: &PlainFacts, ip: IpAddr
     let least = if facts.layer == "tcp" { Outcome::Sometimes } else { Outcome::Always };
     let deny = denied.iter().any(|rule| about(rule) && outcome(rule, facts) >= least);
     allow && !deny
+}
+
+/// May it pass, by these files together?
+pub(crate) fn layers_allow(layers: &[PlainLayer], facts: &PlainFacts) -> bool {
+    each_view(layers).iter().all(|rules| allows(rules, facts))
+}
+
+/// May this special-purpose address be dialled for it, by these files together?
+pub(crate) fn layers_allow_address(layers: &[PlainLayer], facts: &PlainFacts, ip: IpAddr) -> bool {
+    each_view(layers).iter().all(|rules| allows_address(rules, facts, ip))
+}
+
+/// All denies with what the ordinary files allow; and for each ceiling all denies with what that ceiling allows.
+/// Who passes every one of these passes them all together.
+fn each_view(layers: &[PlainLayer]) -> Vec<Vec<PlainRule>> {
+    let rules = |wanted: &dyn Fn(&PlainLayer, &PlainRule) -> bool| -> Vec<PlainRule> {
+        let of = |layer: &PlainLayer| -> Vec<PlainRule> {
+            layer.rules.iter().filter(|rule| rule.deny || wanted(layer, rule)).cloned().collect()
+        };
+        layers.iter().flat_map(of).collect()
+    };
+    let ordinary = rules(&|layer, _| !layer.ceiling);
+    let ceilings = layers.iter().filter(|layer| layer.ceiling);
+    let bounded = ceilings.map(|ceiling| rules(&|layer, _| std::ptr::eq(layer, ceiling)));
+    std::iter::once(ordinary).chain(bounded).collect()
 }
 
 fn split(rules: &[PlainRule]) -> (Vec<&PlainRule>, Vec<&PlainRule>) {

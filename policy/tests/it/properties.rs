@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::naive::{self, PlainFacts, PlainRule};
+use crate::naive::{self, PlainFacts, PlainLayer, PlainRule};
+use crate::plain_text::text;
 
 const HOSTS: [&str; 10] = ["a.x", "b.x", "x", "c.a.x", "a.y", "**", "*.x", "**.x", "*.a.x", "**.a.x"];
 const NAMES: [&str; 8] = ["a.x", "b.x", "x", "c.a.x", "d.c.a.x", "a.y", "ax", "y"];
@@ -201,6 +202,19 @@ fn effect_at(rules: &[PlainRule], facts: &PlainFacts, ip: IpAddr) -> Effect {
     decide_address(&to_ruleset(rules), &to_facts(facts), ip).effect
 }
 
+/// Few rules each: with many, hardly anything is inside all ceilings.
+fn layers() -> impl Strategy<Value = Vec<PlainLayer>> {
+    let layer = (prop::bool::weighted(0.4), vec(rule(), 0..4));
+    vec(layer.prop_map(|(ceiling, rules)| PlainLayer { ceiling, rules }), 1..5)
+}
+
+fn stacked(layers: &[PlainLayer]) -> Ruleset {
+    let named: Vec<(String, String)> =
+        layers.iter().enumerate().map(|(n, layer)| (text(layer), format!("{n}.toml"))).collect();
+    let named: Vec<(&str, &str)> = named.iter().map(|(text, name)| (text.as_str(), name.as_str())).collect();
+    Ruleset::from_layers(&named).unwrap()
+}
+
 fn as_effect(allow: bool) -> Effect {
     if allow { Effect::Allow } else { Effect::Deny }
 }
@@ -250,6 +264,40 @@ proptest! {
         let (port, scheme) = (Some(443), Some("https"));
         let facts = PlainFacts { layer: "http", host, port, scheme, method, path, query: Some(query), now: None };
         prop_assert_eq!(effect(&rules, &facts), as_effect(naive::allows(&rules, &facts)), "{:?}", rules);
+    }
+
+    #[test]
+    fn the_second_opinion_agrees_on_layers(layers in layers(), facts in facts(), ip in address()) {
+        let rules = stacked(&layers);
+        let asked = to_facts(&facts);
+        let (verdict, at) = (decide(&rules, &asked), decide_address(&rules, &asked, ip));
+        prop_assert_eq!(verdict.effect, as_effect(naive::layers_allow(&layers, &facts)));
+        prop_assert_eq!(at.effect, as_effect(naive::layers_allow_address(&layers, &facts, ip)));
+        // What a verdict names is there, and grants: a ceiling is never the rule that allows.
+        if verdict.is_allowed() {
+            let number: usize = verdict.layer.unwrap().trim_end_matches(".toml").parse().unwrap();
+            prop_assert!(!layers[number].ceiling);
+        }
+    }
+
+    #[test]
+    fn order_of_layers_never_changes_the_effect(
+        (layers, shuffled) in layers().prop_flat_map(|layers| (Just(layers.clone()), Just(layers).prop_shuffle())),
+        facts in facts(),
+        ip in address(),
+    ) {
+        let (one, other, asked) = (stacked(&layers), stacked(&shuffled), to_facts(&facts));
+        prop_assert_eq!(decide(&one, &asked).effect, decide(&other, &asked).effect);
+        prop_assert_eq!(decide_address(&one, &asked, ip).effect, decide_address(&other, &asked, ip).effect);
+    }
+
+    #[test]
+    fn one_ceiling_more_never_allows(layers in layers(), rules in vec(rule(), 0..4), facts in facts(), ip in address()) {
+        let mut bounded = layers.clone();
+        bounded.push(PlainLayer { ceiling: true, rules });
+        let (free, bounded, asked) = (stacked(&layers), stacked(&bounded), to_facts(&facts));
+        prop_assert!(decide(&free, &asked).is_allowed() || !decide(&bounded, &asked).is_allowed());
+        prop_assert!(decide_address(&free, &asked, ip).is_allowed() || !decide_address(&bounded, &asked, ip).is_allowed());
     }
 
     #[test]
