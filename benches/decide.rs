@@ -62,3 +62,22 @@ fn allowed_among_ten_thousand_hosts(bencher: Bencher<'_, '_>) {
 fn denied_among_ten_thousand_hosts(bencher: Bencher<'_, '_>) {
     bench(bencher, &ten_thousand_hosts(), "a.b.blocked4999.example.net", Effect::Deny);
 }
+
+/// A file of 10,000 rules as a person would write them.
+fn ten_thousand_rules() -> String {
+    let rule = |n: u32| {
+        format!(
+            "[[allow]]\nid = \"rule {n}\"\nhost = [\"api{n}.example.com\", \"**.site{n}.example.org\"]\n\
+             methods = [\"GET\", \"POST\"]\npaths = [\"/v1/**\"]\n"
+        )
+    };
+    (0..10_000).map(rule).fold("version = 1\n".to_owned(), |text, rule| text + &rule)
+}
+
+#[divan::bench]
+fn load_ten_thousand_rules(bencher: Bencher<'_, '_>) {
+    let text = ten_thousand_rules();
+    let rules = Ruleset::parse(&text, "policy.toml").expect("rules that load");
+    assert_eq!(rules.rules().len(), 10_000);
+    bencher.bench(|| Ruleset::parse(black_box(&text), "policy.toml").is_ok());
+}
