@@ -2,7 +2,7 @@
 //! The smallest embedding of the three: read it to write your own.
 //!
 //! `options.rs` (what a user types), `keys.rs` (keys out of the environment), `setup.rs` (the proxy from its parts),
-//! `serve.rs` (connections and signals), `doors.rs` (SOCKS5 and DNS), `say.rs` (what it prints). It never writes the authority's key anywhere,
+//! `serve.rs` (connections and signals), `doors.rs` (SOCKS5 and DNS), `say.rs` (what it prints), `trace.rs` (and with --trace). It never writes the authority's key anywhere,
 //! and never listens beyond loopback unasked.
 
 mod doors;
@@ -14,6 +14,7 @@ mod options;
 mod say;
 mod serve;
 mod setup;
+mod trace;
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
 
 fn run(options: &Options, messages: Messages) -> Result<()> {
     let values = keys::take(options)?;
+    if let Some(level) = options.trace {
+        trace::begin(level);
+    }
     // Refused only where a stricter rule is in force already.
     let _ = credvault::harden_process();
     serve::raise_file_limit();

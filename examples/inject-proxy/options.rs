@@ -11,6 +11,7 @@ use glue::logins::ToolsSpec;
 use glue::resolve::ResolveSpec;
 use glue::services::ServiceSpec;
 use glue::stores::StoreArgs;
+use tracing_subscriber::filter::LevelFilter;
 
 const AFTER_HELP: &str = "\
 On standard output stand the variables that make clients use the proxy, then `# ready`; with --json one object with
@@ -95,6 +96,9 @@ pub struct Options {
     /// Begin a new audit file at BYTES, and keep COUNT older ones (FILE.1 is the newest of them)
     #[arg(long, value_name = "BYTES:COUNT", value_parser = rotation, requires = "audit")]
     pub audit_rotate: Option<Rotation>,
+    /// Print what happens to each connection and decision on standard error: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub trace: Option<LevelFilter>,
     /// Threads that carry traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: u16,

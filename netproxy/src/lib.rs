@@ -50,6 +50,8 @@
 //!
 //! - `coding` (in `shell`): decoders of gzip, deflate, br and zstd.
 //! - `shell` (default): tokio, hyper and rustls around the core. Without it the crate has no I/O.
+//! - `tracing`: a span per connection, and one per decision with id, verdict, host and status; targets begin with
+//!   `netproxy`. Never header values, paths, queries or bodies. What other crates trace is theirs: filter by target.
 //! - `hickory` (default): `SystemResolve`, the DNS servers of this machine.
 //! - `aws-lc-rs` (default) or `ring`: where the cryptography comes from.
 #![deny(

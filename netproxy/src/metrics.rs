@@ -25,6 +25,8 @@ pub struct Metrics {
     upstream_opened: AtomicU64,
     /// As the embedder counts; 0 until it says so.
     policy_generation: AtomicU64,
+    upstream_reused: AtomicU64,
+    tunnels: AtomicU64,
     /// Exchanges by the first bucket they fit into; the last holds the rest.
     durations: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_us: AtomicU64,
@@ -62,9 +64,21 @@ impl Metrics {
         self.policy_generation.store(generation, Ordering::Relaxed);
     }
 
-    /// All of it as text; `clients` are connected now.
+    /// Counts a request that went over a connection which was open already.
+    pub fn upstream_reused(&self) {
+        add(&self.upstream_reused, 1);
+    }
+
+    /// Counts a tunnel as long as what is returned lives.
     #[must_use]
-    pub fn text(&self, clients: usize) -> String {
+    pub fn open_tunnel(&self) -> OpenTunnel<'_> {
+        add(&self.tunnels, 1);
+        OpenTunnel(self)
+    }
+
+    /// All of it as text; `clients` are connected now, and so many `leaves` were minted.
+    #[must_use]
+    pub fn text(&self, clients: usize, leaves: u64) -> String {
         let mut out = Text::default();
         out.family("decisions_total", "counter", "Refusals and finished exchanges, names and tunnels.");
         for (layer, row) in Layer::ALL.iter().zip(&self.decisions) {
@@ -84,6 +98,12 @@ impl Metrics {
             ("redactions_total", "Secrets removed from responses.", &self.redactions),
             ("credentials_total", "Requests that a credential was put into.", &self.credentials),
             ("upstream_connections_total", "Connections opened to upstreams.", &self.upstream_opened),
+            (
+                "upstream_reused_total",
+                "Requests over connections that were open already.",
+                &self.upstream_reused,
+            ),
+            ("leaf_certificates_total", "Certificates made for hosts.", &AtomicU64::new(leaves)),
         ] {
             out.family(name, "counter", help);
             out.sample(name, get(count));
@@ -96,6 +116,8 @@ impl Metrics {
             "The policy in force, counted up with each load; 0: not counted.",
         );
         out.sample("policy_generation", get(&self.policy_generation));
+        out.family("tunnels", "gauge", "Tunnels open now: connections whose bytes are passed on unread.");
+        out.sample("tunnels", get(&self.tunnels));
         self.write_durations(&mut out);
         out.0
     }
@@ -112,6 +134,15 @@ impl Metrics {
         let seconds = std::time::Duration::from_micros(get(&self.duration_us)).as_secs_f64();
         let _ = writeln!(out.0, "{PREFIX}duration_seconds_sum {seconds}");
         out.sample("duration_seconds_count", sum);
+    }
+}
+
+/// A tunnel that is open.
+pub struct OpenTunnel<'a>(&'a Metrics);
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +198,10 @@ mod tests {
         record.ms_total = 500_000.0;
         metrics.count(&record);
         metrics.policy_generation(4);
-        let text = metrics.text(5);
+        metrics.upstream_reused();
+        let _open = metrics.open_tunnel();
+        drop(metrics.open_tunnel());
+        let text = metrics.text(5, 4);
         for line in [
             "decisions_total{layer=\"http\",verdict=\"allow\"} 2",
             "decisions_total{layer=\"http\",verdict=\"deny\"} 1",
@@ -178,8 +212,11 @@ mod tests {
             "redactions_total 6",
             "credentials_total 3",
             "upstream_connections_total 3",
+            "upstream_reused_total 1",
+            "leaf_certificates_total 4",
             "client_connections 5",
             "policy_generation 4",
+            "tunnels 1",
             "duration_seconds_bucket{le=\"0.005\"} 0",
             "duration_seconds_bucket{le=\"0.01\"} 2",
             "duration_seconds_bucket{le=\"120\"} 2",

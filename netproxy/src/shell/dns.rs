@@ -262,5 +262,5 @@ fn record(shared: &Shared, decision: &Decision, query: &Query, (name, allow): (&
     record.host = Some(name.to_string());
     record.method = Some(query.record_type());
     record.ms_total = milliseconds(decision.started.elapsed());
-    shared.record(record);
+    shared.record(&decision.span, record);
 }

@@ -38,7 +38,7 @@ pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Rep
     let version = request.version();
     let words = shows_words_only(request.headers());
     let decision = client.shared.begin();
-    match exchange(client, request, &decision).await {
+    match decision.span.clone().around(exchange(client, request, &decision)).await {
         Ok(response) => response,
         Err(mut refusal) => {
             refusal.words = words;
@@ -213,8 +213,9 @@ async fn forward(
         // Boxed: requests over HTTP/1.1 do not carry its room about.
         Some(multiplex) => Box::pin(multiplex.send(shared, asked.place, request)).await?,
     };
-    if let Some(times) = &arrived.opened {
-        ledger.opened(times);
+    match &arrived.opened {
+        Some(times) => ledger.opened(times),
+        None => shared.metrics.upstream_reused(),
     }
     let response = &arrived.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -29,6 +29,7 @@ use super::incoming::{self, Incoming};
 use super::outgoing::{self, Cut};
 use super::shared::Shared;
 use super::stall::Stalling;
+use super::trace::Span;
 use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
     HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
@@ -69,10 +70,10 @@ where
                 let open = streams.open();
                 let (request, wanted) = take(request);
                 let answered = answer(request);
-                tokio::spawn(async move {
+                tokio::spawn(Span::current().around(async move {
                     let _open = open;
                     stream(answered, respond, (wanted, stuck)).await;
-                });
+                }));
             }
             () = &mut stop, if !told => {
                 told = true;

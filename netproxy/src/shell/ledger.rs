@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
+use super::trace::Span;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
 use crate::refuse::{Refusal, Subject};
@@ -16,6 +17,7 @@ pub struct Ledger {
     record: Option<Record>,
     started: Instant,
     up: Arc<Sent>,
+    span: Span,
 }
 
 /// What went towards the upstream so far.
@@ -47,6 +49,7 @@ impl Ledger {
             record: Some(record),
             started: decision.started,
             up: Arc::default(),
+            span: decision.span.clone(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Ledger {
 
     /// A connection was opened for it.
     pub fn opened(&mut self, times: &OpenTimes) {
+        self.span.opened(times);
         self.note(|record| {
             record.ms_dns = Some(milliseconds(times.dns));
             record.ms_connect = Some(milliseconds(times.dial));
@@ -130,7 +134,7 @@ impl Drop for Ledger {
                 record.verdict = Outcome::Error;
                 record.error = Some(cut.kind.code());
             }
-            self.shared.record(record);
+            self.shared.record(&self.span, record);
         }
     }
 }

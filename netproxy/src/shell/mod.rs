@@ -33,6 +33,7 @@ mod socks;
 mod stall;
 mod strict_io;
 mod token;
+mod trace;
 mod tunnel;
 mod upstream;
 mod upstream_proxy;

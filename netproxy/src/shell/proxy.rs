@@ -21,6 +21,7 @@ use super::pool::Pool;
 use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
 use super::token::Token;
+use super::trace::Span;
 use super::upstream_proxy::UpstreamProxy;
 use super::{dns, front, preface, socks};
 use crate::audit::Outcome;
@@ -163,11 +164,12 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.shared.limits;
+        let span = Span::connection(&self.shared.name);
         match (self.shared.limiter.enter(limits), limits.bytes_per_s) {
-            (Entry::In(_slot), None) => Box::pin(self.serve_at(stream, door)).await,
+            (Entry::In(_slot), None) => Box::pin(span.around(self.serve_at(stream, door))).await,
             (Entry::In(_slot), Some(per_s)) => {
                 let paced = Paced::new(stream, Arc::clone(&self.shared), per_s);
-                Box::pin(self.serve_at(paced, door)).await;
+                Box::pin(span.around(self.serve_at(paced, door))).await;
             }
             (Entry::TurnedAway(_slot), _) => Box::pin(front::turn_away(&self.shared, stream)).await,
             (Entry::Closed, _) => front::record_turned_away(&self.shared, false),
@@ -200,7 +202,7 @@ impl Proxy {
     /// What happened so far, in Prometheus' text format. Names no host and no rule.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.shared.metrics.text(self.shared.limiter.clients())
+        self.shared.metrics.text(self.shared.limiter.clients(), self.shared.leaves.minted())
     }
 
     /// Takes no new connections and requests: HTTP/1.1 clients get `Connection: close`, HTTP/2 clients GOAWAY.

@@ -12,6 +12,7 @@ use super::held::Budget;
 use super::limiter::Limiter;
 use super::pool::Pool;
 use super::token::Token;
+use super::trace::Span;
 use super::upstream_proxy::UpstreamProxy;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::coding::Room;
@@ -60,6 +61,7 @@ pub struct Decision {
     pub id: DecisionId,
     pub time: SystemTime,
     pub started: Instant,
+    pub span: Span,
 }
 
 impl Shared {
@@ -67,7 +69,8 @@ impl Shared {
         let time = SystemTime::now();
         let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = self.ids.mint(u64::try_from(unix.as_millis()).unwrap_or(0));
-        Decision { id, time, started: Instant::now() }
+        let span = Span::decision(&id);
+        Decision { id, time, started: Instant::now(), span }
     }
 
     /// Records a refusal; `answered` says whether the client got it.
@@ -84,7 +87,7 @@ impl Shared {
         record.path = refusal.subject.path.clone();
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
-        self.record(record);
+        self.record(&decision.span, record);
     }
 
     /// Records what became of the policy as a whole.
@@ -93,11 +96,12 @@ impl Shared {
         let mut record = Record::new(decision.time, decision.id, Layer::Policy, outcome);
         record.error = error;
         record.reason = Some(reason);
-        self.record(record);
+        self.record(&decision.span, record);
     }
 
     /// Every record goes this way.
-    pub fn record(&self, mut record: Record) {
+    pub fn record(&self, span: &Span, mut record: Record) {
+        span.conclude(&record);
         record.sandbox = Some(Arc::clone(&self.name));
         self.metrics.count(&record);
         self.audit.record(record);

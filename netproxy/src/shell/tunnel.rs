@@ -32,6 +32,7 @@ pub async fn relay<A, B>(
     let (sent, down) = (ledger.sent(), AtomicU64::new(0));
     let shared = Arc::clone(ledger.shared());
     let idle = shared.limits.idle_timeout;
+    let _open = shared.metrics.open_tunnel();
     let error = tokio::select! {
         copied = copy_both(client, upstream, &sent.bytes, &down) => copied.err().map(|_| "tunnel_broke_off"),
         () = silence(&sent.bytes, &down, idle) => Some("tunnel_too_quiet"),

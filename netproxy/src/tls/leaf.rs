@@ -1,6 +1,7 @@
 //! Leaf certificates, minted at first use of a host and kept, with the server configuration around them.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +26,7 @@ pub struct LeafCache {
     provider: Arc<CryptoProvider>,
     sessions: Arc<dyn StoresServerSessions>,
     kept: Mutex<Kept>,
+    minted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -45,7 +47,7 @@ impl ResolvesServerCert for Fixed {
 impl LeafCache {
     pub fn new(ca: SandboxCa) -> Self {
         let sessions = ServerSessionMemoryCache::new(SESSIONS_MAX);
-        Self { ca, provider: provider(), sessions, kept: Mutex::default() }
+        Self { ca, provider: provider(), sessions, kept: Mutex::default(), minted: AtomicU64::new(0) }
     }
 
     pub fn ca(&self) -> &SandboxCa {
@@ -62,6 +64,7 @@ impl LeafCache {
         }
         // Minted outside the lock: two connections may both mint, and the later one is kept.
         let config = Arc::new(self.build(host, now)?);
+        self.minted.fetch_add(1, Ordering::Relaxed);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.by_host.insert(host.clone(), (now, Arc::clone(&config))).is_none() {
             kept.oldest_first.push_back(host.clone());
@@ -72,6 +75,11 @@ impl LeafCache {
             kept.by_host.remove(&oldest);
         }
         Ok(config)
+    }
+
+    /// Leaves made so far.
+    pub fn minted(&self) -> u64 {
+        self.minted.load(Ordering::Relaxed)
     }
 
     fn lookup(&self, host: &Host, now: SystemTime) -> Option<Arc<ServerConfig>> {
@@ -111,6 +119,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &cache.server_config(&host, now).unwrap()));
         let later = cache.server_config(&host, now + LEAF_REUSE).unwrap();
         assert!(!Arc::ptr_eq(&first, &later));
+        assert_eq!(cache.minted(), 2);
     }
 
     #[test]

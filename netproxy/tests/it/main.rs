@@ -10,6 +10,7 @@ mod client_cert;
 mod coded;
 mod coding;
 mod control;
+mod counts;
 mod decoding;
 mod denials;
 mod dial;
@@ -28,6 +29,8 @@ mod slow;
 mod smuggling;
 mod socks;
 mod tables;
+#[cfg(feature = "tracing")]
+mod traces;
 mod transparent;
 mod upstream;
 mod upstream_proxy;

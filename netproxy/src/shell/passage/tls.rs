@@ -105,7 +105,7 @@ impl Passage<'_> {
         record.error = error.map(|_| "client_tls_failed");
         record.reason = error.map(|error| format!("the TLS handshake with the client failed: {error}"));
         record.ms_total = milliseconds(self.decision.started.elapsed());
-        self.shared.record(record);
+        self.shared.record(&self.decision.span, record);
     }
 
     /// Passes the bytes on unread. The upstream is dialled only now: the name inside agrees.

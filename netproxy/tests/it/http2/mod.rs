@@ -28,7 +28,7 @@ async fn world(alpn: &[&[u8]]) -> Arc<World> {
     world_with(alpn, |builder| builder).await
 }
 
-async fn world_with(alpn: &[&[u8]], more: impl FnOnce(Builder) -> Builder) -> Arc<World> {
+pub async fn world_with(alpn: &[&[u8]], more: impl FnOnce(Builder) -> Builder) -> Arc<World> {
     let tls = upstream::start(NAMES, alpn).await;
     World::build_over(tls, |names| names, |ports| Rules { ports }, more).await
 }
