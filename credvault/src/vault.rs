@@ -230,6 +230,15 @@ impl Vault {
         self.inject_with(target, headers, Payload::Unknown)
     }
 
+    /// Only looks for placeholders that leave for elsewhere, and puts nothing in: for a request that may pass without
+    /// its credential.
+    ///
+    /// # Errors
+    /// [`InjectError`]: refuse the request.
+    pub fn check(&self, target: &Target<'_>, headers: &dyn HeaderAccess) -> Result<(), InjectError> {
+        self.checked_placeholders(target, headers).map(|_| ())
+    }
+
     /// As [`Vault::inject`], for signatures that cover the body.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ impl Gateway {
     /// Loads the policy again whenever a file of it changes, for as long as the gateway lives.
     pub fn follow_policy(&self, style: Style) {
         let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
+        warn(&policy, style);
         self.runtime.spawn(async move {
             let mut looks = tokio::time::interval(LOOK_EVERY);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,7 +151,7 @@ impl Gateway {
                 // Not on the threads that carry traffic: a load may ask other programs what they are set up to use.
                 let look = move || {
                     if let Some(reloaded) = policy.look(&proxy) {
-                        tell(&reloaded, style);
+                        tell(&reloaded, &policy, style);
                     }
                 };
                 // A look that panicked was one look.
@@ -203,15 +204,23 @@ impl Gateway {
     }
 }
 
-fn tell(reloaded: &Reloaded, style: Style) {
+/// Said even with --quiet: silence would be taken for a policy in force.
+fn warn(policy: &LivePolicy, style: Style) {
+    if let Some(warning) = policy.warning() {
+        style.or_text().say("policy_not_enforced", &warning, json!({ "warning": warning }));
+    }
+}
+
+fn tell(reloaded: &Reloaded, policy: &LivePolicy, style: Style) {
     match reloaded {
         Reloaded::Replaced(generation) => {
             let text = format!("the policy was loaded again, as generation {generation}");
             style.say("policy_loaded", &text, json!({ "generation": generation }));
+            warn(policy, style);
         }
         Reloaded::Kept(why) => {
             let text = format!("the policy was not loaded again, the old one stays: {why}");
-            style.say("policy_kept", &text, json!({ "why": why }));
+            style.or_text().say("policy_kept", &text, json!({ "why": why }));
         }
     }
 }

@@ -23,6 +23,11 @@ impl Style {
         }
     }
 
+    /// For what must not go unsaid.
+    pub fn or_text(self) -> Self {
+        if self == Self::Quiet { Self::Text } else { self }
+    }
+
     /// One message: `text` for people, `event` with `fields` for programs.
     pub fn say(self, event: &str, text: &str, fields: Value) {
         let line = match self {

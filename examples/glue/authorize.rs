@@ -52,7 +52,7 @@ impl<R: Borrow<Ruleset> + Send + Sync> Authorize for PolicyAuthorize<R> {
             (None, Host::Ip(_)) => return false,
         };
         let judge = if facts.special { decide_address } else { decide_public_address };
-        judge(self.0.borrow(), &asked.at(now()), facts.address).is_allowed()
+        judge(self.0.borrow(), &asked.at(now()), facts.address).may_pass()
     }
 }
 
@@ -74,12 +74,14 @@ impl<R: Borrow<Ruleset>> PolicyAuthorize<R> {
         let rule = verdict.rule.map(|rule| rule.id);
         if !verdict.is_allowed() {
             let explanation = verdict.explain(facts).to_string();
-            return match rule {
-                Some(rule) => Deny::by(rule, explanation).into(),
-                None => Deny::unmatched(explanation).into(),
+            let deny = match rule {
+                Some(rule) => Deny::by(rule, explanation),
+                None => Deny::unmatched(explanation),
             };
+            let deny = deny.of_generation(verdict.generation);
+            return if verdict.would_deny() { Allow::rehearsing(deny).into() } else { deny.into() };
         }
-        let mut allow = Allow::by(rule.unwrap_or_default());
+        let mut allow = Allow::by(rule.unwrap_or_default()).of_generation(verdict.generation);
         if let Some(credential) = verdict.credential {
             allow = allow.with_credential(credential);
         }
@@ -172,5 +174,25 @@ mod tests {
         let Verdict::Allow(allow) = connect("b.example", 443) else { panic!("refused") };
         assert_eq!((allow.upstream, allow.on_opaque), (None, OnOpaque::Pass));
         assert!(matches!(connect("c.example", 443), Verdict::Deny(_)));
+    }
+
+    #[test]
+    fn what_is_only_recorded_passes_but_not_to_a_special_address() {
+        let text = "version = 1\nmode = \"audit\"\n[[deny]]\nid = \"no\"\nhost = \"a.example\"\n";
+        let authorize = PolicyAuthorize(Ruleset::parse(text, "test").unwrap());
+        for (name, rule) in [("a.example", Some("no")), ("b.example", None)] {
+            let Verdict::Allow(allow) = authorize.answer(&Facts::dns(name)) else { panic!("{name} is refused") };
+            let deny = allow.would_deny.unwrap();
+            assert_eq!((deny.rule.as_deref(), allow.credential), (rule, None));
+            assert!(deny.reason.starts_with("only recorded, would be denied: DNS "), "{}", deny.reason);
+            let Ok(host) = Host::parse(name) else { panic!("{name}") };
+            for (address, special) in [("93.184.215.14", false), ("127.0.0.1", true), ("169.254.169.254", true)] {
+                for port in [None, Some(443)] {
+                    let address = address.parse().unwrap();
+                    let facts = AddressFacts::new(&host, port, address, special);
+                    assert_eq!(authorize.address(&facts), !special, "{name} at {address}");
+                }
+            }
+        }
     }
 }

@@ -60,6 +60,11 @@ impl VaultInject {
     fn inject_now(&self, decided: &Decided<'_>, head: &mut RequestHead) -> Result<Injected, InjectError> {
         let place = Place::of(decided, Some(head));
         let target = place.target(decided);
+        if decided.allow.would_deny.is_some() {
+            // The policy refuses it and only records that: nobody said that this request may have a key.
+            self.0.check(&target, &head.headers).map_err(|error| refusal(&error))?;
+            return Ok(Injected::default());
+        }
         let body = head.body.clone();
         let payload = body.as_deref().map_or(Payload::Streamed, Payload::Bytes);
         let outcome = match &decided.allow.credential {

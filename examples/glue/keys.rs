@@ -223,14 +223,9 @@ pub fn policy_for(specs: &[SecretSpec]) -> Result<Ruleset, PolicyError> {
 }
 
 /// Why a policy and a vault do not fit together, found before the first request does: a rule promises a credential
-/// that nobody gave, or the policy only wants to record.
+/// that nobody gave.
 #[must_use]
 pub fn misfit(policy: &Ruleset, vault: &Vault) -> Option<String> {
-    if policy.mode() == policy::Mode::Audit {
-        let text =
-            "mode = \"audit\" (record refusals, allow all) is not available in this program; use \"enforce\"";
-        return Some(text.to_owned());
-    }
     let missing = policy.credentials().find(|name| !vault.names().any(|known| known == *name))?;
     Some(format!(
         "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
@@ -319,7 +314,5 @@ mod tests {
         let given = super::vault(&specs, |_| Injection::bearer(), value).unwrap();
         assert_eq!(misfit(&policy, &given), None);
         assert!(misfit(&policy, &Vault::builder().build()).unwrap().contains("\"K\""));
-        let audit = Ruleset::parse("version = 1\nmode = \"audit\"\n", "p").unwrap();
-        assert!(misfit(&audit, &given).unwrap().contains("enforce"));
     }
 }

@@ -118,6 +118,20 @@ impl LivePolicy {
         self.live.current()
     }
 
+    /// What the user must know before anything passes: which files only record what they refuse.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let rules = self.current();
+        let names: Vec<_> = rules.audit_layers().collect();
+        (!names.is_empty()).then(|| {
+            let names = names.join(", ");
+            format!(
+                "WARNING: {names} is NOT ENFORCED (mode = \"audit\"): what it refuses passes, without a key, \
+                 and is recorded in the --audit log with verdict would_deny"
+            )
+        })
+    }
+
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }

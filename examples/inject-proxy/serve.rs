@@ -34,6 +34,7 @@ pub fn runtime(threads: u16) -> io::Result<Runtime> {
 pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> Result<()> {
     let (mut hangup, mut term, mut int) = signals().map_err(Error::io("signals cannot be watched"))?;
     let keys = watch_keys(&mut setup, options, messages)?;
+    warn(&setup.policy, messages);
     messages
         .ready(setup.listen, &setup.doors.places(), &setup.variables)
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;
@@ -46,7 +47,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
             () = accept(&setup, &open) => {}
             _ = hangup.recv() => {
                 let (policy, proxy) = (Arc::clone(&setup.policy), setup.proxy.clone());
-                spawn_blocking(move || tell(&policy.reload(&proxy), messages));
+                spawn_blocking(move || tell(&policy.reload(&proxy), &policy, messages));
                 keys.iter().for_each(RefreshHandle::now);
             }
             _ = term.recv() => break "SIGTERM",
@@ -115,7 +116,7 @@ async fn follow(policy: Arc<LivePolicy>, proxy: Proxy, messages: Messages) {
         let (policy, proxy) = (Arc::clone(&policy), proxy.clone());
         let look = move || {
             if let Some(reloaded) = policy.look(&proxy) {
-                tell(&reloaded, messages);
+                tell(&reloaded, &policy, messages);
             }
         };
         // A look that panicked was one look.
@@ -123,10 +124,17 @@ async fn follow(policy: Arc<LivePolicy>, proxy: Proxy, messages: Messages) {
     }
 }
 
-fn tell(reloaded: &Reloaded, messages: Messages) {
+fn warn(policy: &LivePolicy, messages: Messages) {
+    if let Some(warning) = policy.warning() {
+        messages.say("not_enforced", &warning);
+    }
+}
+
+fn tell(reloaded: &Reloaded, policy: &LivePolicy, messages: Messages) {
     match reloaded {
         Reloaded::Replaced(generation) => {
             messages.say("reloaded", &format!("the policy was loaded again, as generation {generation}"));
+            warn(policy, messages);
         }
         Reloaded::Kept(why) => {
             messages.say("kept", &format!("the policy was not loaded again, the old one stays: {why}"));

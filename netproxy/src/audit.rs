@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::hooks::Scheme;
+use crate::hooks::{Allow, Scheme};
 use crate::id::DecisionId;
 
 /// Where in the stack the decision was taken.
@@ -69,7 +69,7 @@ impl Layer {
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Allowed and done.
     Allow,
@@ -77,11 +77,13 @@ pub enum Outcome {
     Deny,
     /// Allowed, but it failed: upstream unreachable, connection broken.
     Error,
+    /// Passed, although the policy refuses it: its refusals are only recorded.
+    WouldDeny,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Error];
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::Error, Self::WouldDeny];
 
     /// As in the record.
     #[must_use]
@@ -90,6 +92,7 @@ impl Outcome {
             Self::Allow => "allow",
             Self::Deny => "deny",
             Self::Error => "error",
+            Self::WouldDeny => "would_deny",
         }
     }
 }
@@ -147,6 +150,8 @@ pub struct Record {
     pub credential: Option<Arc<str>>,
     /// Secrets removed from the response.
     pub redactions: u64,
+    /// Which load of the policy decided, as the embedder counts; `null` if it does not, or if no policy was asked.
+    pub generation: Option<u64>,
 }
 
 impl Record {
@@ -178,6 +183,19 @@ impl Record {
             ms_first_byte: None,
             credential: None,
             redactions: 0,
+            generation: None,
+        }
+    }
+}
+
+impl Record {
+    /// Says which verdict let it pass: the rule, and the refusal where that is only recorded.
+    pub(crate) fn decided(&mut self, allow: &Allow) {
+        self.rule = allow.decided_by();
+        self.generation = allow.generation;
+        if let Some(deny) = &allow.would_deny {
+            self.verdict = Outcome::WouldDeny;
+            self.reason = Some(deny.reason.clone());
         }
     }
 }

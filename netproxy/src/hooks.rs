@@ -78,7 +78,7 @@ pub enum OnOpaque {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allow {
-    /// The rule that allows it.
+    /// The rule that allows it; empty where it only passes since refusals are recorded (see [`Allow::decided_by`]).
     pub rule: Arc<str>,
     /// The name of the credential that the rule attaches, if any. A name, never a value.
     pub credential: Option<Arc<str>>,
@@ -92,6 +92,10 @@ pub struct Allow {
     pub limits: RuleLimits,
     /// What becomes of a response that cannot be searched for secrets.
     pub on_opaque: OnOpaque,
+    /// The refusal that is only recorded, where whoever decides rehearses.
+    pub would_deny: Option<Arc<Deny>>,
+    /// Which load of the policy decided, for the record.
+    pub generation: Option<u64>,
 }
 
 impl Allow {
@@ -106,6 +110,32 @@ impl Allow {
             wildcard: false,
             limits: RuleLimits::default(),
             on_opaque: OnOpaque::Refuse,
+            would_deny: None,
+            generation: None,
+        }
+    }
+
+    /// Refused, but the refusal is only recorded, with verdict `would_deny`. No credential is put in, and whatever
+    /// the proxy itself refuses (special-purpose addresses, malformed requests, misused placeholders) stays refused.
+    #[must_use]
+    pub fn rehearsing(deny: Deny) -> Self {
+        let rule = deny.rule.clone().unwrap_or_else(|| Arc::from(""));
+        Self { generation: deny.generation, would_deny: Some(Arc::new(deny)), ..Self::by(rule) }
+    }
+
+    /// By the policy of this load.
+    #[must_use]
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.generation = Some(generation);
+        self
+    }
+
+    /// The rule that decided, allowing or refusing.
+    #[must_use]
+    pub fn decided_by(&self) -> Option<Arc<str>> {
+        match &self.would_deny {
+            Some(deny) => deny.rule.clone(),
+            None => Some(Arc::clone(&self.rule)),
         }
     }
 
@@ -162,19 +192,28 @@ pub struct Deny {
     pub reason: String,
     /// What to do about it, for the client; a general hint stands in for `None`.
     pub hint: Option<String>,
+    /// Which load of the policy decided, for the record.
+    pub generation: Option<u64>,
 }
 
 impl Deny {
     /// No rule allows it.
     #[must_use]
     pub fn unmatched(reason: impl Into<String>) -> Self {
-        Self { rule: None, reason: reason.into(), hint: None }
+        Self { rule: None, reason: reason.into(), hint: None, generation: None }
     }
 
     /// `rule` denies it.
     #[must_use]
     pub fn by(rule: impl Into<Arc<str>>, reason: impl Into<String>) -> Self {
-        Self { rule: Some(rule.into()), reason: reason.into(), hint: None }
+        Self { rule: Some(rule.into()), reason: reason.into(), hint: None, generation: None }
+    }
+
+    /// By the policy of this load.
+    #[must_use]
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.generation = Some(generation);
+        self
     }
 
     /// With a hint for the client.
@@ -245,6 +284,14 @@ pub struct AddressFacts<'a> {
     pub address: IpAddr,
     /// Whether it is in a special-purpose range.
     pub special: bool,
+}
+
+impl<'a> AddressFacts<'a> {
+    /// For tests of an [`Authorize`]: the proxy itself tells a special address by its ranges.
+    #[must_use]
+    pub fn new(host: &'a Host, port: Option<u16>, address: IpAddr, special: bool) -> Self {
+        Self { host, port, address, special }
+    }
 }
 
 /// Decides. Called before any name is resolved and any address dialled.

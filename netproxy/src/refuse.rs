@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::audit::Layer;
-use crate::hooks::{Deny, InjectError, Scheme};
+use crate::hooks::{Allow, Deny, InjectError, Scheme};
 use crate::id::DecisionId;
 use crate::limits::{DNS_RULE_BYTES_MAX, HOOK_TEXT_BYTES_MAX};
 use crate::wire::head::HeadError;
@@ -208,6 +208,10 @@ pub struct Refusal {
     pub subject: Subject,
     /// Whether the client is answered in plain words instead of JSON.
     pub words: bool,
+    /// What the policy would have refused it for, had this not come first.
+    pub would_deny: Option<Arc<Deny>>,
+    /// Which load of the policy took part.
+    pub generation: Option<u64>,
 }
 
 impl Refusal {
@@ -222,13 +226,16 @@ impl Refusal {
             hint: None,
             subject: Subject::default(),
             words: false,
+            would_deny: None,
+            generation: None,
         }
     }
 
     /// A verdict of the policy.
     #[must_use]
     pub fn policy(layer: Layer, deny: Deny) -> Self {
-        Self { rule: deny.rule, hint: deny.hint, ..Self::new(Kind::Policy, layer, deny.reason) }
+        let generation = deny.generation;
+        Self { rule: deny.rule, hint: deny.hint, generation, ..Self::new(Kind::Policy, layer, deny.reason) }
     }
 
     /// A credential that cannot be put in.
@@ -257,6 +264,13 @@ impl Refusal {
     pub fn about(mut self, subject: Subject) -> Self {
         self.subject = subject;
         self
+    }
+
+    /// Of something that this verdict had let pass.
+    #[must_use]
+    pub fn after(self, allow: &Allow) -> Self {
+        let (would_deny, generation) = (allow.would_deny.clone(), allow.generation);
+        Self { rule: allow.decided_by(), would_deny, generation, ..self }
     }
 
     /// With the rule that took part.

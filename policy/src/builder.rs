@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::decide::ceiling_bit;
 use crate::compile::{InCode, Places, compile};
 use crate::error::PolicyError;
 use crate::limits::{CEILINGS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, REGISTRY_HOSTS_MAX, RULES_MAX};
@@ -11,7 +12,7 @@ use crate::load::{self, File, Written};
 use crate::pattern::PatternError;
 use crate::presets;
 use crate::rule::{Compiled, Rule};
-use crate::ruleset::{Mode, Ruleset};
+use crate::ruleset::{AuditLayers, Mode, Ruleset};
 use crate::sources::{Includes, Registry, RegistryHosts};
 use crate::test_run::{TestRun, run_tests};
 use crate::verdict::Effect;
@@ -24,6 +25,9 @@ pub struct RulesetBuilder {
     ids: HashMap<Box<str>, usize>,
     ceilings: Vec<Arc<str>>,
     mode: Option<Mode>,
+    /// Of the file that is being added; rules made in code are enforced.
+    layer_mode: Mode,
+    audit: AuditLayers,
     generation: u64,
     tests: Vec<TestRun>,
     /// Tests that fail are only noted.
@@ -97,13 +101,27 @@ impl RulesetBuilder {
             presets: HashMap::new(),
             open: vec![name],
         };
+        self.layer_mode = file.mode.unwrap_or_default();
         self.add_file(&file, &mut within)?;
+        self.note_mode(within.layer, number);
         // Audit is a weakening, so all must agree.
         self.mode = match (self.mode, file.mode.unwrap_or_default()) {
             (None | Some(Mode::Audit), Mode::Audit) => Some(Mode::Audit),
             _ => Some(Mode::Enforce),
         };
         Ok(self)
+    }
+
+    fn note_mode(&mut self, layer: Arc<str>, ceiling: u8) {
+        match std::mem::take(&mut self.layer_mode) {
+            Mode::Audit => {
+                self.audit.names.push(layer);
+                if ceiling != 0 {
+                    self.audit.ceilings |= ceiling_bit(ceiling);
+                }
+            }
+            Mode::Enforce => self.audit.enforced_floor |= ceiling == 0,
+        }
     }
 
     /// Adds a rule made in code.
@@ -135,8 +153,9 @@ impl RulesetBuilder {
     /// Done.
     #[must_use]
     pub fn build(self) -> Ruleset {
-        let rules = Ruleset::new(self.rules, self.ceilings, self.mode.unwrap_or_default(), self.generation);
-        rules.with_tests(self.tests)
+        let mode = self.mode.unwrap_or_default();
+        let rules = Ruleset::new(self.rules, self.ceilings, mode, self.generation);
+        rules.recording(self.audit).with_tests(self.tests)
     }
 
     fn add_file(&mut self, file: &File, within: &mut Within) -> Result<(), PolicyError> {
@@ -297,7 +316,7 @@ impl RulesetBuilder {
             return Err(PolicyError::TooManyRules { at: places.place(""), max: RULES_MAX });
         }
         let fallback = if rule.id.is_some() { String::new() } else { self.free_id(rule.effect) };
-        let compiled = compile(rule, &fallback, layer, places)?;
+        let compiled = Compiled { mode: self.layer_mode, ..compile(rule, &fallback, layer, places)? };
         if let Some(first) = self.ids.get(&compiled.id).and_then(|position| self.rules.get(*position)) {
             let first = match first.line {
                 0 => first.file.to_string(),

@@ -10,6 +10,7 @@ use crate::limits::{CREDENTIAL_BYTES_MAX, ID_BYTES_MAX, LIST_ENTRIES_MAX, REASON
 use crate::pattern::path::Reading;
 use crate::pattern::{Cidr, HostPattern, PathPattern, PatternError, PortSet, QueryKeys, port};
 use crate::rule::{Compiled, Rule, SchemeSet};
+use crate::ruleset::Mode;
 use crate::timestamp;
 use crate::verdict::{Effect, RuleLimits, TlsMode};
 
@@ -54,6 +55,7 @@ pub(crate) fn compile(
         layer: Arc::clone(layer.0),
         // What one layer denies is denied; only its allow rules are a ceiling.
         ceiling: if rule.effect == Effect::Allow { layer.1 } else { 0 },
+        mode: Mode::default(),
         line,
         reason: compiler.reason()?,
         write_capable: rule.write_capable,

@@ -8,7 +8,7 @@ use crate::canonical::PathReading;
 use crate::facts::{Facts, Host, Layer, check_ip};
 use crate::index::Found;
 use crate::rule::{Compiled, Fit};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Mode, Ruleset};
 use crate::verdict::{Cause, Effect, Field, Miss, OnOpaque, RuleLimits, TlsMode, Verdict};
 
 /// Decides about one attempt.
@@ -22,6 +22,9 @@ use crate::verdict::{Cause, Effect, Field, Miss, OnOpaque, RuleLimits, TlsMode, 
 ///   the most conditions, then the first. Credential, upstream, limits and the like are those of the named
 ///   rule; limits of ceilings hold too.
 /// * Everything else is denied.
+///
+/// A refusal of a layer with `mode = "audit"` is told by [`Verdict::would_deny`]. Where a layer that enforces refuses
+/// too, that is the answer: by a rule or a ceiling of its own, or as it grants and nobody allows.
 pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
     let reading = match facts.reading() {
         Ok(reading) => reading,
@@ -55,7 +58,7 @@ fn about_ceiling<'r, 'f>(
     reading: PathReading,
     count: impl Fn(&mut Tally<'r, 'f>, PathReading),
 ) -> Verdict<'r> {
-    let mut again = Tally { misses_of: tally.unmet_ceiling(), ..Tally::new(tally.rules, tally.facts) };
+    let mut again = Tally { misses_of: tally.unmet_ceiling(verdict.mode), ..Tally::new(tally.rules, tally.facts) };
     count(&mut again, reading);
     Verdict { nearest_miss: again.nearest_miss(), ..verdict }
 }
@@ -63,20 +66,23 @@ fn about_ceiling<'r, 'f>(
 /// Whether a *special-purpose* address (loopback, private, link-local…) that the host of `facts` resolved
 /// to, or that it is, may be dialled. Allowed only if [`decide`] allows `facts`, and an allow rule with a
 /// `cidr` that holds `ip` matches them too: its `host`, if it has one, and its ports, scheme, methods and
-/// paths. A deny rule with such a `cidr` denies.
+/// paths. A deny rule with such a `cidr` denies. No refusal of this function is only recorded.
 pub fn decide_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
-    address_verdict(rules, facts, ip, Cause::SpecialAddress)
+    let verdict = address_verdict(rules, facts, ip, Cause::SpecialAddress);
+    if verdict.is_allowed() { verdict } else { Verdict { mode: Mode::Enforce, ..verdict } }
 }
 
 /// The same for any other address: allowed if [`decide`] allows `facts`, unless a deny rule with a `cidr`
-/// that holds `ip` matches. Which addresses are special is the caller's to know.
+/// that holds `ip` matches; such a rule denies whatever the mode of its layer. Which addresses are special is the
+/// caller's to know.
 pub fn decide_public_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
     address_verdict(rules, facts, ip, Cause::PublicAddress)
 }
 
 fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherwise: Cause) -> Verdict<'r> {
     let verdict = decide(rules, facts);
-    let (Effect::Allow, Ok(reading)) = (verdict.effect, facts.reading()) else { return verdict };
+    let rehearsed = verdict.would_deny() && otherwise == Cause::PublicAddress;
+    let (true, Ok(reading)) = (verdict.is_allowed() || rehearsed, facts.reading()) else { return verdict };
     if let Err(fault) = check_ip(ip) {
         return Verdict::refuse(Cause::NotCanonical(fault), rules, facts);
     }
@@ -92,13 +98,14 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
     count(&mut tally, reading);
     let about_address = tally.verdict();
     // A deny that hangs on method or path wants to look inside, also one about this address.
-    let tls = if tally.unsure_deny.is_some() { TlsMode::Inspect } else { verdict.tls };
+    let tls = if tally.enforced.unsure.or(tally.rehearsed.unsure).is_some() { TlsMode::Inspect } else { verdict.tls };
     match (about_address.cause, about_address.effect, otherwise) {
         // The rule that allows the request keeps its say on credential and TLS.
-        (Cause::Rule, Effect::Allow, _) => {
+        (Cause::Rule, Effect::Allow, _) if !rehearsed => {
             Verdict { rule: about_address.rule, layer: about_address.layer, tls, ..verdict }
         }
-        (Cause::Rule, Effect::Deny, _) => about_address,
+        (Cause::Rule, Effect::Deny, _) => Verdict { mode: Mode::Enforce, ..about_address },
+        _ if rehearsed => verdict,
         (_, _, Cause::PublicAddress) => Verdict { cause: Cause::PublicAddress, tls, ..verdict },
         (Cause::Ceiling, ..) => about_ceiling(about_address, &tally, reading, count),
         _ => {
@@ -139,16 +146,24 @@ impl Compiled {
 /// How good a claim a rule has to be the one that is named. Compared field by field.
 type Claim = (bool, u16, u8, Reverse<u32>);
 
+/// Deny rules that speak against it.
+#[derive(Clone, Copy, Default)]
+struct Denials<'r> {
+    sure: Option<(Claim, &'r Compiled)>,
+    /// May or may not hold, by what is known.
+    unsure: Option<(Claim, &'r Compiled)>,
+}
+
 /// What the rules looked at so far amount to.
 struct Tally<'r, 'f> {
     rules: &'r Ruleset,
     facts: &'f Facts<'f>,
-    deny: Option<(Claim, &'r Compiled)>,
+    enforced: Denials<'r>,
+    /// The same of layers that only record.
+    rehearsed: Denials<'r>,
     /// With whether all of its conditions are known to hold.
     allow: Option<(Claim, &'r Compiled, bool)>,
     miss: Option<(Field, Reverse<u32>, &'r Compiled)>,
-    /// A deny rule that may or may not hold, by what is known.
-    unsure_deny: Option<(Claim, &'r Compiled)>,
     must_inspect: bool,
     /// Something else than these rules allows it; they can only deny.
     allowed_already: bool,
@@ -166,10 +181,10 @@ impl<'r, 'f> Tally<'r, 'f> {
         Self {
             rules,
             facts,
-            deny: None,
+            enforced: Denials::default(),
+            rehearsed: Denials::default(),
             allow: None,
             miss: None,
-            unsure_deny: None,
             must_inspect: false,
             allowed_already: false,
             ceilings_met: 0,
@@ -185,14 +200,10 @@ impl<'r, 'f> Tally<'r, 'f> {
             None => Fit::No(Field::Host),
         };
         match (rule.effect, fit) {
-            (Effect::Deny, Fit::Yes) => {
-                let claim = claim(found, rule);
-                keep_best(&mut self.deny, claim, rule);
-            }
+            (Effect::Deny, Fit::Yes) => keep_best(&mut self.denials_of(rule).sure, claim(found, rule), rule),
             (Effect::Deny, Fit::Perhaps) => {
                 self.must_inspect = true;
-                let claim = claim(found, rule);
-                keep_best(&mut self.unsure_deny, claim, rule);
+                keep_best(&mut self.denials_of(rule).unsure, claim(found, rule), rule);
             }
             (Effect::Deny, Fit::No(_)) => {}
             (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
@@ -216,6 +227,13 @@ impl<'r, 'f> Tally<'r, 'f> {
         }
     }
 
+    fn denials_of(&mut self, rule: &Compiled) -> &mut Denials<'r> {
+        match rule.mode {
+            Mode::Enforce => &mut self.enforced,
+            Mode::Audit => &mut self.rehearsed,
+        }
+    }
+
     /// A rule of a ceiling allows it.
     fn meet(&mut self, rule: &Compiled) {
         self.ceilings_met |= ceiling_bit(rule.ceiling);
@@ -225,10 +243,12 @@ impl<'r, 'f> Tally<'r, 'f> {
         }
     }
 
-    /// The first ceiling that has no rule which allows it; 0 for none.
-    fn unmet_ceiling(&self) -> u8 {
+    /// The first ceiling of this mode that has no rule which allows it; 0 for none.
+    fn unmet_ceiling(&self, mode: Mode) -> u8 {
         let numbers = (1u8..).zip(&self.rules.ceilings).map(|(number, _)| number);
-        let mut unmet = numbers.filter(|number| self.ceilings_met & ceiling_bit(*number) == 0);
+        let is_of = |number: u8| (self.rules.audit_ceilings & ceiling_bit(number) != 0) == (mode == Mode::Audit);
+        let mut unmet =
+            numbers.filter(|number| is_of(*number) && self.ceilings_met & ceiling_bit(*number) == 0);
         unmet.next().unwrap_or(0)
     }
 
@@ -236,23 +256,36 @@ impl<'r, 'f> Tally<'r, 'f> {
         self.miss.map(|(field, _, rule)| Miss { rule: rule.reference(), field })
     }
 
+    /// A refusal that is carried out comes before one that is only recorded.
     fn verdict(&self) -> Verdict<'r> {
-        let refusal = |cause| Verdict::refuse(cause, self.rules, self.facts);
-        // Of raw bytes nothing more will be known: what might be denied is. Where no rule allows them
-        // anyway, that is the better answer.
-        let allowed = self.allow.is_some() || self.allowed_already;
-        let unsure_deny = self.unsure_deny.filter(|_| self.facts.layer() == Layer::Tcp && allowed);
-        if let Some((_, rule)) = self.deny.or(unsure_deny) {
+        let refusal = self.refusal(Mode::Enforce).or_else(|| self.refusal(Mode::Audit));
+        refusal.unwrap_or_else(|| self.permission())
+    }
+
+    /// What the layers of one mode have against it: a deny rule, that no rule allows it, a ceiling.
+    fn refusal(&self, mode: Mode) -> Option<Verdict<'r>> {
+        let refusal = |cause| Verdict { mode, ..Verdict::refuse(cause, self.rules, self.facts) };
+        let denials = if mode == Mode::Enforce { &self.enforced } else { &self.rehearsed };
+        // Of raw bytes nothing more will be known: what might be denied is. Where they do not pass anyway, as no
+        // rule allows them, that is the better answer.
+        let passes = self.allow.is_some() || self.allowed_already || self.rules.floor == Mode::Audit;
+        let unsure = denials.unsure.filter(|_| self.facts.layer() == Layer::Tcp && passes);
+        if let Some((_, rule)) = denials.sure.or(unsure) {
             let layer = Some(&*rule.layer);
-            return Verdict { rule: Some(rule.reference()), layer, ..refusal(Cause::Rule) };
+            return Some(Verdict { rule: Some(rule.reference()), layer, ..refusal(Cause::Rule) });
         }
-        let Some((_, rule, complete)) = self.allow else {
-            return Verdict { nearest_miss: self.nearest_miss(), ..refusal(Cause::NoRule) };
-        };
-        if let Some(unmet) = self.unmet_ceiling().checked_sub(1) {
-            let layer = self.rules.ceilings.get(usize::from(unmet)).map(|name| &**name);
-            return Verdict { layer, ..refusal(Cause::Ceiling) };
+        if self.allow.is_none() && self.rules.floor == mode {
+            return Some(Verdict { nearest_miss: self.nearest_miss(), ..refusal(Cause::NoRule) });
         }
+        let unmet = self.unmet_ceiling(mode).checked_sub(1)?;
+        let layer = self.rules.ceilings.get(usize::from(unmet)).map(|name| &**name);
+        Some(Verdict { layer, ..refusal(Cause::Ceiling) })
+    }
+
+    /// Nothing is against it, so a rule allows it; without one it is refused all the same.
+    fn permission(&self) -> Verdict<'r> {
+        let refusal = |cause| Verdict::refuse(cause, self.rules, self.facts);
+        let Some((_, rule, complete)) = self.allow else { return refusal(Cause::NoRule) };
         let complete = complete && self.facts.layer() == Layer::Http;
         let pass = rule.on_opaque == OnOpaque::Pass && self.ceiling_on_opaque == OnOpaque::Pass;
         Verdict {
@@ -269,7 +302,7 @@ impl<'r, 'f> Tally<'r, 'f> {
     }
 }
 
-fn ceiling_bit(number: u8) -> u8 {
+pub(crate) fn ceiling_bit(number: u8) -> u8 {
     1u8.checked_shl(u32::from(number).saturating_sub(1)).unwrap_or(0)
 }
 

@@ -51,7 +51,7 @@
 //!
 //! ```toml
 //! version = 1                  # required
-//! mode = "enforce"             # or "audit": refusals are only recorded
+//! mode = "enforce"             # or "audit": what this file refuses passes and is recorded
 //! ceiling = false              # true: allows nothing itself, but nothing else may go beyond what it allows
 //! use = ["anthropic"]          # ready-made rules ([`presets`])
 //! include = ["common.toml"]    # read by whoever embeds this crate

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::canonical::PathReading;
 use crate::facts::{Facts, Host, Layer, Scheme};
 use crate::pattern::{Cidr, HostPattern, PathPattern, PortSet, QueryKeys};
+use crate::ruleset::Mode;
 use crate::verdict::{Effect, Field, OnOpaque, RuleLimits, RuleRef, TlsMode};
 
 /// A rule to be given to a [`RulesetBuilder`](crate::RulesetBuilder), with the keys of the file format as
@@ -265,6 +266,8 @@ pub(crate) struct Compiled {
     pub(crate) layer: Arc<str>,
     /// 0 for a rule that grants; else 1 more than the number of the ceiling it belongs to.
     pub(crate) ceiling: u8,
+    /// Of its layer.
+    pub(crate) mode: Mode,
     pub(crate) line: u32,
     pub(crate) reason: Option<Box<str>>,
     pub(crate) write_capable: bool,

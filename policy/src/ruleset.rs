@@ -17,7 +17,7 @@ pub enum Mode {
     /// It is carried out.
     #[default]
     Enforce,
-    /// It is only recorded. Verdicts are the same; who carries them out asks [`Ruleset::mode`].
+    /// It is only recorded. Verdicts have the same effect; who carries them out asks [`Verdict::would_deny`](crate::Verdict::would_deny).
     Audit,
 }
 
@@ -28,9 +28,23 @@ pub struct Ruleset {
     pub(crate) index: Index,
     /// Names of the layers that are ceilings, by number.
     pub(crate) ceilings: Vec<Arc<str>>,
+    /// Bit n: ceiling n + 1 only records.
+    pub(crate) audit_ceilings: u8,
+    /// What becomes of what no rule allows.
+    pub(crate) floor: Mode,
+    audit_layers: Vec<Arc<str>>,
     generation: u64,
     mode: Mode,
     tests: Vec<TestRun>,
+}
+
+/// Of the layers that only record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AuditLayers {
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) ceilings: u8,
+    /// There is a layer that grants and enforces.
+    pub(crate) enforced_floor: bool,
 }
 
 impl Ruleset {
@@ -60,7 +74,8 @@ impl Ruleset {
         Ok(builder.build())
     }
 
-    /// What becomes of refusals: `audit` only if every file says so.
+    /// What becomes of refusals as a whole: `audit` only if every file says so. That of one refusal is
+    /// [`Verdict::mode`](crate::Verdict::mode).
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
@@ -94,6 +109,11 @@ impl Ruleset {
         self.ceilings.iter().map(|name| &**name)
     }
 
+    /// Names of the layers whose refusals are only recorded. While there is one, not everything is enforced.
+    pub fn audit_layers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.audit_layers.iter().map(|name| &**name)
+    }
+
     /// The names of all upstream proxies that rules name, each once for each rule that does.
     pub fn upstreams(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().filter_map(|rule| rule.upstream.as_deref())
@@ -109,11 +129,31 @@ impl Ruleset {
         for (position, rule) in (0u32..).zip(&rules) {
             index.insert(position, rule);
         }
-        Self { rules, index, ceilings, generation, mode, tests: Vec::new() }
+        Self {
+            rules,
+            index,
+            ceilings,
+            generation,
+            mode,
+            floor: mode,
+            audit_ceilings: 0,
+            audit_layers: Vec::new(),
+            tests: Vec::new(),
+        }
     }
 
     pub(crate) fn with_tests(mut self, tests: Vec<TestRun>) -> Self {
         self.tests = tests;
+        self
+    }
+
+    pub(crate) fn recording(mut self, layers: AuditLayers) -> Self {
+        // Where only ceilings record, which grant nothing, what nobody allows is refused, unless all there is records.
+        let granting = layers.names.len() > usize::try_from(layers.ceilings.count_ones()).unwrap_or(0);
+        let records = !layers.enforced_floor && (granting || self.mode == Mode::Audit);
+        self.floor = if records { Mode::Audit } else { Mode::Enforce };
+        self.audit_ceilings = layers.ceilings;
+        self.audit_layers = layers.names;
         self
     }
 }

@@ -1,4 +1,4 @@
-//! The answer, for machines (fields, JSON) and for people ([`Verdict::explain`]). Borrows from the rule
+//! The answer, for machines (fields, JSON: `docs/verdict.md`) and for people ([`Verdict::explain`]). Borrows from the rule
 //! set; holds no secret and nothing of the request.
 
 use std::fmt;
@@ -168,7 +168,8 @@ pub struct Verdict<'r> {
     pub on_opaque: OnOpaque,
     /// How much may pass: what the rule says, and ceilings where they are stricter.
     pub limits: RuleLimits,
-    /// Whether refusals are carried out or only recorded.
+    /// Of a refusal: whether it is carried out or only recorded, as the layer says that refuses. Of what is allowed:
+    /// that of all layers together.
     pub mode: Mode,
     /// Which load of the policy answered: counted from 1 by `Live`, 0 where nobody counts.
     pub generation: u64,
@@ -194,13 +195,19 @@ impl<'r> Verdict<'r> {
         self.effect == Effect::Allow
     }
 
-    /// Refused, by a policy that only records refusals: it may pass, and the record says what would have
-    /// happened. Never said of facts that are not canonical, nor of private addresses that no rule names:
-    /// letting these pass is no rehearsal but a hole.
+    /// Refused, but only by layers that record refusals: it may pass, without a credential, and the record says what
+    /// would have happened. Never said of facts that are not canonical, nor of a refusal about an address: letting
+    /// these pass is no rehearsal but a hole.
     #[must_use]
     pub fn would_deny(&self) -> bool {
         let judged = matches!(self.cause, Cause::Rule | Cause::NoRule | Cause::Ceiling);
         !self.is_allowed() && self.mode == Mode::Audit && judged
+    }
+
+    /// Allowed, or refused by layers that only record.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is_allowed() || self.would_deny()
     }
 
     /// One or two sentences for a person. Bytes of the request that a terminal would obey are escaped.
@@ -282,7 +289,11 @@ pub struct Explanation<'a, 'r> {
 impl fmt::Display for Explanation<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verdict, facts) = (self.verdict, self.facts);
-        let word = if verdict.is_allowed() { "allowed" } else { "denied" };
+        let word = match (verdict.is_allowed(), verdict.would_deny()) {
+            (true, _) => "allowed",
+            (_, true) => "only recorded, would be denied",
+            _ => "denied",
+        };
         write!(f, "{word}: {facts}: ")?;
         match (verdict.cause, verdict.rule) {
             (Cause::NotCanonical(fault), _) => write!(f, "{fault}")?,

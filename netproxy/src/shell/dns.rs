@@ -174,7 +174,7 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
             query.answer(&addresses, ttl_s)
         }
         Err(refusal) => {
-            let refusal = refusal.under(Some(Arc::clone(&allow.rule)));
+            let refusal = refusal.after(&allow);
             refuse(shared, &decision, query, (Some(name), refusal))
         }
     }
@@ -190,8 +190,7 @@ fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
         check_name(name)
             .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
             .map_err(|covert| {
-                Refusal::new(Kind::Policy, Layer::Dns, covert.to_string())
-                    .under(Some(Arc::clone(&allow.rule)))
+                Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow)
             })?;
     }
     shared.audit.ready().map_err(|error| {
@@ -258,7 +257,8 @@ fn refuse(
 
 fn record(shared: &Shared, decision: &Decision, query: &Query, (name, allow): (&HostName, &Allow)) {
     let mut record = Record::new(decision.time, decision.id.clone(), Layer::Dns, Outcome::Allow);
-    record.rule = Some(Arc::clone(&allow.rule));
+    record.decided(allow);
+    record.error = allow.would_deny.as_ref().map(|_| Kind::Policy.code());
     record.host = Some(name.to_string());
     record.method = Some(query.record_type());
     record.ms_total = milliseconds(decision.started.elapsed());

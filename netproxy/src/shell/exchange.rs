@@ -100,7 +100,7 @@ async fn exchange(
     shared
         .limiter
         .rule_request(&allow, decision.started)
-        .map_err(|refusal| Box::new(refusal.about(request.subject()).under(Some(Arc::clone(&allow.rule)))))?;
+        .map_err(|refusal| Box::new(refusal.about(request.subject()).after(&allow)))?;
     let mut ledger = Ledger::open(shared, decision, Layer::Http, (&allow, request.subject()));
     let place = Place {
         scheme: request.scheme,
@@ -123,8 +123,7 @@ async fn exchange(
                 *refusal = cut;
             }
             ledger.discard();
-            let layer_rule = Some(Arc::clone(&allow.rule));
-            Err(Box::new(refusal.about(request.subject()).under(layer_rule)))
+            Err(Box::new(refusal.about(request.subject()).after(&allow)))
         }
     }
 }

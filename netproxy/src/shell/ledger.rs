@@ -38,7 +38,7 @@ impl Ledger {
         (allow, subject): (&Allow, Subject),
     ) -> Self {
         let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Allow);
-        record.rule = Some(Arc::clone(&allow.rule));
+        record.decided(allow);
         record.scheme = subject.scheme;
         record.host = subject.host;
         record.port = subject.port;
@@ -110,7 +110,7 @@ impl Ledger {
     /// The exchange was cut short; the first cause stays.
     pub fn fail(&mut self, error: &'static str) {
         self.note(|record| {
-            record.verdict = Outcome::Error;
+            failed(record);
             record.error.get_or_insert(error);
         });
     }
@@ -131,10 +131,20 @@ impl Drop for Ledger {
             record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
             record.ms_total = milliseconds(self.started.elapsed());
             if let Some(cut) = self.up.cut.get() {
-                record.verdict = Outcome::Error;
+                failed(&mut record);
                 record.error = Some(cut.kind.code());
+            }
+            if record.verdict == Outcome::WouldDeny {
+                record.error.get_or_insert(Kind::Policy.code());
             }
             self.shared.record(&self.span, record);
         }
+    }
+}
+
+/// That the policy would refuse it says more than that it failed; the error tells of the latter.
+fn failed(record: &mut Record) {
+    if record.verdict != Outcome::WouldDeny {
+        record.verdict = Outcome::Error;
     }
 }

@@ -106,7 +106,7 @@ impl Limiter {
             None => {
                 let detail = format!("the rule {} allows {most} connections at once", allow.rule);
                 let refusal = Refusal::new(Kind::TooManyConnections, layer, detail);
-                Err(Box::new(refusal.under(Some(Arc::clone(&allow.rule)))))
+                Err(Box::new(refusal.after(allow)))
             }
         }
     }

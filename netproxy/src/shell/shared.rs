@@ -75,11 +75,19 @@ impl Shared {
 
     /// Records a refusal; `answered` says whether the client got it.
     pub fn record_refusal(&self, decision: &Decision, refusal: &Refusal, answered: bool) {
-        let outcome = if refusal.kind.is_denial() { Outcome::Deny } else { Outcome::Error };
+        let outcome = match (refusal.kind.is_denial(), &refusal.would_deny) {
+            (true, _) => Outcome::Deny,
+            (false, None) => Outcome::Error,
+            (false, Some(_)) => Outcome::WouldDeny,
+        };
         let mut record = Record::new(decision.time, decision.id.clone(), refusal.layer, outcome);
         record.rule = refusal.rule.clone();
         record.error = Some(refusal.kind.code());
-        record.reason = Some(refusal.detail.clone());
+        record.reason = Some(match &refusal.would_deny {
+            Some(deny) if outcome == Outcome::WouldDeny => format!("{}; {}", deny.reason, refusal.detail),
+            _ => refusal.detail.clone(),
+        });
+        record.generation = refusal.generation;
         record.scheme = refusal.subject.scheme;
         record.host = refusal.subject.host.clone();
         record.port = refusal.subject.port;

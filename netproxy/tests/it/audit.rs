@@ -94,6 +94,7 @@ fn the_fields_of_version_1_are_frozen() {
     assert_eq!(
         fields.collect::<Vec<_>>().join(" "),
         "v time sandbox decision_id layer verdict rule error reason scheme host port method path status \
-         bytes_up bytes_down ms_total ms_dns ms_connect ms_tls ms_first_byte credential redactions"
+         bytes_up bytes_down ms_total ms_dns ms_connect ms_tls ms_first_byte credential redactions \
+         generation"
     );
 }

@@ -24,6 +24,7 @@ mod limits;
 mod quotas;
 mod redaction;
 mod refusals;
+mod rehearsal;
 mod resolving;
 mod slow;
 mod smuggling;

@@ -94,7 +94,7 @@ impl Passage<'_> {
             (Verdict::Allow(allow), Inside::Nothing(detail)) => {
                 let inside = Inside::Nothing(detail);
                 let refusal = Refusal::new(Kind::NotTls, Layer::Tls, detail).about(self.subject(&inside));
-                Box::pin(self.refuse(stream, inside, refusal.under(Some(allow.rule)))).await;
+                Box::pin(self.refuse(stream, inside, refusal.after(&allow))).await;
             }
         }
     }

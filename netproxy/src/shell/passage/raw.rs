@@ -69,7 +69,7 @@ impl Passage<'_> {
     }
 
     async fn open_raw(&self, allow: &Allow) -> Result<(TcpStream, Ledger, Option<Slot>), Box<Refusal>> {
-        let refuse = |refusal: Box<Refusal>| Box::new(refusal.under(Some(allow.rule.clone())));
+        let refuse = |refusal: Box<Refusal>| Box::new(refusal.after(allow));
         self.shared.audit.ready().map_err(|error| {
             refuse(Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Tcp, error.to_string())))
         })?;

@@ -30,7 +30,7 @@ impl Passage<'_> {
         let name_required = allow.tls == TlsMode::Opaque;
         let name = hello.server_name.as_deref();
         if let Err(refusal) = check_server_name(&self.authority, name, name_required) {
-            let refusal = refusal.under(Some(allow.rule));
+            let refusal = refusal.after(&allow);
             return Box::pin(self.refuse(stream, Inside::Tls(hello), refusal)).await;
         }
         match allow.tls {
@@ -98,12 +98,16 @@ impl Passage<'_> {
     fn record_unused(&self, allow: &Allow, error: Option<&io::Error>) {
         let outcome = if error.is_some() { Outcome::Error } else { Outcome::Allow };
         let mut record = Record::new(self.decision.time, self.decision.id.clone(), Layer::Tls, outcome);
-        record.rule = Some(Arc::clone(&allow.rule));
+        record.decided(allow);
         record.scheme = Some(Scheme::Https);
         record.host = Some(self.authority.host().to_string());
         record.port = Some(self.authority.port());
-        record.error = error.map(|_| "client_tls_failed");
-        record.reason = error.map(|error| format!("the TLS handshake with the client failed: {error}"));
+        if let Some(error) = error {
+            record.error = Some("client_tls_failed");
+            record.reason = Some(format!("the TLS handshake with the client failed: {error}"));
+        } else if allow.would_deny.is_some() {
+            record.error = Some(Kind::Policy.code());
+        }
         record.ms_total = milliseconds(self.decision.started.elapsed());
         self.shared.record(&self.decision.span, record);
     }
@@ -130,7 +134,7 @@ impl Passage<'_> {
                 tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_connect()).await;
             }
             Err(refusal) => {
-                let refusal = refusal.about(self.tls_subject()).under(Some(allow.rule));
+                let refusal = refusal.about(self.tls_subject()).after(&allow);
                 Box::pin(self.refuse_in_tls(stream, &hello, refusal)).await;
             }
         }
