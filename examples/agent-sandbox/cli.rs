@@ -50,6 +50,9 @@ pub struct RunArgs {
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
+    /// Ask on the terminal about what no rule decides; requests wait for the answer, a minute at most
+    #[arg(long)]
+    pub ask: bool,
     /// Key NAME, from your store or NAME=env:VAR, NAME=file:/PATH, NAME=cmd:…; only ever sent to HOST[:PORT] over https
     #[arg(long = "secret", value_name = "NAME@HOST")]
     pub secrets: Vec<SecretSpec>,

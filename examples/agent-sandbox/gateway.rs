@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use credvault::Vault;
+use glue::ask::Desk;
+use glue::ask::terminal::Terminal;
 use glue::audit::AuditFile;
 use glue::fetch::Fetch;
 use glue::keys::SecretSpec;
@@ -16,6 +18,7 @@ use glue::tokens::{Renewals, RenewingInject, TokenRedact};
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
 use netproxy::{Builder, Proxy};
+use policy::ask::Grants;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
@@ -34,11 +37,20 @@ const WORKER_THREADS: usize = 2;
 pub struct Network {
     /// At the start, and again when a file of it changes.
     pub policy: Box<Load>,
+    /// Somebody to ask about what no rule decides.
+    pub ask: Option<AskOn>,
     pub keys: Keyed,
     pub resolve: Vec<ResolveSpec>,
     /// PEM texts.
     pub upstream_ca: Vec<String>,
     pub audit: Option<PathBuf>,
+}
+
+/// How the user is asked.
+pub struct AskOn {
+    pub terminal: Terminal,
+    /// The files of the policy: a rule for good goes to one of them.
+    pub files: Vec<PathBuf>,
 }
 
 /// The proxy of one sandbox. Dropping it ends every connection.
@@ -65,7 +77,11 @@ impl Gateway {
         let vault = Arc::clone(&network.keys.vault);
         let (load, keys) = (network.policy, Arc::clone(&vault));
         let policy = LivePolicy::start(move || load().fitting(&keys)).map_err(Error::Policy)?;
-        let policy = Arc::new(policy);
+        let policy = Arc::new(match network.ask {
+            // Names get synthetic addresses: nobody is told of them.
+            Some(_) => policy.asking(Grants::letting_names_pass()),
+            None => policy,
+        });
         // The system's resolver is made where its timers will run.
         let context = runtime.enter();
         let resolve = || glue::resolve::resolver(&network.resolve).map_err(Error::Usage);
@@ -94,6 +110,11 @@ impl Gateway {
             }
         };
         drop(context);
+        if let Some(AskOn { terminal, files }) = network.ask {
+            let desk = Desk::start(Arc::clone(&policy), policy.file_for_rules(&files), terminal)
+                .map_err(Error::io("the thread that asks cannot be started"))?;
+            builder = builder.ask(desk);
+        }
         let mut audit = None;
         if let Some(path) = network.audit {
             let remedy = "name a file in a folder you may write to with --audit";

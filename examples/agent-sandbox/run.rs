@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use glue::ask::ANSWER_WITHIN;
+use glue::ask::terminal::{Gate, Terminal};
 use glue::keys::SecretSource;
 use glue::live::{Load, Loaded};
 use glue::registries::Machine;
@@ -13,7 +15,7 @@ use serde_json::json;
 use crate::cli::{MachineArgs, RunArgs};
 use crate::engine::{self, Choice, EngineKind};
 use crate::error::{Error, Result};
-use crate::gateway::{self, Gateway, Network};
+use crate::gateway::{self, AskOn, Gateway, Network};
 use crate::guest::userland::{self, Userland};
 use crate::guest::{environment, etc, kernel};
 use crate::report::Style;
@@ -31,7 +33,8 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         true => None,
         false => Some(std::env::current_dir().map_err(Error::io("the current directory cannot be found"))?),
     };
-    let assembly = assemble(args, workspace.as_deref(), style)?;
+    let gate = Gate::default();
+    let assembly = assemble(args, workspace.as_deref(), (style, &gate))?;
     let request = request_of(args, workspace.as_deref());
     let sandbox = assembly.start()?;
     let raw = match args.tty {
@@ -39,7 +42,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         false => None,
     };
     let asked = Instant::now();
-    let plumbing = Plumbing { stdin: true, tty: args.tty, timeout: args.timeout };
+    let plumbing = Plumbing { stdin: true, tty: args.tty, timeout: args.timeout, gate };
     let outcome = sandbox.exec(&request).and_then(|exec| streams::attach(exec, &plumbing));
     drop(raw);
     let spent = Spent { exec: asked.elapsed(), total: begun.elapsed() };
@@ -51,13 +54,18 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 }
 
 /// Finds what the user could have got wrong before anything is started or installed, then chooses the engine.
-fn assemble<'a>(args: &'a RunArgs, workspace: Option<&Path>, style: Style) -> Result<Assembly<'a>> {
+fn assemble<'a>(
+    args: &'a RunArgs,
+    workspace: Option<&Path>,
+    (style, gate): (Style, &Gate),
+) -> Result<Assembly<'a>> {
     let userland = userland::of_this_host(workspace, &args.shares)?;
     refuse_reachable(&userland, args)?;
     let chosen =
         glue::services::choose(&args.service, args.services_file.as_deref()).map_err(Error::Usage)?;
     let network = Network {
         policy: policy_of(args, &userland),
+        ask: args.ask.then(|| ask_on(args, gate)).transpose()?,
         keys: keys_of(args, &chosen, style)?,
         resolve: args.resolve.clone(),
         upstream_ca: read_all(&args.upstream_ca)?,
@@ -165,6 +173,12 @@ fn refuse_reachable(userland: &Userland, args: &RunArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn ask_on(args: &RunArgs, gate: &Gate) -> Result<AskOn> {
+    let terminal = Terminal::open("agent-sandbox", gate.clone(), ANSWER_WITHIN)
+        .map_err(Error::io("--ask needs a terminal, and /dev/tty cannot be used"))?;
+    Ok(AskOn { terminal, files: args.policies.clone() })
 }
 
 fn policy_of(args: &RunArgs, userland: &Userland) -> Box<Load> {

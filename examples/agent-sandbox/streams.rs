@@ -5,12 +5,13 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use glue::ask::terminal::Gate;
 use guest_agent::client::{Event, Events, Exec, Remote, StdinWriter};
 use guest_agent::proto::{Exit, ExitStatus, Failure, TtySize};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,6 +34,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 const PIPE_STEP_BYTES: usize = 4096;
 /// How long one look at a blocked output lasts before the reasons to stop are looked at again.
 const BLOCKED_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// The same while the user is asked something.
+const QUESTION_LOOK: Duration = Duration::from_millis(20);
 
 /// How the command ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +81,8 @@ pub struct Plumbing {
     /// The command has a terminal: pass changes of its size on.
     pub tty: bool,
     pub timeout: Option<Duration>,
+    /// Whose turn it is at the terminal: a question to the user comes before input and output of the command.
+    pub gate: Gate,
 }
 
 /// Why to stop before the command has ended; set once, by whoever comes first.
@@ -106,25 +112,29 @@ pub fn attach(exec: Exec, plumbing: &Plumbing) -> Result<Outcome> {
     let stop = Stop::default();
     if plumbing.stdin {
         // Not joined: it may be blocked on our input when the command has ended, and ends with the process.
-        thread::spawn(move || feed(stdin));
+        let gate = plumbing.gate.clone();
+        thread::spawn(move || feed(stdin, &gate));
     }
     let handle = forward_signals(remote.clone(), stop.clone(), plumbing.tty)?;
     // Dropped at the end, which calls the watchdog off.
     let _watched =
         plumbing.timeout.map(|timeout| watch(timeout.saturating_add(TIMEOUT_GRACE), remote, stop.clone()));
-    let outcome = pump(&mut events, &stop);
+    let outcome = pump(&mut events, (&stop, &plumbing.gate));
     handle.close();
     // A connection that we cut ourselves ends in an error; the reason for the cut is the better answer.
     stop.outcome().map_or(outcome, Ok)
 }
 
 /// Our standard input to the command's, until either ends.
-fn feed(mut to: StdinWriter) {
+fn feed(mut to: StdinWriter, gate: &Gate) {
     use std::io::Write;
     let mut from = io::stdin().lock();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        match from.read(&mut buffer) {
+        let turn = wait_for_input(gate);
+        let read = from.read(&mut buffer);
+        drop(turn);
+        match read {
             Ok(0) => break,
             Ok(count) if to.write_all(buffer.get(..count).unwrap_or_default()).is_err() => return,
             Ok(_) => {}
@@ -137,13 +147,28 @@ fn feed(mut to: StdinWriter) {
     let _ = to.close();
 }
 
+/// Waits until there is input (or its end), and it is not an answer to a question.
+fn wait_for_input(gate: &Gate) -> MutexGuard<'_, ()> {
+    let there = |wait: Option<&Timespec>| {
+        // What cannot be watched is read, and says itself what is wrong.
+        poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], wait) != Ok(0)
+    };
+    loop {
+        while !there(None) {}
+        let turn = gate.enter();
+        if there(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            return turn;
+        }
+    }
+}
+
 /// The command's output to ours, until it ends.
-fn pump(events: &mut Events, stop: &Stop) -> Result<Outcome> {
+fn pump(events: &mut Events, (stop, gate): (&Stop, &Gate)) -> Result<Outcome> {
     loop {
         let event = events.recv().map_err(|error| Error::Sandbox(format!("the guest broke off: {error}")))?;
         let written = match event {
-            Some(Event::Stdout(bytes)) => write_out(io::stdout().as_fd(), &bytes, stop),
-            Some(Event::Stderr(bytes)) => write_out(io::stderr().as_fd(), &bytes, stop),
+            Some(Event::Stdout(bytes)) => write_out(io::stdout().as_fd(), &bytes, (stop, gate)),
+            Some(Event::Stderr(bytes)) => write_out(io::stderr().as_fd(), &bytes, (stop, gate)),
             Some(Event::Exited(exit)) => return Ok(exit.into()),
             Some(Event::Failed(failure)) => return Ok(Outcome::NotStarted(failure)),
             Some(_) => Ok(()),
@@ -161,7 +186,7 @@ fn pump(events: &mut Events, stop: &Stop) -> Result<Outcome> {
 }
 
 /// Writes all of `bytes`, but never blocks for good: a reader that does not read must not keep us from our deadline.
-fn write_out(to: impl AsFd, mut bytes: &[u8], stop: &Stop) -> rustix::io::Result<()> {
+fn write_out(to: impl AsFd, mut bytes: &[u8], (stop, gate): (&Stop, &Gate)) -> rustix::io::Result<()> {
     while !bytes.is_empty() && stop.outcome().is_none() {
         let mut looked = [PollFd::new(&to, PollFlags::OUT)];
         match poll(&mut looked, Some(&BLOCKED_LOOK)) {
@@ -169,6 +194,11 @@ fn write_out(to: impl AsFd, mut bytes: &[u8], stop: &Stop) -> rustix::io::Result
             Ok(_) => {}
             Err(error) => return Err(error),
         }
+        // Nothing is written over a question.
+        let Some(_turn) = gate.try_enter() else {
+            thread::sleep(QUESTION_LOOK);
+            continue;
+        };
         let step = bytes.get(..PIPE_STEP_BYTES).unwrap_or(bytes);
         match rustix::io::write(&to, step) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! `netproxy` asks, `policy` decides. Facts are copied, never changed: both crates mean the same by
 //! "canonical", and `policy` refuses what it does not.
 
-use std::borrow::Borrow;
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netproxy::hooks::{
@@ -9,26 +9,96 @@ use netproxy::hooks::{
     Verdict,
 };
 use netproxy::{Authority, Host, HostName};
+use policy::ask::{Grants, Question};
 use policy::{Facts, Ruleset, decide, decide_address, decide_public_address};
 
-/// Decides by one rule set, its own or a borrowed one.
-pub struct PolicyAuthorize<R>(pub R);
+/// What decides: the rules alone, or what a person allows beside them.
+pub trait Decide: Send + Sync {
+    /// About an attempt.
+    fn decide<'s>(&'s self, facts: &Facts<'_>) -> policy::Verdict<'s>;
+    /// About an address to which it leads.
+    fn decide_address<'s>(&'s self, facts: &Facts<'_>, address: IpAddr, special: bool)
+    -> policy::Verdict<'s>;
+    /// Whether somebody may be asked about the refusal of this.
+    fn may_ask(&self, _: &Facts<'_>) -> bool {
+        false
+    }
+}
 
-impl<R: Borrow<Ruleset> + Send + Sync> Authorize for PolicyAuthorize<R> {
+impl Decide for Ruleset {
+    fn decide<'s>(&'s self, facts: &Facts<'_>) -> policy::Verdict<'s> {
+        decide(self, facts)
+    }
+
+    fn decide_address<'s>(
+        &'s self,
+        facts: &Facts<'_>,
+        address: IpAddr,
+        special: bool,
+    ) -> policy::Verdict<'s> {
+        if special {
+            decide_address(self, facts, address)
+        } else {
+            decide_public_address(self, facts, address)
+        }
+    }
+}
+
+impl<D: Decide> Decide for &D {
+    fn decide<'s>(&'s self, facts: &Facts<'_>) -> policy::Verdict<'s> {
+        (**self).decide(facts)
+    }
+
+    fn decide_address<'s>(
+        &'s self,
+        facts: &Facts<'_>,
+        address: IpAddr,
+        special: bool,
+    ) -> policy::Verdict<'s> {
+        (**self).decide_address(facts, address, special)
+    }
+}
+
+/// Rules, and somebody to ask.
+pub struct Asking<'a> {
+    /// The rules.
+    pub rules: &'a Ruleset,
+    /// What was allowed so far.
+    pub grants: &'a Grants,
+}
+
+impl Decide for Asking<'_> {
+    fn decide<'s>(&'s self, facts: &Facts<'_>) -> policy::Verdict<'s> {
+        self.grants.decide(self.rules, facts)
+    }
+
+    fn decide_address<'s>(
+        &'s self,
+        facts: &Facts<'_>,
+        address: IpAddr,
+        special: bool,
+    ) -> policy::Verdict<'s> {
+        match special {
+            true => decide_address(self.rules, facts, address),
+            false => self.grants.decide_public_address(self.rules, facts, address),
+        }
+    }
+
+    fn may_ask(&self, facts: &Facts<'_>) -> bool {
+        Question::about(self.rules, facts).is_some()
+    }
+}
+
+/// Decides by one rule set, or as [`Asking`] does.
+pub struct PolicyAuthorize<D>(pub D);
+
+impl<D: Decide> Authorize for PolicyAuthorize<D> {
     fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
         self.answer(&Facts::connect(host(facts.authority.host()), facts.authority.port()))
     }
 
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        let scheme = match (facts.scheme, facts.websocket) {
-            (Scheme::Http, false) => policy::Scheme::Http,
-            (Scheme::Https, false) => policy::Scheme::Https,
-            (Scheme::Http, true) => policy::Scheme::Ws,
-            (Scheme::Https, true) => policy::Scheme::Wss,
-        };
-        let authority: &Authority = facts.authority;
-        let asked = Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path);
-        self.answer(&asked.with_query(facts.query.unwrap_or_default()))
+        self.answer(&request_facts(facts))
     }
 
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
@@ -51,12 +121,11 @@ impl<R: Borrow<Ruleset> + Send + Sync> Authorize for PolicyAuthorize<R> {
             (None, Host::Name(name)) => Facts::dns(name.as_str()),
             (None, Host::Ip(_)) => return false,
         };
-        let judge = if facts.special { decide_address } else { decide_public_address };
-        judge(self.0.borrow(), &asked.at(now()), facts.address).may_pass()
+        self.0.decide_address(&asked.at(now()), facts.address, facts.special).may_pass()
     }
 }
 
-impl<R: Borrow<Ruleset>> PolicyAuthorize<R> {
+impl<D: Decide> PolicyAuthorize<D> {
     /// Whether `rule` would allow another name beside `name` just as well, one that nobody can have written down.
     fn allows_siblings(&self, name: &HostName, rule: &str) -> bool {
         const NOBODYS_LABEL: &str = "wildcard-probe-7f3a9c";
@@ -64,54 +133,78 @@ impl<R: Borrow<Ruleset>> PolicyAuthorize<R> {
             Some((_, parent)) => format!("{NOBODYS_LABEL}.{parent}"),
             None => NOBODYS_LABEL.to_owned(),
         };
-        let verdict = decide(self.0.borrow(), &Facts::dns(&sibling).at(now()));
+        let facts = Facts::dns(&sibling).at(now());
+        let verdict = self.0.decide(&facts);
         verdict.is_allowed() && verdict.rule.is_some_and(|found| found.id == rule)
     }
 
     fn answer(&self, facts: &Facts<'_>) -> Verdict {
         let facts = &facts.at(now());
-        let verdict = decide(self.0.borrow(), facts);
-        let rule = verdict.rule.map(|rule| rule.id);
-        if !verdict.is_allowed() {
-            let explanation = verdict.explain(facts).to_string();
-            let deny = match rule {
-                Some(rule) => Deny::by(rule, explanation),
-                None => Deny::unmatched(explanation),
-            };
-            let deny = deny.of_generation(verdict.generation);
-            return if verdict.would_deny() { Allow::rehearsing(deny).into() } else { deny.into() };
+        match verdict_of(&self.0.decide(facts), facts) {
+            Verdict::Deny(deny) if self.0.may_ask(facts) => deny.unless_asked().into(),
+            verdict => verdict,
         }
-        let mut allow = Allow::by(rule.unwrap_or_default()).of_generation(verdict.generation);
-        if let Some(credential) = verdict.credential {
-            allow = allow.with_credential(credential);
-        }
-        if let Some(upstream) = verdict.upstream {
-            allow = allow.via(upstream);
-        }
-        let tls = match verdict.tls {
-            policy::TlsMode::Inspect => TlsMode::Inspect,
-            policy::TlsMode::Opaque => TlsMode::Opaque,
-        };
-        let on_opaque = match verdict.on_opaque {
-            policy::OnOpaque::Refuse => OnOpaque::Refuse,
-            policy::OnOpaque::Pass => OnOpaque::Pass,
-        };
-        let limits = RuleLimits {
-            requests_per_s: verdict.limits.requests_per_s,
-            request_body_bytes: verdict.limits.request_body_bytes,
-            connections: verdict.limits.connections,
-        };
-        allow.with_tls(tls).with_on_opaque(on_opaque).with_limits(limits).into()
     }
 }
 
+/// The rule that stands in the record for what a person allowed, or can still be asked about inside.
+const BY_PERSON: &str = "ask";
+
+/// A verdict in `netproxy`'s words.
+pub(crate) fn verdict_of(verdict: &policy::Verdict<'_>, facts: &Facts<'_>) -> Verdict {
+    let rule = verdict.rule.map(|rule| rule.id);
+    if !verdict.is_allowed() {
+        let explanation = verdict.explain(facts).to_string();
+        let deny = match rule {
+            Some(rule) => Deny::by(rule, explanation),
+            None => Deny::unmatched(explanation),
+        };
+        let deny = deny.of_generation(verdict.generation);
+        return if verdict.would_deny() { Allow::rehearsing(deny).into() } else { deny.into() };
+    }
+    let mut allow = Allow::by(rule.unwrap_or(BY_PERSON)).of_generation(verdict.generation);
+    if let Some(credential) = verdict.credential {
+        allow = allow.with_credential(credential);
+    }
+    if let Some(upstream) = verdict.upstream {
+        allow = allow.via(upstream);
+    }
+    let tls = match verdict.tls {
+        policy::TlsMode::Inspect => TlsMode::Inspect,
+        policy::TlsMode::Opaque => TlsMode::Opaque,
+    };
+    let on_opaque = match verdict.on_opaque {
+        policy::OnOpaque::Refuse => OnOpaque::Refuse,
+        policy::OnOpaque::Pass => OnOpaque::Pass,
+    };
+    let limits = RuleLimits {
+        requests_per_s: verdict.limits.requests_per_s,
+        request_body_bytes: verdict.limits.request_body_bytes,
+        connections: verdict.limits.connections,
+    };
+    allow.with_tls(tls).with_on_opaque(on_opaque).with_limits(limits).into()
+}
+
+/// The facts of a request in `policy`'s words.
+pub(crate) fn request_facts<'a>(facts: &RequestFacts<'a>) -> Facts<'a> {
+    let scheme = match (facts.scheme, facts.websocket) {
+        (Scheme::Http, false) => policy::Scheme::Http,
+        (Scheme::Https, false) => policy::Scheme::Https,
+        (Scheme::Http, true) => policy::Scheme::Ws,
+        (Scheme::Https, true) => policy::Scheme::Wss,
+    };
+    let authority: &Authority = facts.authority;
+    let asked = Facts::http(scheme, host(authority.host()), authority.port(), facts.method, facts.path);
+    asked.with_query(facts.query.unwrap_or_default())
+}
+
 /// Seconds since 1970, for rules that end. A clock before that is no clock: such rules are over.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
     since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(i64::MAX)
 }
 
-fn host(host: &Host) -> policy::Host<'_> {
+pub(crate) fn host(host: &Host) -> policy::Host<'_> {
     match host {
         Host::Name(name) => policy::Host::Name(name.as_str()),
         Host::Ip(address) => policy::Host::Ip(*address),
@@ -181,12 +274,16 @@ mod tests {
         let text = "version = 1\nmode = \"audit\"\n[[deny]]\nid = \"no\"\nhost = \"a.example\"\n";
         let authorize = PolicyAuthorize(Ruleset::parse(text, "test").unwrap());
         for (name, rule) in [("a.example", Some("no")), ("b.example", None)] {
-            let Verdict::Allow(allow) = authorize.answer(&Facts::dns(name)) else { panic!("{name} is refused") };
+            let Verdict::Allow(allow) = authorize.answer(&Facts::dns(name)) else {
+                panic!("{name} is refused")
+            };
             let deny = allow.would_deny.unwrap();
             assert_eq!((deny.rule.as_deref(), allow.credential), (rule, None));
             assert!(deny.reason.starts_with("only recorded, would be denied: DNS "), "{}", deny.reason);
             let Ok(host) = Host::parse(name) else { panic!("{name}") };
-            for (address, special) in [("93.184.215.14", false), ("127.0.0.1", true), ("169.254.169.254", true)] {
+            for (address, special) in
+                [("93.184.215.14", false), ("127.0.0.1", true), ("169.254.169.254", true)]
+            {
                 for port in [None, Some(443)] {
                     let address = address.parse().unwrap();
                     let facts = AddressFacts::new(&host, port, address, special);

@@ -63,6 +63,10 @@ impl VaultInject {
         if decided.allow.would_deny.is_some() {
             // The policy refuses it and only records that: nobody said that this request may have a key.
             self.0.check(&target, &head.headers).map_err(|error| refusal(&error))?;
+            if let Some(body) = &head.body {
+                // Only for what it refuses.
+                self.0.replace_in_body(&target, body).map_err(|error| refusal(&error))?;
+            }
             return Ok(Injected::default());
         }
         let body = head.body.clone();

@@ -9,6 +9,7 @@
 //! variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
 
+pub mod ask;
 pub mod audit;
 pub mod authorize;
 pub mod clients;

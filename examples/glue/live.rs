@@ -7,15 +7,16 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use credvault::Vault;
 use netproxy::hooks::{AddressFacts, Authorize, ConnectFacts, RequestFacts, Verdict};
 use netproxy::{HostName, Proxy};
+use policy::ask::{Grants, Question, Scope, TooManyGrants};
 use policy::{Current, Live, Ruleset};
 
-use crate::authorize::PolicyAuthorize;
+use crate::authorize::{Asking, PolicyAuthorize};
 use crate::keys::{SecretSpec, misfit, policy_for};
 use crate::policy_files;
 use crate::registries::Machine;
@@ -61,6 +62,8 @@ pub struct LivePolicy {
     live: Live,
     load: Box<Load>,
     watch: Mutex<Watch>,
+    /// `Some`: somebody can be asked.
+    grants: Option<RwLock<Grants>>,
 }
 
 /// What became of a reload.
@@ -80,7 +83,50 @@ impl LivePolicy {
     pub fn start(load: impl Fn() -> Loaded + Send + Sync + 'static) -> Result<Self, String> {
         let Loaded { rules, files } = load();
         let watch = Mutex::new(Watch::over(&files));
-        Ok(Self { live: Live::new(rules?), load: Box::new(load), watch })
+        Ok(Self { live: Live::new(rules?), load: Box::new(load), watch, grants: None })
+    }
+
+    /// Somebody can be asked about what no rule decides: [`crate::ask::Desk`].
+    #[must_use]
+    pub fn asking(self, grants: Grants) -> Self {
+        Self { grants: Some(RwLock::new(grants)), ..self }
+    }
+
+    /// Where a rule for good belongs: the last of these files that grants, since a ceiling is not the user's.
+    #[must_use]
+    pub fn file_for_rules(&self, files: &[PathBuf]) -> Option<PathBuf> {
+        let rules = self.current();
+        let is_ceiling = |file: &&PathBuf| rules.ceilings().any(|name| name == file.to_string_lossy());
+        files.iter().rev().find(|file| !is_ceiling(file)).cloned()
+    }
+
+    /// Allows something for as long as this policy lives, through reloads.
+    ///
+    /// # Errors
+    /// There are too many grants; or nobody was to be asked.
+    pub fn grant(&self, question: Question, scope: Scope) -> Result<(), TooManyGrants> {
+        let grants = self.grants.as_ref().ok_or(TooManyGrants)?;
+        grants.write().unwrap_or_else(PoisonError::into_inner).add(question, scope)
+    }
+
+    /// Whether what is in the files now would load. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn try_load(&self) -> Result<(), String> {
+        (self.load)().rules.map(|_| ()).map_err(|why| in_one_line(&why))
+    }
+
+    /// Asks the rules of this moment, all of one load.
+    fn with<T>(&self, ask: impl FnOnce(&dyn Authorize) -> T) -> T {
+        let rules = self.current();
+        match &self.grants {
+            None => ask(&PolicyAuthorize(&*rules)),
+            Some(grants) => {
+                let grants = grants.read().unwrap_or_else(PoisonError::into_inner);
+                ask(&PolicyAuthorize(Asking { rules: &rules, grants: &grants }))
+            }
+        }
     }
 
     /// Loads again, and tells `proxy` what came of it: open connections that the new policy refuses end.
@@ -139,23 +185,23 @@ impl LivePolicy {
 
 impl Authorize for LivePolicy {
     fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
-        PolicyAuthorize(&*self.current()).connect(facts)
+        self.with(|now| now.connect(facts))
     }
 
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        PolicyAuthorize(&*self.current()).request(facts)
+        self.with(|now| now.request(facts))
     }
 
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
-        PolicyAuthorize(&*self.current()).tcp(facts)
+        self.with(|now| now.tcp(facts))
     }
 
     fn dns_name(&self, name: &HostName) -> Verdict {
-        PolicyAuthorize(&*self.current()).dns_name(name)
+        self.with(|now| now.dns_name(name))
     }
 
     fn address(&self, facts: &AddressFacts<'_>) -> bool {
-        PolicyAuthorize(&*self.current()).address(facts)
+        self.with(|now| now.address(facts))
     }
 }
 

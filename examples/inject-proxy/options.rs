@@ -55,6 +55,9 @@ pub struct Options {
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
     #[arg(long = "policy", value_name = "FILE", required_unless_present = "secrets")]
     pub policies: Vec<PathBuf>,
+    /// Ask on the terminal about what no rule decides; requests wait for the answer, a minute at most
+    #[arg(long)]
+    pub ask: bool,
     /// Key NAME from this environment's variable VAR, only ever sent to HOST[:PORT] over https; or
     /// NAME=vault@HOST (your store), NAME=file:/PATH@HOST, NAME=cmd:PROGRAM ARGUMENT …@HOST
     #[arg(long = "secret", value_name = "NAME=VAR@HOST")]

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use credvault::{Injection, Secret, TokenSource, Vault};
+use glue::ask::terminal::{Gate, Terminal};
+use glue::ask::{ANSWER_WITHIN, Desk};
 use glue::audit::AuditFile;
 use glue::fetch::Fetch;
 use glue::keys::{KeyError, bind};
@@ -17,6 +19,7 @@ use glue::sources::{Refresher, Sources};
 use glue::tokens::{Renewals, RenewingInject, TokenRedact, keep_in_store};
 use glue::unlock::UnlockingInject;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
+use policy::ask::Grants;
 use tokio::net::TcpListener;
 
 use crate::doors::{Doors, bind_tcp};
@@ -65,7 +68,11 @@ impl Setup {
         let specs = [&options.secrets[..], &glue::services::sent_as_stored(&chosen)].concat();
         let store = sources.in_use().map(glue::stores::Opened::describe);
         let refresher = Some(Refresher::new(vault.clone(), &specs, sources.clone()));
-        let policy = Arc::new(live_policy(options, vault.clone())?);
+        let mut policy = live_policy(options, vault.clone())?;
+        if options.ask {
+            policy = policy.asking(grants(options));
+        }
+        let policy = Arc::new(policy);
         let listener = bind_tcp("--listen", options.listen, options)?;
         let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
         let doors = Doors::bind(options)?;
@@ -75,6 +82,13 @@ impl Setup {
             .resolve(resolver(options)?)
             .synthetic_dns(options.synthetic_dns)
             .own_listener(listen);
+        if options.ask {
+            let asker = Terminal::open("inject-proxy", Gate::default(), ANSWER_WITHIN)
+                .map_err(Error::io("--ask needs a terminal, and /dev/tty cannot be used"))?;
+            let desk = Desk::start(policy.clone(), policy.file_for_rules(&options.policies), asker)
+                .map_err(Error::io("the thread that asks cannot be started"))?;
+            builder = builder.ask(desk);
+        }
         for (_, door) in doors.places() {
             builder = builder.own_listener(door);
         }
@@ -131,6 +145,11 @@ fn with_upstream_proxies(mut builder: Builder, options: &Options, values: &Value
         builder = builder.upstream_proxy(name.as_str(), proxy);
     }
     Ok(builder)
+}
+
+/// Synthetic addresses tell nobody of the names.
+fn grants(options: &Options) -> Grants {
+    if options.synthetic_dns { Grants::letting_names_pass() } else { Grants::default() }
 }
 
 /// Reads and checks the policy; at the start, and again for each reload.

@@ -1,5 +1,5 @@
 //! What the embedder decides, each a small trait with a safe do-nothing: [`Authorize`] ([`DenyAll`]),
-//! [`Inject`] ([`InjectNothing`]), [`Redact`] ([`RedactNothing`]), [`Audit`] ([`AuditNothing`]) and
+//! [`Ask`] ([`AskNobody`]), [`Inject`] ([`InjectNothing`]), [`Redact`] ([`RedactNothing`]), [`Audit`] ([`AuditNothing`]) and
 //! [`Resolve`] ([`ResolveNothing`], [`StaticResolve`]). They are called per request, never per byte.
 //!
 //! A hook sees only values that were parsed and made canonical; it is never handed raw bytes of a head.
@@ -194,25 +194,34 @@ pub struct Deny {
     pub hint: Option<String>,
     /// Which load of the policy decided, for the record.
     pub generation: Option<u64>,
+    /// Somebody may be asked about it: see [`Ask`].
+    pub may_ask: bool,
 }
 
 impl Deny {
     /// No rule allows it.
     #[must_use]
     pub fn unmatched(reason: impl Into<String>) -> Self {
-        Self { rule: None, reason: reason.into(), hint: None, generation: None }
+        Self { rule: None, reason: reason.into(), hint: None, generation: None, may_ask: false }
     }
 
     /// `rule` denies it.
     #[must_use]
     pub fn by(rule: impl Into<Arc<str>>, reason: impl Into<String>) -> Self {
-        Self { rule: Some(rule.into()), reason: reason.into(), hint: None, generation: None }
+        Self { rule: Some(rule.into()), reason: reason.into(), hint: None, generation: None, may_ask: false }
     }
 
     /// By the policy of this load.
     #[must_use]
     pub fn of_generation(mut self, generation: u64) -> Self {
         self.generation = Some(generation);
+        self
+    }
+
+    /// Unless [`Ask`] says otherwise.
+    #[must_use]
+    pub fn unless_asked(mut self) -> Self {
+        self.may_ask = true;
         self
     }
 
@@ -251,6 +260,14 @@ impl From<Deny> for Verdict {
 pub struct ConnectFacts<'a> {
     /// Where to.
     pub authority: &'a Authority,
+}
+
+impl<'a> ConnectFacts<'a> {
+    /// For tests of an [`Authorize`].
+    #[must_use]
+    pub fn to(authority: &'a Authority) -> Self {
+        Self { authority }
+    }
 }
 
 /// One request, in the form in which it will be sent.
@@ -311,6 +328,37 @@ pub trait Authorize: Send + Sync {
     /// special one (loopback, private, …) may not.
     fn address(&self, facts: &AddressFacts<'_>) -> bool {
         !facts.special
+    }
+}
+
+/// What somebody is asked about: a refusal with [`Deny::may_ask`].
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Miss<'a> {
+    /// A request that waits to be sent.
+    Request(RequestFacts<'a>),
+    /// A connection with bytes that are neither TLS nor HTTP, not dialled yet.
+    Tcp(ConnectFacts<'a>),
+    /// A name, not looked up yet.
+    Name(&'a HostName),
+}
+
+/// Asks somebody about what no rule decides, while the request waits. [`Authorize`] stays a quick answer from what is
+/// known; this may take as long as a person does. It is never asked about a connection as such: whoever wants to be
+/// asked about what is inside lets [`Authorize::connect`] allow it, inspected; nothing is dialled for that.
+pub trait Ask: Send + Sync {
+    /// The verdict that replaces `deny`; `deny` itself where nobody says otherwise. Must end within a time of its own:
+    /// a request waits, and with it a place among the client connections. Dropped if the client goes.
+    fn ask<'a>(&'a self, miss: Miss<'a>, deny: Deny) -> BoxFuture<'a, Verdict>;
+}
+
+/// Refusals stay what they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AskNobody;
+
+impl Ask for AskNobody {
+    fn ask<'a>(&'a self, _: Miss<'a>, deny: Deny) -> BoxFuture<'a, Verdict> {
+        Box::pin(std::future::ready(deny.into()))
     }
 }
 
@@ -600,6 +648,12 @@ mod shared {
         }
         fn address(&self, facts: &AddressFacts<'_>) -> bool {
             (**self).address(facts)
+        }
+    }
+
+    impl<T: Ask + ?Sized> Ask for Arc<T> {
+        fn ask<'a>(&'a self, miss: Miss<'a>, deny: Deny) -> BoxFuture<'a, Verdict> {
+            (**self).ask(miss, deny)
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::decide::ceiling_bit;
 use crate::compile::{InCode, Places, compile};
+use crate::decide::ceiling_bit;
 use crate::error::PolicyError;
 use crate::limits::{CEILINGS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, REGISTRY_HOSTS_MAX, RULES_MAX};
 use crate::load::{self, File, Written};

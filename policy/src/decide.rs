@@ -26,11 +26,16 @@ use crate::verdict::{Cause, Effect, Field, Miss, OnOpaque, RuleLimits, TlsMode, 
 /// A refusal of a layer with `mode = "audit"` is told by [`Verdict::would_deny`]. Where a layer that enforces refuses
 /// too, that is the answer: by a rule or a ceiling of its own, or as it grants and nobody allows.
 pub fn decide<'r>(rules: &'r Ruleset, facts: &Facts<'_>) -> Verdict<'r> {
+    decide_as(rules, facts, false)
+}
+
+/// With `granted`, as if some rule allowed it that says no more than yes.
+pub(crate) fn decide_as<'r>(rules: &'r Ruleset, facts: &Facts<'_>, granted: bool) -> Verdict<'r> {
     let reading = match facts.reading() {
         Ok(reading) => reading,
         Err(fault) => return Verdict::refuse(Cause::NotCanonical(fault), rules, facts),
     };
-    let mut tally = Tally::new(rules, facts);
+    let mut tally = Tally { granted, ..Tally::new(rules, facts) };
     count_host(&mut tally, reading);
     let verdict = tally.verdict();
     if verdict.cause == Cause::Ceiling {
@@ -58,7 +63,8 @@ fn about_ceiling<'r, 'f>(
     reading: PathReading,
     count: impl Fn(&mut Tally<'r, 'f>, PathReading),
 ) -> Verdict<'r> {
-    let mut again = Tally { misses_of: tally.unmet_ceiling(verdict.mode), ..Tally::new(tally.rules, tally.facts) };
+    let mut again =
+        Tally { misses_of: tally.unmet_ceiling(verdict.mode), ..Tally::new(tally.rules, tally.facts) };
     count(&mut again, reading);
     Verdict { nearest_miss: again.nearest_miss(), ..verdict }
 }
@@ -68,7 +74,7 @@ fn about_ceiling<'r, 'f>(
 /// `cidr` that holds `ip` matches them too: its `host`, if it has one, and its ports, scheme, methods and
 /// paths. A deny rule with such a `cidr` denies. No refusal of this function is only recorded.
 pub fn decide_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
-    let verdict = address_verdict(rules, facts, ip, Cause::SpecialAddress);
+    let verdict = address_verdict(rules, facts, ip, Cause::SpecialAddress, false);
     if verdict.is_allowed() { verdict } else { Verdict { mode: Mode::Enforce, ..verdict } }
 }
 
@@ -76,11 +82,26 @@ pub fn decide_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> 
 /// that holds `ip` matches; such a rule denies whatever the mode of its layer. Which addresses are special is the
 /// caller's to know.
 pub fn decide_public_address<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr) -> Verdict<'r> {
-    address_verdict(rules, facts, ip, Cause::PublicAddress)
+    public_address_as(rules, facts, ip, false)
 }
 
-fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherwise: Cause) -> Verdict<'r> {
-    let verdict = decide(rules, facts);
+pub(crate) fn public_address_as<'r>(
+    rules: &'r Ruleset,
+    facts: &Facts<'_>,
+    ip: IpAddr,
+    granted: bool,
+) -> Verdict<'r> {
+    address_verdict(rules, facts, ip, Cause::PublicAddress, granted)
+}
+
+fn address_verdict<'r>(
+    rules: &'r Ruleset,
+    facts: &Facts<'_>,
+    ip: IpAddr,
+    otherwise: Cause,
+    granted: bool,
+) -> Verdict<'r> {
+    let verdict = decide_as(rules, facts, granted);
     let rehearsed = verdict.would_deny() && otherwise == Cause::PublicAddress;
     let (true, Ok(reading)) = (verdict.is_allowed() || rehearsed, facts.reading()) else { return verdict };
     if let Err(fault) = check_ip(ip) {
@@ -94,11 +115,15 @@ fn address_verdict<'r>(rules: &'r Ruleset, facts: &Facts<'_>, ip: IpAddr, otherw
     }
     let count = |tally: &mut Tally<'r, '_>, reading| count_address(tally, ip, reading);
     let mut tally = Tally::new(rules, facts);
-    tally.allowed_already = otherwise == Cause::PublicAddress;
+    tally.granted = otherwise == Cause::PublicAddress;
     count(&mut tally, reading);
     let about_address = tally.verdict();
     // A deny that hangs on method or path wants to look inside, also one about this address.
-    let tls = if tally.enforced.unsure.or(tally.rehearsed.unsure).is_some() { TlsMode::Inspect } else { verdict.tls };
+    let tls = if tally.enforced.unsure.or(tally.rehearsed.unsure).is_some() {
+        TlsMode::Inspect
+    } else {
+        verdict.tls
+    };
     match (about_address.cause, about_address.effect, otherwise) {
         // The rule that allows the request keeps its say on credential and TLS.
         (Cause::Rule, Effect::Allow, _) if !rehearsed => {
@@ -166,7 +191,7 @@ struct Tally<'r, 'f> {
     miss: Option<(Field, Reverse<u32>, &'r Compiled)>,
     must_inspect: bool,
     /// Something else than these rules allows it; they can only deny.
-    allowed_already: bool,
+    granted: bool,
     /// Bit n: ceiling n + 1 has a rule that allows it.
     ceilings_met: u8,
     /// What these rules of ceilings ask for, taken together.
@@ -186,7 +211,7 @@ impl<'r, 'f> Tally<'r, 'f> {
             allow: None,
             miss: None,
             must_inspect: false,
-            allowed_already: false,
+            granted: false,
             ceilings_met: 0,
             ceiling_limits: RuleLimits::default(),
             ceiling_on_opaque: OnOpaque::Pass,
@@ -246,7 +271,8 @@ impl<'r, 'f> Tally<'r, 'f> {
     /// The first ceiling of this mode that has no rule which allows it; 0 for none.
     fn unmet_ceiling(&self, mode: Mode) -> u8 {
         let numbers = (1u8..).zip(&self.rules.ceilings).map(|(number, _)| number);
-        let is_of = |number: u8| (self.rules.audit_ceilings & ceiling_bit(number) != 0) == (mode == Mode::Audit);
+        let is_of =
+            |number: u8| (self.rules.audit_ceilings & ceiling_bit(number) != 0) == (mode == Mode::Audit);
         let mut unmet =
             numbers.filter(|number| is_of(*number) && self.ceilings_met & ceiling_bit(*number) == 0);
         unmet.next().unwrap_or(0)
@@ -268,13 +294,13 @@ impl<'r, 'f> Tally<'r, 'f> {
         let denials = if mode == Mode::Enforce { &self.enforced } else { &self.rehearsed };
         // Of raw bytes nothing more will be known: what might be denied is. Where they do not pass anyway, as no
         // rule allows them, that is the better answer.
-        let passes = self.allow.is_some() || self.allowed_already || self.rules.floor == Mode::Audit;
+        let passes = self.allow.is_some() || self.granted || self.rules.floor == Mode::Audit;
         let unsure = denials.unsure.filter(|_| self.facts.layer() == Layer::Tcp && passes);
         if let Some((_, rule)) = denials.sure.or(unsure) {
             let layer = Some(&*rule.layer);
             return Some(Verdict { rule: Some(rule.reference()), layer, ..refusal(Cause::Rule) });
         }
-        if self.allow.is_none() && self.rules.floor == mode {
+        if self.allow.is_none() && !self.granted && self.rules.floor == mode {
             return Some(Verdict { nearest_miss: self.nearest_miss(), ..refusal(Cause::NoRule) });
         }
         let unmet = self.unmet_ceiling(mode).checked_sub(1)?;
@@ -282,10 +308,14 @@ impl<'r, 'f> Tally<'r, 'f> {
         Some(Verdict { layer, ..refusal(Cause::Ceiling) })
     }
 
-    /// Nothing is against it, so a rule allows it; without one it is refused all the same.
+    /// Nothing is against it, so a rule or a person allows it; without one it is refused all the same.
     fn permission(&self) -> Verdict<'r> {
         let refusal = |cause| Verdict::refuse(cause, self.rules, self.facts);
-        let Some((_, rule, complete)) = self.allow else { return refusal(Cause::NoRule) };
+        let Some((_, rule, complete)) = self.allow else {
+            let effect = if self.granted { Effect::Allow } else { Effect::Deny };
+            let cause = if self.granted { Cause::Granted } else { Cause::NoRule };
+            return Verdict { effect, limits: self.ceiling_limits, ..refusal(cause) };
+        };
         let complete = complete && self.facts.layer() == Layer::Http;
         let pass = rule.on_opaque == OnOpaque::Pass && self.ceiling_on_opaque == OnOpaque::Pass;
         Verdict {

@@ -130,6 +130,7 @@
     clippy::cast_possible_truncation
 )]
 
+pub mod ask;
 mod builder;
 mod canonical;
 mod compile;

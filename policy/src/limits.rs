@@ -33,6 +33,8 @@ pub const INCLUDES_MAX: usize = 64;
 pub const INCLUDE_DEPTH_MAX: usize = 8;
 /// Hosts that one package registry's configuration may name.
 pub const REGISTRY_HOSTS_MAX: usize = 256;
+/// What a person may allow for the life of one sandbox: each is looked at where no rule decides.
+pub const GRANTS_MAX: usize = 256;
 /// A request method, bytes. The longest registered with IANA has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 

@@ -108,6 +108,8 @@ pub enum Cause {
     SpecialAddress,
     /// The host may be reached, and nothing speaks against this public address.
     PublicAddress,
+    /// No rule decides; a person was asked and allowed it, or can be asked about what is inside (see [`crate::ask`]).
+    Granted,
 }
 
 /// One rule, by name and place.
@@ -301,6 +303,7 @@ impl fmt::Display for Explanation<'_, '_> {
                 f.write_str("no rule names this private or local address by cidr")?
             }
             (Cause::PublicAddress, _) => f.write_str("nothing speaks against this address")?,
+            (Cause::Granted, _) => f.write_str("no rule decides, and the user can be or was asked")?,
             (Cause::Ceiling, _) => {
                 write!(f, "outside of what the ceiling {} allows", verdict.layer.unwrap_or("above"))?
             }

@@ -91,6 +91,7 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
     let placeholder = keys.placeholder(KEY_NAME).unwrap_or_default();
     let network = Network {
         policy,
+        ask: None,
         keys,
         resolve: vec![ResolveSpec { host: HOST.to_owned(), address: upstream.address.ip() }],
         upstream_ca: vec![upstream.ca_pem.clone()],

@@ -151,7 +151,7 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
         Asked::Type(None) => return refuse(shared, &decision, query, (None, not_served(query))),
         Asked::Type(Some(name)) | Asked::Addresses(name) | Asked::Nothing(name) => name,
     };
-    let allow = match allow(shared, name) {
+    let allow = match allow(shared, name).await {
         Ok(allow) => allow,
         Err(refusal) => return refuse(shared, &decision, query, (Some(name), *refusal)),
     };
@@ -181,21 +181,19 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
 }
 
 /// The policy's verdict, below a wildcard the limits on names, and whether there is room for the record.
-fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
-    let allow = match shared.authorize.dns_name(name) {
+async fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> {
+    let allow = match shared.may_resolve(name).await {
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => return Err(Box::new(Refusal::policy(Layer::Dns, deny))),
     };
     if allow.wildcard {
         check_name(name)
             .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
-            .map_err(|covert| {
-                Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow)
-            })?;
+            .map_err(|covert| Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow))?;
     }
     shared.audit.ready().map_err(|error| {
         let refusal = Refusal::new(Kind::AuditUnavailable, Layer::Dns, error.to_string());
-        refusal.under(Some(Arc::clone(&allow.rule)))
+        refusal.after(&allow)
     })?;
     Ok(allow)
 }

@@ -1,7 +1,5 @@
 //! One request: understand, ask, inject, send, redact, record. Every front door ends here.
 
-use std::sync::Arc;
-
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -91,7 +89,7 @@ async fn exchange(
     shared.limiter.request(&shared.limits, decision.started).map_err(slowly)?;
     // Before the verdict: what is dialled under an older policy serves no later request.
     let epoch = shared.pool.epoch();
-    let allow = match shared.authorize.request(&request.facts()) {
+    let allow = match shared.may_request(&request.facts()).await {
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => {
             return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));

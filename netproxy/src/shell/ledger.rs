@@ -10,7 +10,7 @@ use super::shared::{Decision, Shared};
 use super::trace::Span;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
-use crate::refuse::{Refusal, Subject};
+use crate::refuse::{Kind, Refusal, Subject};
 
 pub struct Ledger {
     shared: Arc<Shared>,

@@ -1,6 +1,7 @@
 //! The async half: streams, timers and libraries around the pure core. It obeys; it decides nothing.
 
 mod answer;
+mod asking;
 mod body;
 mod connect;
 mod control;

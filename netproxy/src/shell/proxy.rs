@@ -29,8 +29,8 @@ use crate::authority::{Host, HostName};
 use crate::coding::Room;
 use crate::guard::Guard;
 use crate::hooks::{
-    Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing, Resolve,
-    ResolveNothing,
+    Ask, AskNobody, Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing,
+    Resolve, ResolveNothing,
 };
 use crate::id::IdSource;
 use crate::limits::{CODING_BYTES_MAX, Limits};
@@ -72,6 +72,7 @@ pub enum BuildError {
 pub struct Builder {
     name: String,
     authorize: Arc<dyn Authorize>,
+    ask: Arc<dyn Ask>,
     inject: Arc<dyn Inject>,
     redact: Arc<dyn Redact>,
     audit: Arc<dyn Audit>,
@@ -94,6 +95,7 @@ impl Proxy {
         Builder {
             name: String::new(),
             authorize: Arc::new(DenyAll),
+            ask: Arc::new(AskNobody),
             inject: Arc::new(InjectNothing),
             redact: Arc::new(RedactNothing),
             audit: Arc::new(AuditNothing),
@@ -277,6 +279,13 @@ impl Builder {
         self
     }
 
+    /// Who is asked about refusals with [`Deny::may_ask`](crate::hooks::Deny::may_ask). Default: nobody.
+    #[must_use]
+    pub fn ask(mut self, hook: impl Ask + 'static) -> Self {
+        self.ask = Arc::new(hook);
+        self
+    }
+
     /// Who puts credentials in. Default: nobody.
     #[must_use]
     pub fn inject(mut self, hook: impl Inject + 'static) -> Self {
@@ -397,6 +406,7 @@ impl Builder {
             name: self.name.into(),
             metrics: Metrics::default(),
             authorize: self.authorize,
+            ask: self.ask,
             inject: self.inject,
             redact: self.redact,
             audit: self.audit,

@@ -17,7 +17,7 @@ use super::upstream_proxy::UpstreamProxy;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::coding::Room;
 use crate::guard::Guard;
-use crate::hooks::{Audit, Authorize, Inject, Redact, Resolve};
+use crate::hooks::{Ask, Audit, Authorize, Inject, Redact, Resolve};
 use crate::id::{DecisionId, IdSource};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -29,6 +29,7 @@ pub struct Shared {
     pub name: Arc<str>,
     pub metrics: Metrics,
     pub authorize: Arc<dyn Authorize>,
+    pub ask: Arc<dyn Ask>,
     pub inject: Arc<dyn Inject>,
     pub redact: Arc<dyn Redact>,
     pub audit: Arc<dyn Audit>,

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::World;
 
-async fn ask(world: &World, name: &str, kind: RecordType) -> Message {
+pub async fn ask(world: &World, name: &str, kind: RecordType) -> Message {
     let mut query = Message::query();
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     query.set_edns(Edns::new());

@@ -1,6 +1,7 @@
 //! The proxy over real sockets: a TLS upstream on loopback, clients that write bytes, hooks that watch.
 
 #![allow(missing_docs)]
+mod asking;
 mod attacks;
 mod audit;
 mod authority_standards;

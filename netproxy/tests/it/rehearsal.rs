@@ -94,11 +94,20 @@ async fn a_place_that_would_be_refused_is_reached_through_every_door() {
     assert_eq!(ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {denied}\r\n\r\n")).await.status, 502);
     let records = world.records(2).await;
     assert_eq!(told(&records[1]), json!(["upstream", "would_deny", "no-denied", "upstream_certificate", 3]));
-    assert!(records[1]["reason"].as_str().unwrap().starts_with("denied.example is blocked; "), "{}", records[1]);
+    assert!(
+        records[1]["reason"].as_str().unwrap().starts_with("denied.example is blocked; "),
+        "{}",
+        records[1]
+    );
     // An intercepted connection over which nothing comes.
     drop(https(&world, &denied).await);
     let records = world.records(3).await;
-    assert_eq!(told(&records[2]), json!(["tls", "would_deny", "no-denied", "blocked_by_policy", 3]));
+    // Whether its going breaks the handshake is a matter of who was quicker.
+    let record = &records[2];
+    assert_eq!(
+        json!([record["layer"], record["verdict"], record["rule"]]),
+        json!(["tls", "would_deny", "no-denied"])
+    );
     records.iter().for_each(|record| crate::audit::check_record(record.as_object().unwrap()));
 }
 

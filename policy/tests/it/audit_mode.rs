@@ -53,7 +53,10 @@ fn outcome(layers: &[&str], line: &str) -> String {
     };
     assert_eq!(verdict.may_pass(), word != "deny");
     assert!(word == "allow" || verdict.credential.is_none());
-    assert_eq!(verdict.explain(&facts).to_string().starts_with("only recorded, would be denied: "), word == "would");
+    assert_eq!(
+        verdict.explain(&facts).to_string().starts_with("only recorded, would be denied: "),
+        word == "would"
+    );
     match (verdict.rule, verdict.cause) {
         (Some(rule), _) => format!("{word} {}", rule.id),
         (None, Cause::NoRule) => format!("{word} -"),
@@ -135,7 +138,9 @@ fn addresses_are_never_rehearsed() {
     let public = "198.51.100.7".parse().unwrap();
     let named = "192.0.2.7".parse().unwrap();
     let private = "10.0.0.1".parse().unwrap();
-    for line in ["GET https://api.example.net/", "GET https://elsewhere.example/", "CONNECT elsewhere.example:443"] {
+    for line in
+        ["GET https://api.example.net/", "GET https://elsewhere.example/", "CONNECT elsewhere.example:443"]
+    {
         let facts = Facts::parse(line).unwrap();
         assert!(decide_public_address(&rules, &facts, public).may_pass(), "{line}");
         let verdict = decide_public_address(&rules, &facts, named);

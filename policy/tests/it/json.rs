@@ -65,6 +65,7 @@ fn check(at: &str, schema: &Value, value: &Value) {
         Value::String(_) => "string",
         Value::Number(number) if number.is_u64() => "integer",
         Value::Object(_) => "object",
+        Value::Bool(_) => "boolean",
         _ => "other",
     };
     match schema.get("type") {
@@ -86,7 +87,8 @@ fn check(at: &str, schema: &Value, value: &Value) {
 #[test]
 fn verdicts_of_every_kind_are_what_the_schema_says() {
     let schema: Value = serde_json::from_str(include_str!("../../../docs/verdict.schema.json")).unwrap();
-    let ceiling = "version = 1\nceiling = true\n[[allow]]\nhost = [\"api.example.com\", \"no.example.com\"]\n";
+    let ceiling =
+        "version = 1\nceiling = true\n[[allow]]\nhost = [\"api.example.com\", \"no.example.com\"]\n";
     let more = "version = 1\nmode = \"audit\"\n[[allow]]\nid = \"more\"\nhost = \"more.example.com\"\n";
     let rules = Ruleset::from_layers(&[(POLICY, "policy.toml"), (ceiling, "org"), (more, "more")]).unwrap();
     let mut kinds = std::collections::BTreeSet::new();
@@ -128,7 +130,10 @@ fn a_refusal_tells_rule_place_layer_miss_generation_and_id() {
     assert_eq!((&missed["effect"], &missed["cause"]["kind"]), (&json!("deny"), &json!("no_rule")));
     assert_eq!(missed["nearest_miss"]["field"], "method");
     let nearest = &missed["nearest_miss"]["rule"];
-    assert_eq!((&nearest["id"], &nearest["file"], &nearest["line"]), (&json!("models"), &json!("policy.toml"), &json!(3)));
+    assert_eq!(
+        (&nearest["id"], &nearest["file"], &nearest["line"]),
+        (&json!("models"), &json!("policy.toml"), &json!(3))
+    );
     assert_eq!((&missed["generation"], &missed["mode"]), (&json!(2), &json!("enforce")));
     assert_eq!(missed["decision_id"], "01K26SP0000000000000000001");
     let denied = verdict("GET https://no.example.com/");

@@ -1,6 +1,7 @@
 //! The public API, driven by case files and by rules and facts that nobody thought of.
 
 mod allocations;
+mod ask;
 mod audit_mode;
 mod builder;
 mod cases;

@@ -31,6 +31,7 @@ use crate::audit::Layer;
 use crate::authority::Authority;
 use crate::flow::{self, Door, subject_of};
 use crate::hooks::{Allow, ConnectFacts, Scheme, Verdict};
+use crate::limits::WEB_PORTS;
 use crate::refuse::{Kind, Refusal, Subject, head_shows_words_only};
 use crate::wire::client_hello::ClientHello;
 use crate::wire::head;
@@ -128,10 +129,17 @@ impl Passage<'_> {
         // An end or an error is found again by whoever looks inside.
         match timeout(self.shared.limits.silent_client_wait, stream.read_ahead()).await {
             Ok(_) => None,
-            Err(_) => match self.shared.authorize.tcp(&self.facts()) {
-                Verdict::Allow(allow) => Some(allow),
-                Verdict::Deny(_) => None,
-            },
+            Err(_) => {
+                // Of a slow client on a port of the web nobody is asked whether it may speak something else.
+                let verdict = match WEB_PORTS.contains(&self.authority.port()) {
+                    true => self.shared.authorize.tcp(&self.facts()),
+                    false => self.shared.may_tcp(&self.facts()).await,
+                };
+                match verdict {
+                    Verdict::Allow(allow) => Some(allow),
+                    Verdict::Deny(_) => None,
+                }
+            }
         }
     }
 

@@ -24,7 +24,7 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let refusal = match (self.shared.authorize.tcp(&self.facts()), verdict) {
+        let refusal = match (self.shared.may_tcp(&self.facts()).await, verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
                 Ok((mut upstream, mut ledger, _slot)) => {
                     return tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_tcp()).await;

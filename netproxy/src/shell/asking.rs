@@ -1,0 +1,26 @@
+//! The verdict of [`Authorize`](crate::hooks::Authorize), or that of whoever may be asked about a refusal.
+
+use super::shared::Shared;
+use crate::authority::HostName;
+use crate::hooks::{ConnectFacts, Miss, RequestFacts, Verdict};
+
+impl Shared {
+    pub async fn may_request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        self.or_ask(self.authorize.request(facts), Miss::Request(*facts)).await
+    }
+
+    pub async fn may_tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.or_ask(self.authorize.tcp(facts), Miss::Tcp(*facts)).await
+    }
+
+    pub async fn may_resolve(&self, name: &HostName) -> Verdict {
+        self.or_ask(self.authorize.dns_name(name), Miss::Name(name)).await
+    }
+
+    async fn or_ask(&self, verdict: Verdict, miss: Miss<'_>) -> Verdict {
+        match verdict {
+            Verdict::Deny(deny) if deny.may_ask => self.ask.ask(miss, deny).await,
+            verdict => verdict,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Refusals that somebody is asked about while the request waits.
+
+use std::sync::{Arc, Mutex};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use netproxy::HostName;
+use netproxy::hooks::*;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::*;
+use crate::doors::{DoorRules, raw_server};
+use crate::hooks::{Names, Rules};
+use crate::world::World;
+
+/// Lets every refusal be asked about, and connections in.
+struct Open(DoorRules);
+
+fn ask_about(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Deny(deny) if deny.rule.is_none() => deny.unless_asked().into(),
+        verdict => verdict,
+    }
+}
+
+impl Authorize for Open {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        match self.0.connect(facts) {
+            Verdict::Deny(deny) if deny.rule.is_none() => Allow::by("ask").into(),
+            verdict => verdict,
+        }
+    }
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        ask_about(self.0.request(facts))
+    }
+    fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        match facts.authority.host().to_string().as_str() {
+            "unknown.example" => Deny::unmatched("nobody said").unless_asked().into(),
+            _ => self.0.tcp(facts),
+        }
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        ask_about(self.0.dns_name(name))
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        self.0.address(facts)
+    }
+}
+
+type Questions = mpsc::UnboundedReceiver<(String, oneshot::Sender<bool>)>;
+
+/// Hands each question to the test, and waits.
+struct Desk(Mutex<mpsc::UnboundedSender<(String, oneshot::Sender<bool>)>>);
+
+impl Ask for Desk {
+    fn ask<'a>(&'a self, miss: Miss<'a>, deny: Deny) -> BoxFuture<'a, Verdict> {
+        let text = match miss {
+            Miss::Request(facts) => format!("{} {}{}", facts.method, facts.authority.host(), facts.path),
+            Miss::Tcp(facts) => format!("TCP {}", facts.authority.host()),
+            Miss::Name(name) => format!("DNS {name}"),
+            other => panic!("{other:?}"),
+        };
+        let (answer, answered) = oneshot::channel();
+        self.0.lock().unwrap().send((text, answer)).unwrap();
+        Box::pin(async move {
+            match answered.await {
+                Ok(true) => Allow::by("asked").into(),
+                _ => Deny::unmatched(format!("{}; the user said no", deny.reason)).into(),
+            }
+        })
+    }
+}
+
+async fn world() -> (Arc<World>, Questions) {
+    let names = |names: Names| names.with("unknown.example", &[&["127.0.0.1"]]);
+    let (send, questions) = mpsc::unbounded_channel();
+    let desk = Desk(Mutex::new(send));
+    let rules = |ports| Open(DoorRules(Rules { ports }));
+    (World::build_ruled(names, rules, |builder| builder.ask(desk)).await, questions)
+}
+
+#[tokio::test]
+async fn a_request_waits_for_the_answer_and_nothing_is_sent_before() {
+    let (world, mut questions) = world().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let get = format!("GET /private HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let (answer, ()) = tokio::join!(ask(&mut tls, &get), async {
+        let (question, answer) = questions.recv().await.unwrap();
+        assert_eq!(question, "GET ok.example/private");
+        assert!(world.tls.seen.lock().unwrap().is_empty(), "something was sent before the answer");
+        answer.send(true).unwrap();
+    });
+    assert_eq!(answer.status, 200);
+    let (answer, ()) = tokio::join!(ask(&mut tls, &get), async {
+        questions.recv().await.unwrap().1.send(false).unwrap();
+    });
+    assert_eq!((answer.status, answer.json()["error"].clone()), (403, json!("blocked_by_policy")));
+    assert!(answer.json()["detail"].as_str().unwrap().ends_with("; the user said no"));
+    let mut tls = https(&world, &target).await;
+    let denied = format!("DELETE / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(ask(&mut tls, &denied).await.status, 403, "a deny rule is nothing to ask about");
+    let records = world.records(3).await;
+    let told: Vec<_> = records.iter().map(|r| json!([r["layer"], r["verdict"], r["rule"]])).collect();
+    let expected = [
+        json!(["http", "allow", "asked"]),
+        json!(["http", "deny", null]),
+        json!(["http", "deny", "no-delete"]),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn raw_bytes_and_names_are_asked_about_too() {
+    let (world, mut questions) = world().await;
+    let raw = raw_server(true).await;
+    let mut stream = connect(&world, &format!("unknown.example:{}", raw.port())).await;
+    let (greeting, ()) = tokio::join!(read_until(&mut stream, b"220 hello\r\n"), async {
+        let (question, answer) = questions.recv().await.unwrap();
+        assert_eq!(question, "TCP unknown.example");
+        answer.send(true).unwrap();
+    });
+    assert!(greeting.ends_with(b"220 hello\r\n"));
+    let (answer, ()) = tokio::join!(crate::dns::ask(&world, "unknown.example.", RecordType::A), async {
+        let (question, answer) = questions.recv().await.unwrap();
+        assert_eq!(question, "DNS unknown.example");
+        answer.send(false).unwrap();
+    });
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    drop(stream);
+    let records = world.records(2).await;
+    let by_layer = |layer: &str| records.iter().find(|record| record["layer"] == layer).unwrap();
+    assert_eq!(by_layer("tcp")["rule"], "asked");
+    assert_eq!((&by_layer("dns")["verdict"], &by_layer("dns")["rule"]), (&json!("deny"), &json!(null)));
+}
