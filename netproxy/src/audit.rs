@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::hooks::{Allow, Scheme};
+use crate::hooks::Scheme;
 use crate::id::DecisionId;
 
 /// Where in the stack the decision was taken.
@@ -190,7 +190,8 @@ impl Record {
 
 impl Record {
     /// Says which verdict let it pass: the rule, and the refusal where that is only recorded.
-    pub(crate) fn decided(&mut self, allow: &Allow) {
+    #[cfg(feature = "shell")]
+    pub(crate) fn decided(&mut self, allow: &crate::hooks::Allow) {
         self.rule = allow.decided_by();
         self.generation = allow.generation;
         if let Some(deny) = &allow.would_deny {
