@@ -8,3 +8,5 @@
 //! | `whole` | what one allowed request costs beyond being forwarded |
 //! | `wire` | parsers of `netproxy`: host and port, path, request head, TLS hello |
 //! | `frame` | frames of `guest-agent` |
+//!
+//! Against peers, each in a workspace of its own: `benches/proxy` (the proxy) and `benches/policy` (decisions).
