@@ -18,6 +18,7 @@ mod logins;
 mod memory;
 mod node;
 mod packages;
+mod policies;
 mod proxy;
 mod python;
 mod tokens;
