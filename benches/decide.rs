@@ -67,7 +67,7 @@ fn denied_among_ten_thousand_hosts(bencher: Bencher<'_, '_>) {
 fn ten_thousand_rules() -> String {
     let rule = |n: u32| {
         format!(
-            "[[allow]]\nid = \"rule {n}\"\nhost = [\"api{n}.example.com\", \"**.site{n}.example.org\"]\n\
+            "[[allow]]\nid = \"rule-{n}\"\nhost = [\"api{n}.example.com\", \"**.site{n}.example.org\"]\n\
              methods = [\"GET\", \"POST\"]\npaths = [\"/v1/**\"]\n"
         )
     };

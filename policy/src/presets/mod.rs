@@ -89,8 +89,10 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::{Compiled, SchemeSet};
     use crate::{
-        Facts, PolicyError, Registry, RegistryHost, RegistryHosts, Ruleset, RulesetBuilder, Scheme, decide,
+        Effect, Facts, PolicyError, Registry, RegistryHost, RegistryHosts, Ruleset, RulesetBuilder, Scheme,
+        decide,
     };
 
     /// Each client has a registry that is named after it.
@@ -299,6 +301,31 @@ mod tests {
             let verdict = decide(&all, &Facts::parse(line).unwrap());
             assert!(verdict.is_allowed() && verdict.rule.is_some_and(|rule| !rule.write_capable), "{line}");
         }
+    }
+
+    /// A key that came with an attack reads on its owner's page what was sent with it, whatever the API keeps.
+    #[test]
+    fn whatever_takes_a_body_is_labelled_but_signing_in_and_questions_of_git_and_npm() {
+        let bare = |rule: &&Compiled| {
+            let sends =
+                |methods: &[Box<str>]| !methods.iter().all(|method| ["GET", "HEAD"].contains(&&**method));
+            let socket = rule.schemes.and(SchemeSet::NONE.with(Scheme::Wss)) != SchemeSet::NONE;
+            rule.effect == Effect::Allow
+                && !rule.write_capable
+                && (socket || rule.methods.as_deref().is_none_or(sends))
+        };
+        let all = everything();
+        let ids: Vec<&str> = all.rules.iter().filter(bare).map(|rule| &*rule.id).collect();
+        assert_eq!(
+            ids,
+            [
+                "claude-code.sign-in",
+                "codex.sign-in",
+                "github-read.git-fetch",
+                "gitlab.git-fetch",
+                "npm.audit"
+            ]
+        );
     }
 
     #[test]

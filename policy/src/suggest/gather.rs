@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Caution, Suggested, path, writable};
+use super::{Caution, LeftOut, Suggested, path, writable};
 use crate::canonical::PathReading;
 use crate::facts::{Facts, Host, Layer, Scheme};
 use crate::limits::{ID_BYTES_MAX, LIST_ENTRIES_MAX};
@@ -10,6 +10,9 @@ use crate::ruleset::Ruleset;
 
 /// Tests that are written for one rule.
 const EXAMPLES_MAX: usize = 8;
+
+const PATH_WITHOUT_PATTERN: &str =
+    "its path is too long for a pattern; write a rule that is as wide as you want it";
 
 /// Where attempts went.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +78,9 @@ impl Gathered {
         }
     }
 
-    /// In the order of hosts and ports.
-    pub(super) fn into_rules(self, existing: &Ruleset) -> Vec<Suggested> {
+    /// Rules in the order of hosts and ports, and what none could be made for.
+    pub(super) fn into_rules(mut self, existing: &Ruleset) -> (Vec<Suggested>, Vec<LeftOut>) {
+        let (mut left_out, closed) = self.leave_out();
         let mut rules: Vec<Suggested> =
             self.requests.iter().flat_map(|(place, requests)| rules_for(place, requests)).collect();
         for place in &self.raw {
@@ -84,29 +88,79 @@ impl Gathered {
             rules.push(rule(place, Vec::new(), vec![line]));
         }
         // What allows a request at a place lets its tunnel be opened, and its name be looked up.
-        let guess = |place: &Place, line: String| {
+        let mut guess = |rules: &mut Vec<Suggested>, place: &Place, line: String, known: bool| {
+            // What was wanted there is known, and left out: any path would be more than that.
+            if known {
+                let why = "what was to be asked there is left out".to_owned();
+                return left_out.push(LeftOut { request: line, why });
+            }
             let methods = vec!["GET".to_owned(), "HEAD".to_owned()];
             let mut rule = rule(place, methods, vec![line]);
             rule.cautions.push(Caution::RequestsUnseen);
-            rule
+            rules.push(rule);
         };
         for place in &self.tunnels {
             if !rules.iter().any(|rule| rule.host == place.host && rule.port == place.port) {
-                rules.push(guess(place, format!("CONNECT {}:{}", place.host, place.port)));
+                let known = closed.iter().any(|other| other.host == place.host && other.port == place.port);
+                guess(&mut rules, place, format!("CONNECT {}:{}", place.host, place.port), known);
             }
         }
         for name in &self.names {
             if !rules.iter().any(|rule| rule.host == *name) {
                 let place = Place { host: name.clone(), cidr: None, port: 443, scheme: "https" };
-                rules.push(guess(&place, format!("DNS {name}")));
+                let known = closed.iter().any(|other| other.host == *name);
+                guess(&mut rules, &place, format!("DNS {name}"), known);
             }
         }
         rules.sort_by(|one, other| {
             (&one.host, one.port, one.scheme).cmp(&(&other.host, other.port, other.scheme))
         });
         name_all(&mut rules, existing);
-        rules
+        (rules, left_out)
     }
+
+    /// Takes away the requests whose path no pattern stands for, with their places: by a shorter pattern the sandbox
+    /// would choose, with a long path, how much more than it asked for is allowed.
+    fn leave_out(&mut self) -> (Vec<LeftOut>, BTreeSet<Place>) {
+        let (mut left_out, mut closed) = (Vec::new(), BTreeSet::new());
+        for (place, requests) in &mut self.requests {
+            let unruly = [false, true].map(|websocket| without_pattern(requests, websocket)).concat();
+            for request in unruly {
+                requests.remove(&request);
+                left_out
+                    .push(LeftOut { request: shown(place, &request), why: PATH_WITHOUT_PATTERN.to_owned() });
+                closed.insert(place.clone());
+            }
+        }
+        (left_out, closed)
+    }
+}
+
+/// Those that are neither matched by a pattern nor allowed with all other paths.
+fn without_pattern(requests: &BTreeSet<Request>, websocket: bool) -> Vec<Request> {
+    let requests: Vec<&Request> = requests.iter().filter(|request| request.websocket == websocket).collect();
+    let paths: Vec<&str> = requests.iter().map(|request| request.path.as_str()).collect();
+    let anywhere: BTreeSet<&str> =
+        requests.iter().filter(|request| request.ambiguous).map(|request| &*request.method).collect();
+    let patterns = path::patterns(&paths);
+    let unruly = requests
+        .into_iter()
+        .zip(patterns)
+        .filter(|(request, pattern)| pattern.is_none() && !anywhere.contains(&*request.method));
+    unruly.map(|(request, _)| request.clone()).collect()
+}
+
+/// As facts are shown.
+fn shown(place: &Place, request: &Request) -> String {
+    let address = place.cidr.as_deref().and_then(|network| network.split('/').next()?.parse().ok());
+    let host = address.map_or(Host::Name(&place.host), Host::Ip);
+    let scheme = match (place.scheme, request.websocket) {
+        ("http", false) => Scheme::Http,
+        ("http", true) => Scheme::Ws,
+        (_, false) => Scheme::Https,
+        (_, true) => Scheme::Wss,
+    };
+    Facts::http(scheme, host, place.port, &request.method, &request.path).to_string()
 }
 
 /// What one rule allows, paths aside.

@@ -1,6 +1,6 @@
 //! The smallest rules that would allow what was refused, to be read and changed by a person: no wildcard for a host,
 //! no method that was not asked for, no path but those asked for with `*` in place of what names one thing among many.
-//! What a rule denies or a ceiling forbids is left out, with the reason.
+//! What a rule denies or a ceiling forbids is left out, with the reason, and so is a path that is too long for a pattern.
 
 mod gather;
 mod path;
@@ -97,7 +97,9 @@ pub fn suggest<'f>(existing: &Ruleset, refused: impl IntoIterator<Item = Facts<'
             gathered.add(&facts);
         }
     }
-    result.rules = gathered.into_rules(existing);
+    let (rules, without_rule) = gathered.into_rules(existing);
+    result.rules = rules;
+    left_out.extend(without_rule.into_iter().map(|out| (out.request, out.why)));
     result.left_out = left_out.into_iter().map(|(request, why)| LeftOut { request, why }).collect();
     result
 }

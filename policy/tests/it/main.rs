@@ -14,4 +14,5 @@ mod load_errors;
 mod naive;
 mod plain_text;
 mod properties;
+mod readme;
 mod suggest;

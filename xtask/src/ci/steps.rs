@@ -44,6 +44,12 @@ pub fn all(_: &Context) -> Vec<Step> {
             test.env("CREDVAULT_REQUIRE_KEYRING", "1");
             Ok(vec![test])
         }),
+        quiet("benches", "each bench once, unmeasured and unoptimised", |c| {
+            // The features of the step "test", so that nothing is built twice.
+            let arguments =
+                ["test", "--locked", "--workspace", "--exclude", "tests", "--all-features", "--bench", "*"];
+            Ok(vec![c.cargo(&arguments)])
+        }),
         quiet("doc", "documentation without broken links", |c| {
             let mut doc = c.cargo(&["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
             doc.env("RUSTDOCFLAGS", "-D warnings");
