@@ -64,11 +64,21 @@ pub const FILE_LOCK_MS_MAX: u64 = 15_000;
 /// Longest time a command that prints a secret may take, in milliseconds: some ask for a fingerprint.
 pub const COMMAND_MS_MAX: u64 = 60_000;
 
+/// How long after the end of such a command something else may still print for it, in milliseconds. What it left running
+/// (`gpg-agent`) may hold its output for ever.
+pub const COMMAND_GRACE_MS: u64 = 250;
+
+/// How often such a command is looked at, in milliseconds.
+pub const COMMAND_LOOK_MS: u64 = 5;
+
 /// Most words of such a command.
 pub const COMMAND_WORDS_MAX: usize = 64;
 
 /// Largest answer of a token endpoint, in bytes.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How deep such an answer may be nested where it is masked for the guest.
+pub const TOKEN_ANSWER_DEPTH_MAX: usize = 16;
 
 /// How long before its end a token is renewed, in seconds: a request with it still has to arrive.
 pub const TOKEN_EARLY_S: u64 = 60;

@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::limits::SECRET_BYTES_MAX;
 use crate::lock::{LockedBuf, Protection};
@@ -61,10 +61,10 @@ impl Secret {
     /// The reader's error, or `InvalidData` for more than [`SECRET_BYTES_MAX`] bytes.
     pub fn read(mut from: impl io::Read) -> io::Result<Self> {
         // One line end more than the longest value, and one byte to see that there is too much. The whole
-        // length is there from the start, as a vector that grows leaves its old bytes on the heap.
-        let mut buf = Zeroizing::new(vec![0; SECRET_BYTES_MAX + 3]);
+        // length is there from the start, in memory that is locked as the value's own.
+        let mut buf = LockedBuf::zeroed(SECRET_BYTES_MAX + 3);
         let mut filled = 0;
-        while let Some(free) = buf.get_mut(filled..).filter(|free| !free.is_empty()) {
+        while let Some(free) = buf.bytes_mut().get_mut(filled..).filter(|free| !free.is_empty()) {
             match from.read(free) {
                 Ok(0) => break,
                 Ok(count) => filled = filled.saturating_add(count),
@@ -72,7 +72,7 @@ impl Secret {
                 Err(error) => return Err(error),
             }
         }
-        let value = buf.get(..filled).unwrap_or_default();
+        let value = buf.bytes().get(..filled).unwrap_or_default();
         let value = value.strip_suffix(b"\n").map_or(value, |line| line.strip_suffix(b"\r").unwrap_or(line));
         if value.len() > SECRET_BYTES_MAX {
             let text = format!("the secret is longer than {SECRET_BYTES_MAX} bytes: give the token alone");

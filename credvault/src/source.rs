@@ -4,19 +4,18 @@
 //! fails.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::str::FromStr;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::limits::{COMMAND_MS_MAX, COMMAND_WORDS_MAX};
+use crate::limits::{COMMAND_GRACE_MS, COMMAND_LOOK_MS, COMMAND_MS_MAX, COMMAND_WORDS_MAX};
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 
@@ -205,9 +204,11 @@ impl CommandSource {
 }
 
 /// In a process group of its own, so that what the program itself started ends with it. Its standard error is not
-/// read: some programs repeat the value there.
+/// read: some programs repeat the value there. The limit holds for all of it: what is printed, and the end.
 fn run(words: &[String], timeout_ms: u64) -> Result<Secret, SourceError> {
     let (program, arguments) = words.split_first().ok_or(SourceError::Form)?;
+    let start = |error| SourceError::Start { program: program.clone(), error };
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -215,35 +216,94 @@ fn run(words: &[String], timeout_ms: u64) -> Result<Secret, SourceError> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .map_err(|error| SourceError::Start { program: program.clone(), error })?;
-    let Some(mut output) = child.stdout.take() else { return Err(SourceError::Form) };
-    let (sender, receiver) = channel();
-    // Ends with the pipe, which ends with the group.
-    let reader = std::thread::spawn(move || {
-        let value = Secret::read(&mut output);
-        // What is too long is still taken, so that the program can end.
-        let _ = std::io::copy(&mut output.take(1 << 20), &mut std::io::sink());
-        let _ = sender.send(value);
-    });
-    let answer = receiver.recv_timeout(Duration::from_millis(timeout_ms));
-    if matches!(answer, Err(RecvTimeoutError::Timeout)) {
-        end(&mut child);
-        let _ = reader.join();
-        return Err(SourceError::Timeout { program: program.clone(), limit_ms: timeout_ms });
-    }
-    let status = child.wait().map_err(|error| SourceError::Start { program: program.clone(), error })?;
+        .map_err(start)?;
+    let Some(pipe) = child.stdout.take() else { return Err(SourceError::Form) };
+    let mut output = Output { pipe, child, deadline, ended: None };
+    let answer = output.value().and_then(|value| Ok((value, output.status()?)));
+    let failed = |status: String| SourceError::Failed { program: program.clone(), status };
     match answer {
-        Ok(Ok(value)) if status.success() && !value.is_empty() => Ok(value),
-        Ok(Err(error)) => Err(SourceError::Failed { program: program.clone(), status: error.to_string() }),
-        _ => Err(SourceError::Failed { program: program.clone(), status: status.to_string() }),
+        Ok((Ok(value), status)) if status.success() && !value.is_empty() => Ok(value),
+        Ok((Ok(_), status)) => Err(failed(status.to_string())),
+        Ok((Err(error), _)) => Err(failed(error.to_string())),
+        Err(error) => {
+            end(output.child);
+            match error.kind() {
+                ErrorKind::TimedOut => {
+                    Err(SourceError::Timeout { program: program.clone(), limit_ms: timeout_ms })
+                }
+                _ => Err(failed(error.to_string())),
+            }
+        }
     }
 }
 
-fn end(child: &mut Child) {
+/// What a program prints, until it closes it, or ended a moment ago: what it left running may hold the pipe for ever.
+struct Output {
+    pipe: ChildStdout,
+    child: Child,
+    deadline: Instant,
+    /// When it was seen to have ended.
+    ended: Option<Instant>,
+}
+
+impl Output {
+    /// The outer error ends the program, the inner one is about what it printed.
+    fn value(&mut self) -> io::Result<io::Result<Secret>> {
+        fcntl_setfl(&self.pipe, OFlags::NONBLOCK)?;
+        let value = match Secret::read(&mut *self) {
+            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(error),
+            value => value,
+        };
+        // What is too long is still taken, so that the program can end.
+        io::copy(&mut self.take(1 << 20), &mut io::sink())?;
+        Ok(value)
+    }
+
+    fn status(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(self.pause()?);
+        }
+    }
+
+    fn pause(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(left.min(Duration::from_millis(COMMAND_LOOK_MS)))
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let pause = self.pause()?;
+            match self.pipe.read(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            if let Some(ended) = self.ended {
+                if ended.elapsed() >= Duration::from_millis(COMMAND_GRACE_MS) {
+                    return Ok(0);
+                }
+            } else if self.child.try_wait()?.is_some() {
+                self.ended = Some(Instant::now());
+            }
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+/// Does not wait for it: one that may not be ended (`sudo`) would be waited for without a limit.
+fn end(mut child: Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait();
+    // Without a thread to spare it stays a zombie until this process ends.
+    let _ = std::thread::Builder::new().spawn(move || child.wait());
 }
 
 #[cfg(test)]
@@ -332,6 +392,22 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             is_gone()
         }));
+    }
+
+    #[test]
+    fn the_limit_holds_for_the_end_too_and_what_is_left_running_is_not_waited_for() {
+        // Both sleep for a time that no passing test waits for.
+        let closed = "printf value-of-it; exec 1>&-; sleep 1000";
+        assert!(matches!(command(&["sh", "-c", closed], 1_500), Err(SourceError::Timeout { .. })));
+        let folder = tempfile::tempdir().unwrap();
+        let pid_file = folder.path().join("pid");
+        let script = "setsid sh -c 'echo $$ > \"$0\"; exec sleep 1000' \"$0\" & \
+                      while ! [ -s \"$0\" ]; do :; done; printf value-of-it";
+        let value = command(&["sh", "-c", script, &pid_file.display().to_string()], 60_000).unwrap();
+        assert_eq!(value.expose(), b"value-of-it");
+        // It is left alone, as an agent that a program started for later.
+        let pid = std::fs::read_to_string(&pid_file).unwrap().trim().parse().ok().and_then(Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), Signal::KILL).unwrap();
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Sources {
     stores: StoreArgs,
     opened: OnceLock<Opened>,
     environment: Environment,
-    commands: Mutex<BTreeMap<String, CommandSource>>,
+    commands: Mutex<BTreeMap<String, Arc<CommandSource>>>,
 }
 
 impl Sources {
@@ -110,15 +110,20 @@ impl Sources {
     }
 
     fn answer(&self, name: &str, words: &[String], keep_s: Option<u64>) -> Result<Secret, String> {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        let command = match commands.remove(name) {
-            Some(command) => command,
-            None => CommandSource::new(words.to_vec(), COMMAND_MS_MAX, keep_s.unwrap_or(0))
-                .map_err(|error| error.to_string())?,
+        let command = {
+            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = match commands.get(name) {
+                Some(command) => Arc::clone(command),
+                None => CommandSource::new(words.to_vec(), COMMAND_MS_MAX, keep_s.unwrap_or(0))
+                    .map(Arc::new)
+                    .map_err(|error| error.to_string())?,
+            };
+            commands.insert(name.to_owned(), Arc::clone(&known));
+            known
         };
-        let answer = command.fetch(credvault::os_clock()).map_err(|error| error.to_string());
-        commands.insert(name.to_owned(), command);
-        Ok(answer?.duplicate())
+        // Without the lock: other keys do not wait for this one's command.
+        let answer = command.fetch(credvault::os_clock()).map_err(|error| error.to_string())?;
+        Ok(answer.duplicate())
     }
 
     /// What tells, without reading the value, that there may be a new one; `None` where that is never asked.
@@ -361,6 +366,30 @@ mod tests {
         }
         let specs = [spec(SecretSource::HostEnvironment("V".into()))];
         assert_eq!(refresher(StoreArgs::default(), &specs).1.refresh(), []);
+    }
+
+    #[test]
+    fn a_command_does_not_wait_for_that_of_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let done = folder.path().join("done");
+        let named = |name: &str, script: String| {
+            let words = ["sh", "-c", &script].map(str::to_owned).to_vec();
+            SecretSpec { name: name.to_owned(), ..spec(SecretSource::Command { words, keep_s: None }) }
+        };
+        let (started, done) = (done.with_extension("started"), done.display());
+        // The first ends once the second ran; if that waits for it, both wait until the limit.
+        let first =
+            format!("echo > {}; until [ -e {done} ]; do sleep 0.01; done; echo {FIRST}", started.display());
+        let (first, second) = (named("A", first), named("B", format!("echo > {done}; echo {SECOND}")));
+        let sources = Sources::new(StoreArgs::default(), Box::new(|_| None));
+        std::thread::scope(|scope| {
+            let slow = scope.spawn(|| sources.value(&first).map(|_| ()));
+            while !started.exists() && !slow.is_finished() {
+                std::thread::yield_now();
+            }
+            sources.value(&second).unwrap();
+            assert_eq!(slow.join().unwrap(), Ok(()));
+        });
     }
 
     #[test]

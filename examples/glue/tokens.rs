@@ -147,6 +147,7 @@ impl Redact for TokenRedact {
             renewals: Arc::clone(&self.renewals),
             number,
             held: Zeroizing::default(),
+            scrubbed: 0,
         }))
     }
 }
@@ -157,6 +158,8 @@ struct Answer {
     renewals: Arc<Renewals>,
     number: usize,
     held: Zeroizing<Vec<u8>>,
+    /// Hits of the scrubber in what was masked.
+    scrubbed: u64,
 }
 
 impl ResponseFilter for Answer {
@@ -176,11 +179,18 @@ impl ResponseFilter for Answer {
     }
 
     fn finish(&mut self) -> Bytes {
-        self.renewals.mask(self.number, &self.held).into()
+        let masked = self.renewals.mask(self.number, &self.held);
+        // A scrubber made now knows the new tokens, wherever else in the answer they stand.
+        let mut scrubber = self.renewals.vault.scrubber();
+        let mut clean = Vec::with_capacity(masked.len());
+        scrubber.push(&masked, &mut clean);
+        scrubber.finish(&mut clean);
+        self.scrubbed = scrubber.redactions();
+        clean.into()
     }
 
     fn redactions(&self) -> u64 {
-        self.inner.redactions().saturating_add(1)
+        self.inner.redactions().saturating_add(1).saturating_add(self.scrubbed)
     }
 }
 

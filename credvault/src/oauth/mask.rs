@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::{OAuthError, Token, answer};
-use crate::limits::TOKEN_ANSWER_BYTES_MAX;
+use crate::limits::{TOKEN_ANSWER_BYTES_MAX, TOKEN_ANSWER_DEPTH_MAX};
 use crate::placeholder::{Placeholder, PlaceholderFormat};
 use crate::vault::Random;
 
@@ -27,8 +27,9 @@ pub struct Masked {
     pub token: Token,
 }
 
-/// Masks an answer with status 200. Every other field whose name says that it holds a token gets a placeholder that is
-/// good for nothing; `id_token` keeps the look of a JWT.
+/// Masks an answer with status 200. Every other field, however deep, whose name says that it holds a token, secret,
+/// assertion or key gets a placeholder that is good for nothing, as does all that stands below such a field; `id_token`
+/// keeps the look of a JWT.
 ///
 /// # Errors
 /// [`OAuthError`]: the answer must not pass, as it may hold a token in a form that is not known.
@@ -43,33 +44,103 @@ pub fn mask_token_answer(
     }
     let token = answer::read(now_s, 200, body)?;
     let fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(body).map_err(|_| OAuthError::Answer)?;
-    let mut minted = |format: &str| {
-        let format: PlaceholderFormat = format.parse().map_err(|_| OAuthError::Answer)?;
-        format.mint(&mut *random).map_err(|_| OAuthError::Answer)
-    };
-    let mut out = String::from("{");
-    for (name, value) in fields {
-        let is_secret = |word: &str| name.to_ascii_lowercase().contains(word);
-        let replaced = match name {
-            "access_token" | "token" => Some(looks.access.clone()),
-            "refresh_token" => Some(looks.refresh.clone()),
-            "id_token" => Some(minted("eyJ{17:alnum}.eyJ{61:alnum}.{43:word}")?),
-            "token_type" | "issued_token_type" | "expires_in" | "refresh_token_expires_in" => None,
-            _ if is_secret("token") || is_secret("secret") || is_secret("assertion") => {
-                Some(minted("{40:alnum}")?)
-            }
-            _ => None,
-        };
-        if out.len() > 1 {
-            out.push(',');
+    let mut masker = Masker { random, out: String::with_capacity(body.len()) };
+    masker.object(fields, |masker, name, value| match name {
+        "access_token" | "token" => {
+            masker.text(looks.access);
+            Ok(())
         }
-        // A name that serde could borrow has no escapes, so it is written as it was.
-        out.extend(["\"", name, "\":"]);
-        match replaced {
-            Some(placeholder) => out.extend(["\"", placeholder.as_str(), "\""]),
-            None => out.push_str(value.get()),
+        "refresh_token" => {
+            masker.text(looks.refresh);
+            Ok(())
+        }
+        _ => masker.field(name, value, false, 1),
+    })?;
+    Ok(Masked { body: masker.out.into_bytes(), token })
+}
+
+struct Masker<'a> {
+    random: Random<'a>,
+    out: String,
+}
+
+impl Masker<'_> {
+    fn object<'v>(
+        &mut self,
+        fields: BTreeMap<&'v str, &'v RawValue>,
+        mut write: impl FnMut(&mut Self, &str, &'v RawValue) -> Result<(), OAuthError>,
+    ) -> Result<(), OAuthError> {
+        self.out.push('{');
+        for (place, (name, value)) in fields.into_iter().enumerate() {
+            // A name that serde could borrow has no escapes, so it is written as it was.
+            self.out.extend([if place == 0 { "\"" } else { ",\"" }, name, "\":"]);
+            write(self, name, value)?;
+        }
+        self.out.push('}');
+        Ok(())
+    }
+
+    fn field(
+        &mut self,
+        name: &str,
+        value: &RawValue,
+        is_secret: bool,
+        depth: usize,
+    ) -> Result<(), OAuthError> {
+        let lower = name.to_ascii_lowercase();
+        match lower.as_str() {
+            "token_type" | "issued_token_type" | "expires_in" | "refresh_token_expires_in" => {
+                self.out.push_str(value.get());
+                Ok(())
+            }
+            "id_token" if !value.get().starts_with(['{', '[']) => {
+                self.minted("eyJ{17:alnum}.eyJ{61:alnum}.{43:word}")
+            }
+            _ => {
+                let says = |word: &&str| lower.contains(word);
+                let is_secret = is_secret || ["token", "secret", "assertion", "key"].iter().any(says);
+                self.value(value, is_secret, depth)
+            }
         }
     }
-    out.push('}');
-    Ok(Masked { body: out.into_bytes(), token })
+
+    fn value(&mut self, value: &RawValue, is_secret: bool, depth: usize) -> Result<(), OAuthError> {
+        if depth > TOKEN_ANSWER_DEPTH_MAX {
+            return Err(OAuthError::Answer);
+        }
+        let text = value.get();
+        let below = depth.saturating_add(1);
+        let read = |_| OAuthError::Answer;
+        if text.starts_with('{') {
+            let fields: BTreeMap<&str, &RawValue> = serde_json::from_str(text).map_err(read)?;
+            self.object(fields, |masker, name, value| masker.field(name, value, is_secret, below))
+        } else if text.starts_with('[') {
+            let values: Vec<&RawValue> = serde_json::from_str(text).map_err(read)?;
+            self.out.push('[');
+            for (place, value) in values.into_iter().enumerate() {
+                if place > 0 {
+                    self.out.push(',');
+                }
+                self.value(value, is_secret, below)?;
+            }
+            self.out.push(']');
+            Ok(())
+        } else if is_secret && !matches!(text, "true" | "false" | "null") {
+            self.minted("{40:alnum}")
+        } else {
+            self.out.push_str(text);
+            Ok(())
+        }
+    }
+
+    fn minted(&mut self, format: &str) -> Result<(), OAuthError> {
+        let format: PlaceholderFormat = format.parse().map_err(|_| OAuthError::Answer)?;
+        let placeholder = format.mint(&mut *self.random).map_err(|_| OAuthError::Answer)?;
+        self.text(&placeholder);
+        Ok(())
+    }
+
+    fn text(&mut self, placeholder: &Placeholder) {
+        self.out.extend(["\"", placeholder.as_str(), "\""]);
+    }
 }

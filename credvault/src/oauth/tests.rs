@@ -262,6 +262,42 @@ fn the_guest_gets_placeholders_and_the_host_the_tokens() {
     }
 }
 
+#[test]
+fn tokens_deep_in_an_answer_are_masked_as_well() {
+    let mint =
+        |format: &str| format.parse::<PlaceholderFormat>().unwrap().mint(&mut crate::os_random).unwrap();
+    let (access, refresh) = (mint("xoxb-{40:alnum}"), mint("xoxe-{40:alnum}"));
+    let looks = TokenLooks { access: &access, refresh: &refresh };
+    let mask = |body: &str| mask_token_answer(0, body.as_bytes(), looks, &mut crate::os_random);
+    // Slack's form, and what others might make of it.
+    let body = r#"{"ok":true,"access_token":"real-bot-token","refresh_token":"real-refresh","expires_in":43200,
+        "team":{"name":"T","id":"T1"},"empty":{},"none":[],
+        "authed_user":{"id":"U1","token_type":"user","access_token":"real-user","refresh_token":"real-user-refresh",
+                       "id_token":"eyJreal.eyJreal.real","expires_in":43200},
+        "list":[1,{"clientSecret":"real"},["a",{"API_KEY":"real"}]],
+        "tokens":["real-1",{"value":"real-2","expires_in":7}],"key":{"is_new":true,"none":null,"number":271828}}"#;
+    let text = String::from_utf8(mask(body).unwrap().body).unwrap();
+    assert!(!text.contains("real") && !text.contains("271828"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["access_token"], access.as_str());
+    let user = &json["authed_user"];
+    assert!(user["access_token"].is_string() && user["access_token"] != json["access_token"]);
+    assert_eq!(user["id_token"].as_str().unwrap().split('.').count(), 3);
+    let kept = [&user["id"], &user["token_type"], &json["team"]["id"], &json["list"][2][0]];
+    assert_eq!(kept, ["U1", "user", "T1", "a"].map(serde_json::Value::from).each_ref());
+    assert_eq!((&json["list"][0], &json["tokens"][1]["expires_in"]), (&1.into(), &7.into()));
+    assert_eq!((json["empty"].to_string(), json["none"].to_string()), ("{}".into(), "[]".into()));
+    assert_eq!(json["key"]["is_new"], true);
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!(r#"{{"access_token":"real-access","deep":{open}{close}}}"#)
+    };
+    assert!(mask(&nested(16)).is_ok());
+    for depth in [17, 120, 20_000] {
+        assert!(mask(&nested(depth)).is_err(), "{depth}");
+    }
+}
+
 fn text_of_next(source: &TokenSource, now_s: u64) -> String {
     text(&sent(source, now_s)).to_owned()
 }
