@@ -58,7 +58,7 @@ pub(super) fn run(kvm: &Kvm, limit: Duration) -> Result<(), Defect> {
     guest::fill(memory.guest());
 
     let child = Child::start(|| run_guest(kvm, &memory, &cpuid, &msrs)).map_err(no_child)?;
-    if !child.wait(limit).map_err(no_child)? {
+    if !child.wait(limit, DEATH_LIMIT).map_err(no_child)? {
         return Err(Defect::Hung);
     }
     let report = memory.report();
@@ -201,15 +201,16 @@ impl Child {
         }
     }
 
-    /// Waits for the end; `false` when the child had to be killed.
-    fn wait(&self, limit: Duration) -> io::Result<bool> {
+    /// Waits for the end; `false` when the child had to be killed. If it is not dead `death` later, it is left to the
+    /// kernel.
+    fn wait(&self, limit: Duration, death: Duration) -> io::Result<bool> {
         let ended = self.ends_within(limit)?;
         if !ended {
             // SAFETY: plain system call on our own descriptor.
             unsafe {
                 libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, 0, 0)
             };
-            if !self.ends_within(DEATH_LIMIT)? {
+            if !self.ends_within(death)? {
                 return Ok(false);
             }
         }
@@ -265,7 +266,7 @@ mod tests {
             }
         });
         let child = child.unwrap();
-        assert!(!child.wait(Duration::from_millis(10)).unwrap());
+        assert!(!child.wait(Duration::from_millis(10), Duration::from_secs(60)).unwrap());
         // Nothing is left to reap.
         assert_eq!(child.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     }
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn a_child_that_ends_is_reaped() {
         let child = Child::start(|| {}).unwrap();
-        assert!(child.wait(Duration::from_secs(60)).unwrap());
+        assert!(child.wait(Duration::from_secs(60), DEATH_LIMIT).unwrap());
         assert_eq!(child.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     }
 }
