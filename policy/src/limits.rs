@@ -35,6 +35,9 @@ pub const INCLUDE_DEPTH_MAX: usize = 8;
 pub const REGISTRY_HOSTS_MAX: usize = 256;
 /// What a person may allow for the life of one sandbox: each is looked at where no rule decides.
 pub const GRANTS_MAX: usize = 256;
+/// What [`crate::lint`] spends on comparing rules with each other, in comparisons of two hosts: about a second. Many
+/// rules about one host would otherwise take time that is quadratic in their number.
+pub const LINT_WORK_MAX: u64 = 10_000_000;
 /// A request method, bytes. The longest registered with IANA has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 

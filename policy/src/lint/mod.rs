@@ -10,6 +10,7 @@ mod shadowed;
 mod special_addresses;
 mod unreachable;
 mod untested;
+mod work;
 mod write_capable;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::pattern::HostPattern;
 use crate::rule::Compiled;
 use crate::ruleset::Ruleset;
 use crate::verdict::{Effect, RuleRef};
+use work::Work;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -68,6 +70,8 @@ pub enum Code {
     WriteCapable,
     /// No `[[test]]` is decided by it.
     Untested,
+    /// Too many rules are about the same hosts: it was not compared with all of them.
+    NotCompared,
 }
 
 /// One finding about one rule.
@@ -87,11 +91,12 @@ pub struct Finding<'r> {
 }
 
 /// Everything that is to be said about `rules` at `now` (seconds since 1970-01-01T00:00:00Z), in the order of the
-/// rules. Takes time linear in the number of rules, but for hosts that many rules name, wildcards with
-/// `tls = "opaque"`, and rules that are looked for in a ceiling.
+/// rules. Takes time linear in the number of rules, and for hosts that many rules name, wildcards with
+/// `tls = "opaque"` and ceilings no more than [`LINT_WORK_MAX`](crate::limits::LINT_WORK_MAX) beside: where that is
+/// used up, [`Code::NotCompared`] says so.
 #[must_use]
 pub fn lint(rules: &Ruleset, now: i64) -> Vec<Finding<'_>> {
-    let subject = Subject { rules, now };
+    let subject = Subject { rules, now, work: Work::default() };
     let checks: [Check; 8] = [
         shadowed::check,
         unreachable::check,
@@ -103,6 +108,7 @@ pub fn lint(rules: &Ruleset, now: i64) -> Vec<Finding<'_>> {
         untested::check,
     ];
     let mut findings: Vec<Finding<'_>> = checks.iter().flat_map(|check| check(&subject)).collect();
+    findings.extend(subject.work.finding());
     let positions: HashMap<&str, usize> = (0..).zip(rules.rules()).map(|(at, rule)| (rule.id, at)).collect();
     findings.sort_by_key(|finding| (positions.get(finding.rule.id).copied(), finding.code));
     findings
@@ -114,6 +120,7 @@ type Check = for<'r> fn(&Subject<'r>) -> Vec<Finding<'r>>;
 struct Subject<'r> {
     rules: &'r Ruleset,
     now: i64,
+    work: Work<'r>,
 }
 
 impl<'r> Subject<'r> {
@@ -122,9 +129,13 @@ impl<'r> Subject<'r> {
         self.rules.rules.iter().filter(|rule| rule.effect == Effect::Allow && rule.ceiling == 0)
     }
 
-    /// All rules that may cover `rule`, and others, with their positions; each once, in their order.
-    fn candidates(&self, rule: &Compiled) -> Vec<(u32, &'r Compiled)> {
+    /// All rules that may cover `rule`, and others, with their positions; each once, in their order. None where all
+    /// work is spent.
+    fn candidates(&self, rule: &'r Compiled) -> Vec<(u32, &'r Compiled)> {
         let mut positions = Vec::new();
+        if !self.work.is_left_for(rule) {
+            return Vec::new();
+        }
         if let Some(host) = rule.hosts.first() {
             self.rules.index.for_host(Host::Name(&host.typical()), |found| {
                 positions.extend(found.exactness.map(|_| found.position));
@@ -136,9 +147,12 @@ impl<'r> Subject<'r> {
         self.at(positions)
     }
 
-    /// All rules that may name a host that `rule` names, each once, in their order.
-    fn about_hosts_of(&self, rule: &Compiled) -> Vec<&'r Compiled> {
+    /// All rules that may name a host that `rule` names, each once, in their order. None where all work is spent.
+    fn about_hosts_of(&self, rule: &'r Compiled) -> Vec<&'r Compiled> {
         let mut positions = Vec::new();
+        if !self.work.is_left_for(rule) {
+            return Vec::new();
+        }
         for host in &rule.hosts {
             let HostPattern::Exact(name) = host else { return self.rules.rules.iter().collect() };
             self.rules.index.for_host(Host::Name(name), |found| positions.push(found.position));
@@ -197,6 +211,7 @@ impl Code {
             Self::MetadataAddress => "metadata-address",
             Self::WriteCapable => "write-capable",
             Self::Untested => "untested",
+            Self::NotCompared => "not-compared",
         }
     }
 }

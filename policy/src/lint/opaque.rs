@@ -9,8 +9,10 @@ pub(super) fn check<'r>(subject: &Subject<'r>) -> Vec<Finding<'r>> {
     let mut findings = Vec::new();
     for opaque in subject.grants().filter(|rule| rule.tls == TlsMode::Opaque) {
         let mut overruled = None;
+        let shares =
+            |other: &Compiled| subject.work.may_compare(opaque, other) && share_connections(opaque, other);
         let others = subject.about_hosts_of(opaque).into_iter();
-        for other in others.filter(|other| share_connections(opaque, other)) {
+        for other in others.filter(|other| shares(other)) {
             match other.effect {
                 Effect::Allow if other.tls == TlsMode::Opaque => continue,
                 Effect::Allow if other.ceiling == 0 && other.condition_count() > 0 => {

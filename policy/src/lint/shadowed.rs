@@ -13,7 +13,8 @@ pub(super) fn check<'r>(subject: &Subject<'r>) -> Vec<Finding<'r>> {
 fn about<'r>(subject: &Subject<'r>, position: u32, rule: &'r Compiled) -> Option<Finding<'r>> {
     let alike = |other: &Compiled| other.effect == rule.effect && other.ceiling == rule.ceiling;
     let candidates = subject.candidates(rule).into_iter();
-    let found = candidates.filter(|(at, other)| *at != position && alike(other) && covers(other, rule));
+    let compared = |other: &Compiled| subject.work.may_compare(rule, other) && covers(other, rule);
+    let found = candidates.filter(|(at, other)| *at != position && alike(other) && compared(other));
     let found = found.filter_map(|(at, other)| reason(rule, other, at < position).map(|why| (why, other)));
     let (why, other) = found.min_by_key(|(why, _)| *why)?;
     // Files that stack, and presets, say some things twice.

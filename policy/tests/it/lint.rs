@@ -377,3 +377,29 @@ proptest! {
         }
     }
 }
+
+/// What a person waits for ends: where it cannot compare everything, it says so, in a note.
+#[test]
+fn many_rules_about_one_host_are_not_all_compared_and_that_is_said() {
+    let rules = |count: usize, more: &str| {
+        let rule =
+            |n: usize| format!("[[allow]]\nhost = \"**.example.com\"\npaths = [\"/a{n}/*b*/**\"]\n{more}\n");
+        let text = (0..count).map(rule).fold("version = 1\n".to_owned(), |text, rule| text + &rule);
+        Ruleset::parse(&text, "policy.toml").unwrap_or_else(|error| panic!("{error}"))
+    };
+    let codes = |rules: &Ruleset| {
+        let findings = lint(rules, NOW);
+        let told = findings.iter().filter(|finding| finding.code.as_str() == "not-compared");
+        told.map(|finding| (finding.severity, finding.rule.id.to_owned())).collect::<Vec<_>>()
+    };
+    let few = rules(50, "");
+    assert_eq!(codes(&few), []);
+    // Quadratic, these would be a hundred million comparisons.
+    let many = rules(10_000, "");
+    let told = codes(&many);
+    assert!(matches!(told.as_slice(), [(Severity::Note, _)]), "{told:?}");
+    let opaque = |n: usize| format!("[[allow]]\nhost = \"**.h{n}.test\"\ntls = \"opaque\"\n");
+    let text = (0..10_000).map(opaque).fold("version = 1\n".to_owned(), |text, rule| text + &rule);
+    let told = codes(&Ruleset::parse(&text, "policy.toml").unwrap());
+    assert!(matches!(told.as_slice(), [(Severity::Note, _)]), "{told:?}");
+}
