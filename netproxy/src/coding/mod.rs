@@ -3,7 +3,7 @@
 //! and a body that grows is held back by whoever reads it.
 //!
 //! What is refused: anything malformed, cut short or followed by other bytes, a wrong checksum, a body that grows
-//! beyond [`CODING_RATIO_MAX`](crate::limits::CODING_RATIO_MAX), and windows larger than their RFC lets an HTTP
+//! beyond [`CODING_RATIO_MAX`], and windows larger than their RFC lets an HTTP
 //! sender use. Memory is taken from one [`Room`] before it is used.
 
 mod brotli;
