@@ -73,6 +73,8 @@ pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
 pub const UPSTREAMS_IDLE_MAX: usize = 64;
 /// Longest that an upstream connection is kept between two requests.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
+/// Interim answers (1xx) that an upstream may send before the answer, over HTTP/1.1.
+pub const HTTP1_INTERIM_ANSWERS_MAX: usize = 16;
 /// Most bytes that a tunnel reads at once.
 pub const TUNNEL_READ_BYTES: usize = 64 * 1024;
 /// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some

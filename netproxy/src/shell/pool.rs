@@ -4,20 +4,93 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::body::RequestBody;
 use super::shared::Shared;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
-use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
+use crate::limits::{HTTP1_INTERIM_ANSWERS_MAX, UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 
-pub type Sender = SendRequest<RequestBody>;
+/// An open connection, and the task that reads and writes it.
+pub struct Sender {
+    sender: SendRequest<RequestBody>,
+    task: AbortHandle,
+}
+
+/// Why there is no answer.
+pub enum Unanswered {
+    /// Nothing was sent: the request is as it was.
+    Unsent(Box<Request<RequestBody>>),
+    /// More interim answers (1xx) than are borne.
+    TooManyInterim,
+    Broken(hyper::Error),
+}
+
+impl Sender {
+    pub fn new(sender: SendRequest<RequestBody>, task: AbortHandle) -> Self {
+        Self { sender, task }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub async fn ready(&mut self) -> Result<(), hyper::Error> {
+        self.sender.ready().await
+    }
+
+    /// Sends, and waits for the head of the answer. Interim answers are dropped, and only so many are borne: the
+    /// library reads them on for ever, without a turn for anybody else. Nor does the connection outlive this future
+    /// if it is dropped before there is an answer.
+    pub async fn send(
+        &mut self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let interim = Arc::new(AtomicUsize::new(0));
+        let (counted, flooded) = (Arc::clone(&interim), self.task.clone());
+        hyper::ext::on_informational(&mut request, move |_| {
+            if counted.fetch_add(1, Ordering::AcqRel) >= HTTP1_INTERIM_ANSWERS_MAX {
+                flooded.abort();
+            }
+        });
+        let mut unanswered = EndUnanswered(Some(&self.task));
+        let answer = self.sender.try_send_request(request).await;
+        if answer.is_ok() {
+            // From now on the body holds the connection, or what comes after `101` does.
+            unanswered.0 = None;
+        }
+        answer.map_err(|error| why(error, interim.load(Ordering::Acquire)))
+    }
+}
+
+fn why(mut error: TrySendError<Request<RequestBody>>, interim: usize) -> Unanswered {
+    match error.take_message() {
+        Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
+        None if interim > HTTP1_INTERIM_ANSWERS_MAX => Unanswered::TooManyInterim,
+        None => Unanswered::Broken(error.into_error()),
+    }
+}
+
+/// Ends the task of a connection when dropped.
+struct EndUnanswered<'a>(Option<&'a AbortHandle>);
+
+impl Drop for EndUnanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0 {
+            task.abort();
+        }
+    }
+}
 
 /// Where a connection leads, by which upstream proxy, and since which [`Pool::clear`].
 #[derive(Clone, PartialEq, Eq)]

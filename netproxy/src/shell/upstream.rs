@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::incoming::Incoming;
-use super::pool::{Place, Sender};
+use super::pool::{Place, Sender, Unanswered};
 use super::reach::{OpenTimes, connect};
 use super::shared::Shared;
 use crate::audit::Layer;
@@ -44,7 +44,7 @@ pub async fn send(
     if let Some(mut sender) = shared.pool.take(place)
         && becomes_ready(shared, &mut sender).await
     {
-        match wait_for_head(shared, sender.try_send_request(request)).await? {
+        match wait_for_head(shared, sender.send(request)).await? {
             Ok(response) => {
                 return Ok(Arrived {
                     response: response.map(Incoming::Http1),
@@ -52,10 +52,8 @@ pub async fn send(
                     sender: Some(sender),
                 });
             }
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(broken(&error.into_error())),
-            },
+            Err(Unanswered::Unsent(unsent)) => request = *unsent,
+            Err(unanswered) => return Err(unanswered.into()),
         }
     }
     let (sender, opened) = open(shared, place).await?;
@@ -68,9 +66,20 @@ pub async fn send_over(
     mut sender: Sender,
     (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
-    match wait_for_head(shared, sender.try_send_request(request)).await? {
-        Ok(response) => Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) }),
-        Err(error) => Err(broken(&error.into_error())),
+    let response = wait_for_head(shared, sender.send(request)).await??;
+    Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) })
+}
+
+impl From<Unanswered> for Box<Refusal> {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::TooManyInterim => failure(
+                Kind::UpstreamProtocol,
+                "the upstream sent one interim answer (1xx) after the other, and no answer",
+            ),
+            Unanswered::Broken(error) => broken(&error),
+            Unanswered::Unsent(_) => broke_off(),
+        }
     }
 }
 
@@ -91,6 +100,10 @@ pub fn broken(error: &hyper::Error) -> Box<Refusal> {
     if error.is_user() {
         return malformed_body();
     }
+    broke_off()
+}
+
+fn broke_off() -> Box<Refusal> {
     failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP")
 }
 
@@ -141,10 +154,10 @@ where
 {
     let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     // Ends when the sender is dropped, or when the upstream closes; its error reaches the request.
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });
-    Ok(sender)
+    Ok(Sender::new(sender, task.abort_handle()))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {

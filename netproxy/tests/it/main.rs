@@ -21,6 +21,7 @@ mod doors;
 mod forwarding;
 mod hooks;
 mod http2;
+mod interim;
 mod limits;
 mod quotas;
 mod redaction;
