@@ -61,6 +61,10 @@ pub struct Sandbox {
     pub timings: Timings,
 }
 
+// Programs that open as many connections as the guest's agent lets them must not keep the host from the next exec.
+const _: () =
+    assert!(guest_agent::limits::VSOCK_CONNECTIONS_MAX <= vmm_core::devices::vsock::limits::CONNECTIONS_MAX);
+
 impl Sandbox {
     /// Boots a guest and makes it ready for commands. `gateway` serves its connections.
     pub fn start(config: Config, gateway: Gateway) -> Result<Self> {

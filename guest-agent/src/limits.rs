@@ -46,14 +46,22 @@ pub const OVERLAY_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Exec sessions at once in one guest.
 pub const EXECS_MAX: usize = 256;
-/// Connections at once through the proxy end.
-pub const PROXY_CONNECTIONS_MAX: usize = 512;
-/// Connections at once of programs that know no proxy.
-pub const TRANSPARENT_CONNECTIONS_MAX: usize = 512;
+/// Connections at once through the proxy end; more wait.
+pub const PROXY_CONNECTIONS_MAX: usize = 384;
+/// Connections at once of programs that know no proxy; more wait.
+pub const TRANSPARENT_CONNECTIONS_MAX: usize = 256;
 /// DNS questions over UDP at once; one more is dropped, as UDP may.
 pub const DNS_QUERIES_MAX: usize = 64;
 /// DNS connections over TCP at once.
 pub const DNS_CONNECTIONS_MAX: usize = 32;
+/// Connections over vsock at once, of both directions: all of the above, one for each exec, and the control connection.
+/// The host's vsock device must have room for them, or programs that open many keep the host from running another.
+pub const VSOCK_CONNECTIONS_MAX: usize = PROXY_CONNECTIONS_MAX
+    + TRANSPARENT_CONNECTIONS_MAX
+    + DNS_QUERIES_MAX
+    + DNS_CONNECTIONS_MAX
+    + EXECS_MAX
+    + 1;
 /// Relay buffer per direction.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Stack of a service thread; they keep their buffers on the heap.

@@ -43,6 +43,11 @@ pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 pub const DNS_QUERY_BYTES_MAX: usize = 1232;
 /// DNS queries answered at once, over all clients; more wait.
 pub const DNS_QUERIES_MAX: usize = 64;
+/// DNS streams open at once; one more is closed. The guest's agent opens one for each of 64 questions over UDP and for
+/// each of 32 TCP connections.
+pub const DNS_STREAMS_MAX: usize = 128;
+/// Longest wait on a DNS stream for a whole query, and for a client to take its answer (RFC 7766 §6.2.3: a few seconds).
+pub const DNS_STREAM_IDLE: Duration = Duration::from_secs(5);
 /// Largest UDP answer to a client that says nothing about its size (RFC 1035 §4.2.1), in bytes.
 pub const DNS_UDP_BYTES_MAX: u16 = 512;
 /// Names whose addresses are kept for DNS answers.
@@ -130,7 +135,8 @@ pub const ZSTD_STATE_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Client connections open at once, of all kinds but DNS; a client above it is answered 503. Default 2,048.
+    /// Client connections open at once, of all kinds but DNS (see [`DNS_STREAMS_MAX`]); a client above it is answered
+    /// 503. Default 2,048.
     pub client_connections_max: usize,
     /// Requests in a second, over all connections; a second's worth may come at once. Default: no limit.
     pub requests_per_s: Option<u32>,

@@ -191,7 +191,7 @@ impl Body for RequestBody {
                             self.held = Some(Held {
                                 bytes: self.filtered(None)?,
                                 trailers: Some(fields),
-                                room: None,
+                                _room: None,
                             });
                             return Poll::Ready(self.poll_held().map(Ok));
                         }

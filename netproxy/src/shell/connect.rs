@@ -14,6 +14,7 @@ use super::strict_io::StrictIo;
 use crate::audit::Layer;
 use crate::flow;
 use crate::hooks::ConnectFacts;
+use crate::refuse::Subject;
 use crate::wire::head;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
@@ -29,7 +30,7 @@ where
         .map(|head| flow::understand_connect(&head).and_then(|authority| shared.dns.named(authority)));
     let authority = match understood {
         Ok(authority) => authority,
-        Err(error) => return refuse_bad(shared, &mut io, error).await,
+        Err(error) => return refuse_bad(shared, &mut io, error, Subject::default()).await,
     };
     let authority = match authority {
         Ok(authority) => authority,

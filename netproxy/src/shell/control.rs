@@ -68,6 +68,17 @@ impl Control {
         Alarm { receiver, seen }
     }
 
+    /// What `wait` gives, unless the proxy is draining before it is there: nothing new is waited for then.
+    pub async fn unless_draining<F: Future>(&self, wait: F) -> Option<F::Output> {
+        let mut alarm = self.alarm();
+        let draining = async { while alarm.next().await != Event::Drain {} };
+        tokio::select! {
+            biased;
+            done = wait => Some(done),
+            () = draining => None,
+        }
+    }
+
     /// Returns when no alarm is left: no connection is served any more.
     pub async fn all_gone(&self) {
         self.state.closed().await;

@@ -21,7 +21,7 @@ use crate::dns::synthetic::{Synthetic, is_synthetic};
 use crate::dns::{Asked, Query};
 use crate::flow::subject_of;
 use crate::hooks::{AddressFacts, Allow, ResolveError, Verdict};
-use crate::limits::{DNS_QUERIES_MAX, DNS_QUERY_BYTES_MAX, Limits};
+use crate::limits::{DNS_QUERIES_MAX, DNS_QUERY_BYTES_MAX, DNS_STREAM_IDLE, DNS_STREAMS_MAX, Limits};
 use crate::refuse::{Kind, Refusal, Subject, dns_extra_text};
 
 /// What the DNS side of a proxy remembers. The locks are held for moments, never over I/O.
@@ -70,26 +70,42 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers queries with two bytes of length before each (RFC 1035 §4.2.2), one after the other.
+/// Records a stream above the limit; its client finds it closed, as RFC 7766 §6.2.2 lets a server do.
+pub fn record_turned_away(shared: &Shared) {
+    let detail = format!("the sandbox may have {DNS_STREAMS_MAX} DNS streams open");
+    let refusal = Refusal::new(Kind::TooManyConnections, Layer::Dns, detail);
+    shared.record_refusal(&shared.begin(), &refusal, false);
+}
+
+/// Answers queries with two bytes of length before each (RFC 1035 §4.2.2), one after the other. A client that neither
+/// asks nor reads is given up.
 pub async fn serve<S>(shared: &Arc<Shared>, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut query = Vec::with_capacity(DNS_QUERY_BYTES_MAX);
-    loop {
-        let read = timeout(shared.limits.idle_timeout, read_query(&mut stream, &mut query)).await;
-        if !matches!(read, Ok(Ok(true))) {
-            return;
-        }
-        let Ok(_slot) = shared.dns.slots.acquire().await else { return };
+    while !shared.control.is_draining() {
+        let read = timeout(DNS_STREAM_IDLE, read_query(&mut stream, &mut query));
+        let Some(Ok(Ok(true))) = shared.control.unless_draining(read).await else { return };
         // What is not even a query is not worth an answer, nor is its sender worth a connection.
-        let Some(answer) = answer(shared, &query, usize::from(u16::MAX)).await else { return };
+        let Some(answer) = answer_in_turn(shared, &query).await else { return };
         let Ok(length) = u16::try_from(answer.len()) else { return };
         let framed = [&length.to_be_bytes(), answer.as_slice()].concat();
-        if stream.write_all(&framed).await.is_err() || stream.flush().await.is_err() {
+        let written = timeout(DNS_STREAM_IDLE, async {
+            stream.write_all(&framed).await?;
+            stream.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
             return;
         }
     }
+}
+
+/// The answer, once a slot is free. That is given back before anything is written: nobody waits for a client that does
+/// not read.
+async fn answer_in_turn(shared: &Shared, query: &[u8]) -> Option<Vec<u8>> {
+    let _slot = shared.dns.slots.acquire().await.ok()?;
+    answer(shared, query, usize::from(u16::MAX)).await
 }
 
 async fn read_query<S: AsyncRead + Unpin>(stream: &mut S, query: &mut Vec<u8>) -> io::Result<bool> {

@@ -8,7 +8,6 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::connect;
-use super::control::Event;
 use super::http1::{self, Client};
 use super::rewind::Rewind;
 use super::shared::Shared;
@@ -16,7 +15,7 @@ use super::strict_io::{NoHead, StrictIo};
 use super::{preface, socks};
 use crate::audit::Layer;
 use crate::http2::GOAWAY_HTTP_1_1_REQUIRED;
-use crate::refuse::{Kind, Refusal};
+use crate::refuse::{Kind, Refusal, Subject};
 use crate::wire;
 use crate::wire::head::HeadError;
 use crate::wire::socks5;
@@ -37,7 +36,9 @@ where
         match timeout(shared.limits.header_timeout, io.head()).await {
             Ok(Ok(ahead)) if ahead.connect => return Box::pin(connect::serve(&shared, io)).await,
             Ok(Ok(_)) => {}
-            Ok(Err(NoHead::Bad(error))) => return refuse_bad(&shared, &mut io, error).await,
+            Ok(Err(NoHead::Bad(error))) => {
+                return refuse_bad(&shared, &mut io, error, Subject::default()).await;
+            }
             Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => return,
         }
         let Some(back) = Box::pin(http1::serve(io, &client)).await else { return };
@@ -56,13 +57,7 @@ async fn first_words<S>(shared: &Shared, io: &mut StrictIo<S>) -> Option<Languag
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut alarm = shared.control.alarm();
-    let draining = async { while alarm.next().await != Event::Drain {} };
-    tokio::select! {
-        biased;
-        said = timeout(shared.limits.header_timeout, language(io)) => said.ok(),
-        () = draining => None,
-    }
+    shared.control.unless_draining(timeout(shared.limits.header_timeout, language(io))).await?.ok()
 }
 
 /// Tells a client, in its language, that too many connections are open.
@@ -138,12 +133,12 @@ fn rewound<S: AsyncRead + Unpin>(io: StrictIo<S>) -> Rewind<S> {
     Rewind::new(stream, early)
 }
 
-/// Answers a head that is not acceptable.
-pub async fn refuse_bad<S>(shared: &Shared, io: &mut StrictIo<S>, error: HeadError)
+/// Answers a head that is not acceptable; `subject` is what is known of it all the same.
+pub async fn refuse_bad<S>(shared: &Shared, io: &mut StrictIo<S>, error: HeadError, subject: Subject)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let refusal = Refusal::head(error);
+    let refusal = Refusal::head(error).about(subject);
     // The preface of RFC 9113 §3.4; what it says next would be frames.
     if io.early().starts_with(b"PRI * HTTP/2.0\r\n\r\n") {
         return answer::refuse_with(shared, io.io_mut(), &refusal, GOAWAY_HTTP_1_1_REQUIRED).await;

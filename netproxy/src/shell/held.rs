@@ -61,8 +61,7 @@ pub struct Held {
     pub bytes: Bytes,
     pub trailers: Option<HeaderMap>,
     /// What it takes up, for as long as it is here.
-    #[expect(dead_code, reason = "its end is what counts")]
-    pub room: Option<Room>,
+    pub(super) _room: Option<Room>,
 }
 
 /// No room for another body.
@@ -100,7 +99,7 @@ pub async fn hold(shared: &Shared, incoming: &mut Incoming, most: Option<u64>) -
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(Held { bytes: bytes.freeze(), trailers, room: Some(room) })
+    Ok(Held { bytes: bytes.freeze(), trailers, _room: Some(room) })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::audit::Layer;
 use crate::hooks::Allow;
-use crate::limits::{LIMITED_RULES_MAX, Limits, TURNED_AWAY_MAX};
+use crate::limits::{DNS_STREAMS_MAX, LIMITED_RULES_MAX, Limits, TURNED_AWAY_MAX};
 use crate::rate::Rate;
 use crate::refuse::{Kind, Refusal};
 
@@ -17,6 +17,7 @@ use crate::refuse::{Kind, Refusal};
 pub struct Limiter {
     clients: Count,
     turned_away: Count,
+    dns_streams: Count,
     requests: Mutex<Rate>,
     rules: Mutex<BTreeMap<Arc<str>, Rule>>,
     up: Mutex<Rate>,
@@ -78,6 +79,11 @@ impl Limiter {
             Some(slot) => Entry::In(slot),
             None => Slot::take(&self.turned_away, TURNED_AWAY_MAX).map_or(Entry::Closed, Entry::TurnedAway),
         }
+    }
+
+    /// One more DNS stream, if there is room for it.
+    pub fn dns_stream(&self) -> Option<Slot> {
+        Slot::take(&self.dns_streams, DNS_STREAMS_MAX)
     }
 
     /// One more request in the sandbox, whatever its verdict.

@@ -23,7 +23,8 @@ pub async fn serve<S>(shared: &Arc<Shared>, mut stream: Rewind<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let asked = timeout(shared.limits.header_timeout, read(&mut stream)).await;
+    let asked = timeout(shared.limits.header_timeout, read(&mut stream));
+    let Some(asked) = shared.control.unless_draining(asked).await else { return };
     let decision = shared.begin();
     let authority = match asked {
         Ok(Some(Ok(authority))) => authority,

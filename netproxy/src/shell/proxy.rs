@@ -125,11 +125,7 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let served = self.shared.control.alarm();
-        if !self.shared.control.is_draining() {
-            self.enter(stream, Door::Any).await;
-        }
-        drop(served);
+        self.enter(stream, Door::Any).await;
     }
 
     /// What is inside an intercepted connection to `authority` over which HTTP/2 was agreed on: for the fuzz target
@@ -160,11 +156,16 @@ impl Proxy {
         self.enter(stream, Door::Transparent).await;
     }
 
-    /// Lets one client in, as far as the limits of the sandbox allow.
+    /// Lets one client in, as far as the limits of the sandbox allow, unless the proxy is draining.
     async fn enter<S>(&self, stream: S, door: Door)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // A drain waits until it is dropped.
+        let _served = self.shared.control.alarm();
+        if self.shared.control.is_draining() {
+            return;
+        }
         let limits = &self.shared.limits;
         let span = Span::connection(&self.shared.name);
         match (self.shared.limiter.enter(limits), limits.bytes_per_s) {
@@ -193,12 +194,21 @@ impl Proxy {
         }
     }
 
-    /// Serves DNS queries, each with two bytes of length before it (RFC 1035 §4.2.2), until the stream ends.
+    /// Serves DNS queries, each with two bytes of length before it (RFC 1035 §4.2.2), until the stream ends or is idle
+    /// for [`DNS_STREAM_IDLE`](crate::limits::DNS_STREAM_IDLE). More streams than
+    /// [`DNS_STREAMS_MAX`](crate::limits::DNS_STREAMS_MAX) are closed and recorded.
     pub async fn serve_dns<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        dns::serve(&self.shared, stream).await;
+        let _served = self.shared.control.alarm();
+        if self.shared.control.is_draining() {
+            return;
+        }
+        match self.shared.limiter.dns_stream() {
+            Some(_slot) => dns::serve(&self.shared, stream).await,
+            None => dns::record_turned_away(&self.shared),
+        }
     }
 
     /// What happened so far, in Prometheus' text format. Names no host and no rule.

@@ -40,7 +40,8 @@ pub async fn serve<S>(shared: &Arc<Shared>, mut stream: Rewind<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let asked = timeout(shared.limits.header_timeout, negotiate(shared, &mut stream)).await;
+    let asked = timeout(shared.limits.header_timeout, negotiate(shared, &mut stream));
+    let Some(asked) = shared.control.unless_draining(asked).await else { return };
     let decision = shared.begin();
     let authority = match asked {
         Ok(Ok(authority)) => authority,

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::authority::{Authority, AuthorityError, Host};
 use crate::limits::{UPSTREAM_PROXY_HEAD_BYTES_MAX, UPSTREAM_PROXY_INTERIM_MAX};
-use crate::wire::proxy_reply::{BadReply, Parsed, http_status, socks_method, socks_password, socks_reply};
+use crate::wire::proxy_reply::{
+    BadReply, Parsed, http_status_at_end, socks_method, socks_password, socks_reply,
+};
 
 /// A proxy between this one and the world.
 pub struct UpstreamProxy {
@@ -93,6 +95,12 @@ impl UpstreamProxy {
     /// [`UpstreamProxyError`].
     pub fn parse(url: &str) -> Result<Self, UpstreamProxyError> {
         let (scheme, rest) = url.split_once("://").ok_or(UpstreamProxyError::Scheme)?;
+        let (protocol, remote_names) = match scheme {
+            "http" => (Protocol::HttpConnect, false),
+            "socks5" => (Protocol::Socks5, false),
+            "socks5h" => (Protocol::Socks5, true),
+            _ => return Err(UpstreamProxyError::Scheme),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (credentials, place) = match rest.rsplit_once('@') {
             None => (None, rest),
@@ -102,12 +110,7 @@ impl UpstreamProxy {
             }
         };
         let authority = Authority::parse(place, None)?;
-        match scheme {
-            "http" => Ok(Self::http_connect(authority, credentials)),
-            "socks5" => Ok(Self::socks5(authority, credentials)),
-            "socks5h" => Ok(Self::socks5(authority, credentials).with_remote_names()),
-            _ => Err(UpstreamProxyError::Scheme),
-        }
+        Ok(Self { protocol, authority, credentials, remote_names })
     }
 
     pub(crate) fn authority(&self) -> &Authority {
@@ -146,7 +149,7 @@ impl UpstreamProxy {
         head.push_str("\r\n");
         send(stream, head.as_bytes()).await?;
         for _ in 0..UPSTREAM_PROXY_INTERIM_MAX {
-            match read(stream, http_status).await? {
+            match read(stream, http_status_at_end).await? {
                 100..=199 => {}
                 200..=299 => return Ok(()),
                 status => return Err(ProxyFailure::Status(status)),
@@ -316,6 +319,8 @@ mod tests {
             ("socks5h://u@[fd00::1]:1080", Ok(("[fd00::1]:1080", Some(("u", "")), true))),
             ("https://proxy.example:3128", Err(UpstreamProxyError::Scheme)),
             ("proxy.example:3128", Err(UpstreamProxyError::Scheme)),
+            ("ftp://proxy.example", Err(UpstreamProxyError::Scheme)),
+            ("ftp://:p@proxy.example", Err(UpstreamProxyError::Scheme)),
             ("http://proxy.example", Err(UpstreamProxyError::Authority(AuthorityError::NoPort))),
             ("http://:p@proxy.example:1", Err(UpstreamProxyError::Credentials)),
             ("http://u%0a:p@proxy.example:1", Err(UpstreamProxyError::Credentials)),

@@ -23,14 +23,15 @@ pub enum BadReply {
 /// An answer and how many bytes it took, or `None` for too few.
 pub type Parsed<T> = Result<Option<(T, usize)>, BadReply>;
 
+const HTTP_START: &[u8] = b"HTTP/1.";
+
 /// The status of an HTTP response, once its head is whole.
 ///
 /// # Errors
 /// Not HTTP/1, or above the limit.
 pub fn http_status(bytes: &[u8]) -> Parsed<u16> {
-    const START: &[u8] = b"HTTP/1.";
-    let start = bytes.get(..START.len()).unwrap_or(bytes);
-    if !START.starts_with(start) {
+    let start = bytes.get(..HTTP_START.len()).unwrap_or(bytes);
+    if !HTTP_START.starts_with(start) {
         return Err(BadReply::NotHttp);
     }
     let seen = bytes.get(..UPSTREAM_PROXY_HEAD_BYTES_MAX).unwrap_or(bytes);
@@ -58,6 +59,19 @@ pub fn http_status(bytes: &[u8]) -> Parsed<u16> {
         return Err(BadReply::NotHttp);
     }
     Ok(Some((status, end.saturating_add(4))))
+}
+
+/// [`http_status`] for who calls it after each byte: a head that was not whole before is only so where it ends in an
+/// empty line, so that not all of it is searched again each time.
+///
+/// # Errors
+/// Those of [`http_status`].
+pub fn http_status_at_end(bytes: &[u8]) -> Parsed<u16> {
+    let begun = bytes.len() >= HTTP_START.len() && bytes.len() < UPSTREAM_PROXY_HEAD_BYTES_MAX;
+    if begun && bytes.starts_with(HTTP_START) && !bytes.ends_with(b"\r\n\r\n") {
+        return Ok(None);
+    }
+    http_status(bytes)
 }
 
 /// RFC 1928 §3: the method that the server chose.
@@ -113,7 +127,11 @@ mod tests {
     #[test]
     fn answers_are_read_however_they_arrive_or_refused() {
         type Parse = fn(&[u8]) -> Parsed<u16>;
-        let http: Parse = http_status;
+        let http: Parse = |bytes| {
+            // However it arrives, both say the same.
+            assert_eq!(http_status_at_end(bytes), http_status(bytes), "{bytes:?}");
+            http_status(bytes)
+        };
         let method: Parse = |bytes| Ok(socks_method(bytes)?.map(|(value, n)| (value.into(), n)));
         let password: Parse = |bytes| Ok(socks_password(bytes)?.map(|(value, n)| (value.into(), n)));
         let reply: Parse = |bytes| Ok(socks_reply(bytes)?.map(|(value, n)| (value.into(), n)));
@@ -150,5 +168,8 @@ mod tests {
         let endless = |n: usize| [b"HTTP/1.1 200 ".as_slice(), &vec![b'x'; n - 13]].concat();
         assert_eq!(http_status(&endless(UPSTREAM_PROXY_HEAD_BYTES_MAX - 1)), Ok(None));
         assert_eq!(http_status(&endless(UPSTREAM_PROXY_HEAD_BYTES_MAX)), Err(BadReply::TooLarge));
+        assert_eq!(http_status_at_end(&endless(UPSTREAM_PROXY_HEAD_BYTES_MAX)), Err(BadReply::TooLarge));
+        // Looks at the end alone: an end before it was found when it was the last byte.
+        assert_eq!(http_status_at_end(b"HTTP/1.1 200 x\r\n\r\nmore"), Ok(None));
     }
 }

@@ -158,3 +158,34 @@ async fn a_drain_has_an_end() {
     tokio::task::yield_now().await;
     assert!(!proxy.drain(Duration::from_millis(10)).await);
 }
+
+/// A door of the proxy.
+async fn serve_at(proxy: netproxy::Proxy, door: &str, stream: tokio::io::DuplexStream) {
+    match door {
+        "any" => proxy.serve(stream).await,
+        "socks" => proxy.serve_socks(stream).await,
+        "transparent" => proxy.serve_transparent(stream).await,
+        "dns" => proxy.serve_dns(stream).await,
+        other => panic!("no door {other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_what_waits_at_each_door_and_lets_nobody_in() {
+    for (door, begun) in
+        [("any", &b""[..]), ("any", b"\x05"), ("socks", b"\x05"), ("transparent", b"TCP1 a."), ("dns", b"\0")]
+    {
+        let started = tokio::time::Instant::now();
+        let proxy = netproxy::Proxy::builder().build().unwrap();
+        let (mut near, far) = tokio::io::duplex(1024);
+        near.write_all(begun).await.unwrap();
+        let served = tokio::spawn(serve_at(proxy.clone(), door, far));
+        tokio::task::yield_now().await;
+        assert!(!served.is_finished());
+        assert!(proxy.drain(Duration::from_secs(30)).await, "{door}");
+        served.await.unwrap();
+        let (_near, far) = tokio::io::duplex(1024);
+        serve_at(proxy, door, far).await;
+        assert_eq!(started.elapsed(), Duration::ZERO, "{door}");
+    }
+}

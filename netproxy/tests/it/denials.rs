@@ -263,3 +263,18 @@ async fn the_proxys_own_listener_is_no_upstream() {
     let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
     assert_eq!((answer.status, &answer.json()["error"]), (403, &"address_prohibited".into()));
 }
+
+#[tokio::test]
+async fn a_malformed_head_inside_a_known_connection_is_recorded_with_its_place() {
+    let world = World::start().await;
+    for (n, host) in ["ok.example", "denied.example"].into_iter().enumerate() {
+        let target = world.at(host);
+        let mut stream = https(&world, &target).await;
+        let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost : a\r\n\r\n").await;
+        assert_eq!(answer.status, 400, "{host}");
+        let record = world.records(n + 1).await.pop().unwrap();
+        assert_eq!(record["error"], "malformed_request", "{record}");
+        assert_eq!((&record["scheme"], &record["host"]), (&"https".into(), &host.into()), "{record}");
+        assert_eq!(record["port"], world.tls.address.port(), "{record}");
+    }
+}

@@ -17,6 +17,7 @@ mod denials;
 mod dial;
 mod dns;
 mod dns_depth;
+mod dns_streams;
 mod doors;
 mod forwarding;
 mod hooks;

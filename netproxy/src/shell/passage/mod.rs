@@ -185,7 +185,9 @@ impl Passage<'_> {
         let mut io = StrictIo::new(io, &self.shared.limits);
         match timeout(self.shared.limits.header_timeout, io.head()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(NoHead::Bad(error))) => return refuse_bad(self.shared, &mut io, error).await,
+            Ok(Err(NoHead::Bad(error))) => {
+                return refuse_bad(self.shared, &mut io, error, refusal.subject).await;
+            }
             _ => return self.shared.record_refusal(&self.decision, &refusal, false),
         }
         let head_bytes = io.take_head();
@@ -225,7 +227,7 @@ impl Passage<'_> {
                 Ok(Ok(_)) => {}
                 Ok(Err(NoHead::Bad(error))) => {
                     client.count_request(true);
-                    return refuse_bad(self.shared, &mut io, error).await;
+                    return refuse_bad(self.shared, &mut io, error, client.subject()).await;
                 }
                 Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => {
                     return linger(self.shared, io.io_mut()).await;
