@@ -208,4 +208,26 @@ mod tests {
         assert!(ShareSpec::from_str("/a:ro").unwrap().read_only);
         assert!(!ShareSpec::from_str("/a").unwrap().read_only);
     }
+
+    #[test]
+    fn what_may_be_a_key_is_not_printed_back() {
+        for wrong in [
+            &["run", "--secret", "K=sk-hunter2@h", "true"][..],
+            &["run", "--secret", "K@h:hunter2", "true"],
+            &["run", "--service", "github=sk-hunter2", "--policy", "p", "true"],
+            &["run", "--tools", "K=hunter2", "true"],
+            &["run", "--resolve", "h:hunter2", "true"],
+            &["run", "--store", "hunter2", "true"],
+            &["run", "--identity", "age-secret-key-1hunter2", "true"],
+            &["secret", "set", "K", "hunter2"],
+            &["secret", "rotate", "K", "sk-hunter2"],
+            &["secret", "set", "K", "--value", "hunter2"],
+            &["secret", "set", "K", "--value=hunter2"],
+            &["demo", "hunter2"],
+        ] {
+            let given = ["agent-sandbox"].iter().chain(wrong);
+            let text = glue::command_line::parse::<Cli, _>(given).unwrap_err().to_string();
+            assert!(text.starts_with("error: ") && !text.contains("hunter2"), "{wrong:?}: {text}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ static CLEARING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     // clap ends with 2 on a usage error, as this program does for every job that was not begun.
-    let cli: Cli = glue::keys::parse_command_line().unwrap_or_else(|error| error.exit());
+    let cli: Cli = glue::command_line::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let (result, json) = match &cli.verb {
         Verb::Run(args) => (run::run(args), args.json),
         Verb::Demo(args) => (demo::demo(args), args.json),

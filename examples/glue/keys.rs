@@ -9,28 +9,6 @@ use credvault::{
 };
 use policy::{PolicyError, Ruleset};
 
-/// Parses a command line; what was wrongly written after `--secret` could be a key, so the error does not repeat it.
-///
-/// # Errors
-/// clap's, also for `--help` and `--version`.
-pub fn parse_command_line<P: clap::Parser>() -> Result<P, clap::Error> {
-    P::try_parse().map_err(without_value)
-}
-
-fn without_value(mut error: clap::Error) -> clap::Error {
-    use clap::error::{ContextKind, ContextValue};
-    let about_a_key = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => {
-            argument.starts_with("--secret") || argument.starts_with("--service ")
-        }
-        _ => false,
-    };
-    if about_a_key && error.get(ContextKind::InvalidValue).is_some() {
-        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
-    }
-    error
-}
-
 /// One `--secret`: `NAME@HOST[:PORT]` for the user's store, or `NAME=SOURCE@HOST[:PORT]`; see [`SecretSource`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretSpec {
@@ -146,7 +124,7 @@ impl FromStr for SecretSpec {
         }
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) => {
-                (host, port.parse().map_err(|_| format!("{port:?} is not a port; {FORM}"))?)
+                (host, port.parse().map_err(|_| format!("after the last `:` stands a port; {FORM}"))?)
             }
             None => (place, 443),
         };

@@ -4,7 +4,7 @@
 //! ([`live`] does so with a policy that is loaded again when it changes.)
 //!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
-//! ([`keys`], [`stores`], [`sources`]), also those whose store is still locked ([`unlock`]), policy files with their includes
+//! ([`command_line`], [`keys`], [`stores`], [`sources`]), also those whose store is still locked ([`unlock`]), policy files with their includes
 //! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), and the
 //! variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
@@ -13,6 +13,7 @@ pub mod ask;
 pub mod audit;
 pub mod authorize;
 pub mod clients;
+pub mod command_line;
 pub mod fetch;
 pub mod inject;
 pub mod java;

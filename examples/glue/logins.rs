@@ -23,7 +23,11 @@ impl FromStr for ToolsSpec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, tools) = text.split_once('=').ok_or("expected NAME=TOOL,…")?;
-        let parse = |tool: &str| tool.parse::<Tool>().map_err(|error| format!("{tool:?}: {error}"));
+        // Never repeats what stands there: it could be a key.
+        let parse = |tool: &str| tool.parse::<Tool>().map_err(|error| error.to_string());
+        if !credvault::is_env_name(name) {
+            return Err("NAME is that of a --secret: letters, digits and _".to_owned());
+        }
         Ok(Self { name: name.to_owned(), tools: tools.split(',').map(parse).collect::<Result<_, _>>()? })
     }
 }

@@ -22,7 +22,7 @@ impl FromStr for ResolveSpec {
     fn from_str(text: &str) -> Result<Self, String> {
         let (host, address) = text.split_once(':').ok_or("expected HOST:ADDR")?;
         let address = address.trim_start_matches('[').trim_end_matches(']');
-        let address = address.parse().map_err(|_| format!("{address:?} is not an IP address"))?;
+        let address = address.parse().map_err(|_| "ADDR is not an IP address")?;
         Ok(Self { host: host.to_owned(), address })
     }
 }

@@ -55,7 +55,7 @@ pub struct StoreArgs {
     #[arg(long, value_name = "STORE", global = true)]
     pub store: Option<StoreSpec>,
     /// Open the age file with the identity (AGE-SECRET-KEY-1…) in FILE instead of a passphrase
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, value_parser = crate::command_line::file)]
     pub identity: Option<PathBuf>,
     /// Set once nobody is to be asked for a passphrase any more; shared with what was made of this.
     #[arg(skip)]

@@ -2,16 +2,17 @@
 //! metrics, which lead nowhere.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use netproxy::Proxy;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::metrics;
 use crate::options::Options;
+use crate::say::Messages;
 use crate::serve::{ACCEPT_PAUSE, next};
 
 /// Ports tried for DNS with port 0, until one is free for UDP and TCP alike.
@@ -47,14 +48,25 @@ impl Doors {
     }
 
     /// Serves until the result is dropped. Each connection holds a clone of `open` until it ends.
-    pub fn serve(self, proxy: &Proxy, open: &mpsc::Sender<()>) -> JoinSet<()> {
+    pub fn serve(self, proxy: &Proxy, open: &mpsc::Sender<()>, messages: Messages) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(listener) = self.socks {
             tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Socks));
         }
         if let Some((socket, listener)) = self.dns {
             let own = proxy.clone();
-            tasks.spawn(async move { drop(own.serve_dns_udp(socket).await) });
+            tasks.spawn(async move {
+                let serve = || {
+                    let (socket, own) = (clone_of(&socket), own.clone());
+                    async move {
+                        match socket {
+                            Ok(socket) => own.serve_dns_udp(socket).await,
+                            Err(error) => error,
+                        }
+                    }
+                };
+                go_on(serve, |text| messages.say("dns", text)).await;
+            });
             tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Dns));
         }
         if let Some(listener) = self.metrics {
@@ -90,9 +102,8 @@ fn listener(asked: SocketAddr) -> io::Result<TcpListener> {
 fn bind_dns(asked: SocketAddr, options: &Options) -> Result<(UdpSocket, TcpListener)> {
     check_loopback("--dns", asked, options)?;
     let pair = || {
-        let socket = std::net::UdpSocket::bind(asked)?;
+        let socket = UdpSocket::bind(asked)?;
         socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(socket)?;
         let listener = listener(socket.local_addr()?)?;
         io::Result::Ok((socket, listener))
     };
@@ -105,6 +116,25 @@ fn bind_dns(asked: SocketAddr, options: &Options) -> Result<(UdpSocket, TcpListe
         last = pair();
     }
     last.map_err(Error::io(format!("cannot listen on {asked} (--dns)")))
+}
+
+/// Of the same socket, for the runtime.
+fn clone_of(socket: &UdpSocket) -> io::Result<tokio::net::UdpSocket> {
+    tokio::net::UdpSocket::from_std(socket.try_clone()?)
+}
+
+/// Serves again, after a pause, whenever it breaks off: for want of memory or descriptors, mostly, which come back. Each
+/// reason is told once, not twenty times a second.
+async fn go_on<F: Future<Output = io::Error>>(serve: impl Fn() -> F, tell: impl Fn(&str)) {
+    let mut told = None;
+    loop {
+        let error = serve().await;
+        if told != Some(error.kind()) {
+            told = Some(error.kind());
+            tell(&format!("DNS over UDP broke off and is begun again: {error}"));
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
 }
 
 /// Which of the proxy's services a stream is for.
@@ -150,7 +180,7 @@ mod tests {
         let doors = Doors::bind(&options(&["--socks", "127.0.0.1:0", "--dns", "127.0.0.1:0"])).unwrap();
         let [("socks", socks), ("dns", dns)] = doors.places()[..] else { panic!("{:?}", doors.places()) };
         let (open, mut all_gone) = mpsc::channel(1);
-        let tasks = doors.serve(&Proxy::builder().build().unwrap(), &open);
+        let tasks = doors.serve(&Proxy::builder().build().unwrap(), &open, Messages { json: false });
         let mut client = TcpStream::connect(socks).await.unwrap();
         client.write_all(&[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 0, 22]).await.unwrap();
         let mut answer = Vec::new();
@@ -159,7 +189,7 @@ mod tests {
         drop(client);
         // `a`, type A: refused with NXDOMAIN, over both.
         let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let asker = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let asker = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         asker.send_to(query, dns).await.unwrap();
         let mut buffer = [0; 512];
         let (length, from) = asker.recv_from(&mut buffer).await.unwrap();
@@ -170,6 +200,30 @@ mod tests {
         drop((tasks, open, client));
         assert_eq!(all_gone.recv().await, None);
         while TcpStream::connect(socks).await.is_ok() {}
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_socket_is_told_once_and_does_not_end_dns() {
+        let errors =
+            std::cell::RefCell::new(vec![io::ErrorKind::OutOfMemory, io::ErrorKind::HostUnreachable]);
+        errors.borrow_mut().push(io::ErrorKind::HostUnreachable);
+        let (all_met, met) = tokio::sync::oneshot::channel();
+        let all_met = std::cell::Cell::new(Some(all_met));
+        let serve = async || {
+            let Some(kind) = errors.borrow_mut().pop() else {
+                all_met.take().unwrap().send(()).unwrap();
+                return std::future::pending().await;
+            };
+            io::Error::from(kind)
+        };
+        let said = std::cell::RefCell::new(Vec::new());
+        tokio::select! {
+            () = go_on(serve, |text| said.borrow_mut().push(text.to_owned())) => {}
+            served_after_all = met => served_after_all.unwrap(),
+        }
+        let said = said.into_inner();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().all(|text| text.starts_with("DNS over UDP broke off")), "{said:?}");
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::say::Messages;
 static CLEARING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    let options: Options = glue::keys::parse_command_line().unwrap_or_else(|error| error.exit());
+    let options: Options =
+        glue::command_line::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let messages = Messages { json: options.json };
     match run(&options, messages) {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,11 +47,11 @@ pub struct Options {
     #[arg(long, requires = "dns")]
     pub synthetic_dns: bool,
     /// Upstream proxy that rules call NAME; its URL (http://[USER:PASSWORD@]HOST:PORT, socks5://, socks5h://) is in VAR
-    #[arg(long = "upstream-proxy", value_name = "NAME=VAR", value_parser = parse_pair)]
+    #[arg(long = "upstream-proxy", value_name = "NAME=VAR", value_parser = parse_upstream_proxy)]
     pub upstream_proxies: Vec<(String, String)>,
     /// Certificate to show to HOST where it asks for one: a PEM file with the chain and the key
-    #[arg(long = "client-cert", value_name = "HOST=FILE", value_parser = parse_pair)]
-    pub client_certificates: Vec<(String, String)>,
+    #[arg(long = "client-cert", value_name = "HOST=FILE", value_parser = parse_client_certificate)]
+    pub client_certificates: Vec<(String, PathBuf)>,
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
     #[arg(long = "policy", value_name = "FILE", required_unless_present = "secrets")]
     pub policies: Vec<PathBuf>,
@@ -119,18 +119,38 @@ pub struct Options {
     pub keys_on_stdin: bool,
 }
 
-fn parse_pair(text: &str) -> Result<(String, String), String> {
+// None of these repeats what stands there: it could be a key, or a URL with a password.
+
+fn parse_upstream_proxy(text: &str) -> Result<(String, String), String> {
+    let (name, variable) =
+        text.split_once('=').ok_or("expected NAME=VAR; the URL itself is in the variable VAR")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err("NAME, by which rules call the proxy, has letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    if !credvault::is_env_name(variable) {
+        return Err(
+            "after `=` stands the name of a variable that holds the URL, never the URL itself".to_owned()
+        );
+    }
+    Ok((name.to_owned(), variable.to_owned()))
+}
+
+fn parse_client_certificate(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-            Ok((name.to_owned(), value.to_owned()))
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
+            Ok((host.to_owned(), glue::command_line::file(path)?))
         }
-        _ => Err("expected two words with = between them".to_owned()),
+        _ => Err("expected HOST=FILE".to_owned()),
     }
 }
 
 fn parse_injection(text: &str) -> Result<(String, Injection), String> {
     let (name, form) = text.split_once('=').ok_or("expected NAME=FORM")?;
-    let injection = form.parse().map_err(|error| format!("{form:?}: {error}"))?;
+    if !credvault::is_env_name(name) {
+        return Err("NAME is that of a --secret: letters, digits and _".to_owned());
+    }
+    let injection = form.parse().map_err(|error: credvault::InjectionError| error.to_string())?;
     Ok((name.to_owned(), injection))
 }
 
@@ -159,5 +179,42 @@ mod tests {
         assert_eq!(options.secrets[0].port, 8443);
         assert!(matches!(&options.injections[0].1, Injection::Header { name, .. } if name == "x-api-key"));
         assert!(parse(&["--secret", "K=V@h", "--inject", "K=nonsense"]).is_err());
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_printed_back() {
+        for wrong in [
+            &["--upstream-proxy", "http://user:hunter2@proxy.corp:3128"][..],
+            &["--upstream-proxy", "corp=http://user:hunter2@proxy.corp:3128"],
+            &["--upstream-proxy", "http://user:p=hunter2@proxy.corp:3128"],
+            &["--inject", "K=Bearer hunter2"],
+            &["--inject", "K=authorization: Bearer hunter2"],
+            &["--inject", "Bearer hunter2={}"],
+            &["--inject", "hunter2"],
+            &["--secret", "K=sk-hunter2@h"],
+            &["--secret", "K@h:hunter2"],
+            &["--secret=sk-hunter2"],
+            &["--service", "github=sk-hunter2"],
+            &["--service", "sk hunter2"],
+            &["--tools", "K=hunter2"],
+            &["--tools", "sk-hunter2=git"],
+            &["--client-cert", "hunter2"],
+            &["--client-cert", "h=-----BEGIN PRIVATE KEY-----\nhunter2"],
+            &["--identity", "AGE-SECRET-KEY-1hunter2"],
+            &["--store", "hunter2"],
+            &["--resolve", "h:hunter2"],
+            // A space too many, and an option that is none.
+            &["--secret", "K", "hunter2"],
+            &["hunter2"],
+            &["--secrt=K=hunter2@h"],
+            &["--secrt", "K=hunter2@h"],
+        ] {
+            let given = ["inject-proxy", "--listen", "127.0.0.1:0", "--policy", "p"].iter().chain(wrong);
+            let error = glue::command_line::parse::<Options, _>(given).unwrap_err();
+            for text in [error.to_string(), error.render().ansi().to_string()] {
+                assert!(text.starts_with("error: ") || text.contains('\x1b'), "{text}");
+                assert!(!text.contains("hunter2"), "{wrong:?}: {text}");
+            }
+        }
     }
 }

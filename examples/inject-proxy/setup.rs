@@ -114,7 +114,8 @@ impl Setup {
         for (host, path) in &options.client_certificates {
             let usage = |error| Error::Usage(format!("--client-cert {host}: {error}"));
             let host = Host::parse(host).map_err(usage)?;
-            let pem = Secret::new(fs::read(path).map_err(Error::io(format!("cannot read {path}")))?);
+            let pem =
+                Secret::new(fs::read(path).map_err(Error::io(format!("cannot read {}", path.display())))?);
             let pem = std::str::from_utf8(pem.expose()).unwrap_or_default();
             builder = builder.client_certificate(host, pem, pem);
         }

@@ -47,7 +47,8 @@ pub fn requested(specs: &[String]) -> Result<Vec<(String, String)>> {
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(plain) {
-            return Err(Error::Usage(format!("--env {name:?}: a name has letters, digits and _")));
+            // Not repeated: it may be a value whose name was forgotten.
+            return Err(Error::Usage("--env NAME[=VALUE]: a name has letters, digits and _".to_owned()));
         }
         match value {
             Some(value) => Ok((name.to_owned(), value)),
