@@ -39,9 +39,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What it never does: print, log, serialise or swap out a secret; fall back to a weaker store; send a
-//! credential where its binding does not reach; resolve a name or open a network connection (the keyring
-//! is on the session bus of this machine).
+//! What it never does: print, log or serialise a secret; fall back to a weaker store; send a credential where its
+//! binding does not reach; resolve a name or open a network connection (the keyring is on the session bus of this
+//! machine).
+//!
+//! Values that are kept are locked into RAM, where the system allows it ([`Secret::protection`]). While an encrypted file
+//! is read or written, its plain text and passphrase are in ordinary memory for a moment, which may be swapped and is
+//! cleared.
 //!
 //! What it cannot do: clear the copies that an HTTP library or the kernel makes of a request; find a
 //! secret that a server has transformed beyond the forms listed at [`Scrubber`].

@@ -51,18 +51,25 @@ pub fn sent_as_stored(chosen: &Chosen) -> Vec<SecretSpec> {
 /// Services that were asked for.
 pub type Chosen = Vec<(ServiceSpec, Service)>;
 
+/// credvault's table, with the services of the file before it.
+///
+/// # Errors
+/// A file that cannot be read, with file and line.
+pub fn known(file: Option<&Path>) -> Result<Services, String> {
+    let table = Services::builtin().map_err(|error| error.to_string())?;
+    let Some(path) = file else { return Ok(table) };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let own = Services::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(table.overridden_by(own))
+}
+
 /// Looks the services up; those of the file come before credvault's own.
 ///
 /// # Errors
 /// A file that cannot be read, with file and line, or a name that is in neither.
 pub fn choose(specs: &[ServiceSpec], file: Option<&Path>) -> Result<Chosen, String> {
-    let mut table = Services::builtin().map_err(|error| error.to_string())?;
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let own = Services::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        table = table.overridden_by(own);
-    }
+    let table = known(file)?;
     let find = |spec: &ServiceSpec| match table.get(&spec.name) {
         Some(service) => Ok((spec.clone(), service.clone())),
         None => Err(format!(
@@ -91,12 +98,12 @@ pub fn bind(
                 builder.bind_until(binding, secret, not_after_s, &mut credvault::os_random)
             }
             (Value::Locked, None) => builder.bind_locked(binding, &mut credvault::os_random),
-            (Value::Is { secret, .. }, Some(kind)) => {
+            (Value::Is { secret, not_after_s }, Some(kind)) => {
                 let refresh = secret.duplicate();
                 let source = source(kind, secret).map_err(|error| refused(error.to_string()))?;
                 let own = refresh_binding(kind, &spec.name, source.endpoint()).map_err(refused)?;
                 if let Some(own) = own {
-                    let bound = builder.bind(own, refresh, &mut credvault::os_random);
+                    let bound = builder.bind_until(own, refresh, not_after_s, &mut credvault::os_random);
                     bound.map_err(|error| refused(error.to_string()))?;
                 }
                 sources.push((spec.name.clone(), source));
@@ -193,6 +200,9 @@ mod tests {
                 .all(|(_, service)| service.binding.endpoints[0].hosts[0].to_string() == "own.example")
         );
         assert!(choose(&specs, None).unwrap_err().contains("mine"));
+        assert!(
+            known(Some(&path)).unwrap().get("mine").is_some() && known(None).unwrap().get("mine").is_none()
+        );
         table("NOT.canonical");
         let error = choose(&specs, Some(&path)).unwrap_err();
         assert!(

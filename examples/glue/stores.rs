@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use credvault::{
-    AgeFileStore, AgeKey, AskKey, ChooseError, KeyutilsStore, Secret, SecretServiceStore, Source, Store,
-    StoreError, Surveyed, chosen, hmac_sha256, survey,
+    AgeFileStore, AgeKey, AskKey, ChooseError, KeyutilsStore, NoStoreReason, Secret, SecretServiceStore,
+    Source, Store, StoreError, Surveyed, chosen, hmac_sha256, survey,
 };
 
 use crate::terminal;
@@ -138,6 +138,9 @@ impl StoreArgs {
         let passed = passed(&surveyed);
         let place = chosen(surveyed).map_err(|error| match &error {
             ChooseError::Unusable(StoreError::Locked { .. }) => OpenError::Locked(error.to_string()),
+            ChooseError::None(text) if text.contains(&NoStoreReason::NoFile.to_string()) => {
+                OpenError::Other(format!("{error}\n  the file is made by `agent-sandbox secret init`"))
+            }
             _ => OpenError::Other(error.to_string()),
         })?;
         Ok(Opened { store: Arc::from(stores.swap_remove(place)), passed })
@@ -153,13 +156,13 @@ impl StoreArgs {
     pub fn key_of(&self, path: &Path) -> AskKey {
         let (path, identity, silent) = (path.to_owned(), self.identity.clone(), Arc::clone(&self.silent));
         Box::new(move || match &identity {
-            Some(file) => identity_in(file).ok(),
-            None => kept_passphrase(&path)
+            Some(file) => identity_in(file).map(Some),
+            None => Ok(kept_passphrase(&path)
                 .or_else(|| {
                     let question = format!("passphrase of {}: ", path.display());
                     if silent.load(Ordering::Relaxed) { None } else { terminal::ask_hidden(&question) }
                 })
-                .map(AgeKey::Passphrase),
+                .map(AgeKey::Passphrase)),
         })
     }
 }
@@ -249,6 +252,25 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_that_cannot_be_read_is_the_reason_and_not_a_locked_store() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, identity) = (folder.path().join("s.age"), folder.path().join("me.txt"));
+        AgeFileStore::new(&path, AgeKey::Identity(AgeKey::new_identity())).create().unwrap();
+        let args = StoreArgs::of(StoreSpec::AgeFile(path), Some(identity.clone()));
+        let get = || args.open().unwrap().store.get("K").map(|_| ()).unwrap_err().to_string();
+        let missing = get();
+        assert!(missing.contains("me.txt") && missing.contains("cannot be read"), "{missing}");
+        std::fs::write(&identity, AgeKey::new_identity().expose()).unwrap();
+        std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let exposed = get();
+        assert!(
+            exposed.contains("me.txt") && exposed.contains("0600") && !exposed.contains("locked"),
+            "{exposed}"
+        );
+    }
+
+    #[test]
     fn a_named_file_is_the_only_candidate() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.age");
@@ -257,6 +279,7 @@ mod tests {
         assert_eq!(args.file(), Ok(path));
         let error = args.open().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("s.age") && error.contains("does not exist"), "{error}");
+        assert!(error.contains("agent-sandbox secret init"), "{error}");
         let keyring = StoreArgs { store: Some(StoreSpec::SecretService), ..StoreArgs::default() };
         assert!(keyring.file().unwrap_err().contains("age:FILE"));
         assert_ne!(name_of(Path::new("/a")), name_of(Path::new("/b")));

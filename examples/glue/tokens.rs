@@ -1,18 +1,19 @@
 //! Tokens that are renewed on the host before a request needs them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use credvault::limits::TOKEN_ANSWER_BYTES_MAX;
 use credvault::{
-    BindError, Masked, Next, OAuthError, Secret, Token, TokenLooks, TokenSource, Vault, mask_token_answer,
-    os_clock, os_random,
+    BindError, Masked, Next, OAuthError, Secret, Store, StoreError, Token, TokenLooks, TokenSource, Vault,
+    mask_token_answer, os_clock, os_random,
 };
 use http::{HeaderName, HeaderValue};
 use netproxy::hooks::{
     BoxFuture, Decided, HeaderFate, Inject, InjectError, Injected, Redact, RequestHead, ResponseFilter,
 };
-use tokio::sync::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, watch};
 use zeroize::Zeroizing;
 
 use crate::fetch::Fetch;
@@ -39,34 +40,86 @@ pub fn keep_in_store(
     Arc::new(move |name, value| {
         let is_stored = stored.iter().any(|stored| stored == name);
         if let Some(opened) = sources.in_use().filter(|_| is_stored)
-            && let Err(error) = opened.store.put(name, value)
+            && let Err(error) = replace(&*opened.store, name, value)
         {
             report(format!("the new refresh token of {name} could not be stored: {error}"));
         }
     })
 }
 
+/// The end that the user gave the entry stays.
+fn replace(store: &dyn Store, name: &str, value: &Secret) -> Result<(), StoreError> {
+    let old = store.entries()?.into_iter().find(|stored| stored.name == name);
+    store.put_until(name, value, old.and_then(|stored| stored.not_after_s)).map(|_| ())
+}
+
 /// The sources of one vault's tokens.
 pub struct Renewals {
     vault: Arc<Vault>,
-    /// With a lock each: the first request renews, the others wait for it.
-    sources: Vec<(String, TokenSource, Mutex<()>)>,
+    sources: Vec<Renewed>,
     fetch: Fetch,
     keep: Keep,
+}
+
+struct Renewed {
+    name: String,
+    source: TokenSource,
+    /// The first request renews, the others wait for it.
+    turn: Mutex<()>,
+    /// Closed once the last refresh token is stored.
+    keeping: std::sync::Mutex<Option<watch::Receiver<()>>>,
+}
+
+impl Renewed {
+    /// Stores a refresh token after those before it, in a thread of its own: the store's calls block.
+    fn keep(&self, keep: &Keep, token: &Token) {
+        let Some(refresh) = &token.refresh else { return };
+        let (keep, name, value) = (Arc::clone(keep), self.name.clone(), refresh.duplicate());
+        let (done, finished) = watch::channel(());
+        let before = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).replace(finished);
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || {
+            if let Some(before) = before {
+                runtime.block_on(closed(before));
+            }
+            keep(&name, &value);
+            drop(done);
+        });
+    }
+
+    /// Returns once all of them are stored.
+    async fn kept(&self) {
+        let last = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(last) = last {
+            closed(last).await;
+        }
+    }
+}
+
+async fn closed(mut receiver: watch::Receiver<()>) {
+    while receiver.changed().await.is_ok() {}
 }
 
 impl Renewals {
     /// For the sources of [`crate::services::bind`].
     #[must_use]
     pub fn new(vault: Arc<Vault>, sources: Vec<(String, TokenSource)>, fetch: Fetch, keep: Keep) -> Self {
-        let sources = sources.into_iter().map(|(name, source)| (name, source, Mutex::default())).collect();
-        Self { vault, sources, fetch, keep }
+        let renewed = |(name, source)| Renewed {
+            name,
+            source,
+            turn: Mutex::default(),
+            keeping: std::sync::Mutex::default(),
+        };
+        Self { vault, sources: sources.into_iter().map(renewed).collect(), fetch, keep }
     }
 
-    /// Sees to it that the token of this number is good.
+    /// Sees to it that the token of this number is good, and that what it was made from is stored.
     async fn renew(&self, number: usize) -> Result<(), String> {
-        let Some((name, source, lock)) = self.sources.get(number) else { return Ok(()) };
-        let _turn = lock.lock().await;
+        let Some(renewed) = self.sources.get(number) else { return Ok(()) };
+        let Renewed { name, source, .. } = renewed;
+        let _turn = renewed.turn.lock().await;
+        // Of a token that the guest's own tool was given.
+        renewed.kept().await;
         let explain = |error: &dyn std::fmt::Display| format!("credential `{name}`: {error}");
         let request = match source.next(os_clock()) {
             Ok(Next::Send(request)) => request,
@@ -83,19 +136,19 @@ impl Renewals {
         };
         let token =
             source.answer(ticket, os_clock(), (status, &body[..])).map_err(|error| explain(&error))?;
+        renewed.keep(&self.keep, &token);
+        renewed.kept().await;
         self.put(name, token).map_err(|error| explain(&error))
     }
 
-    /// A new token, where requests, answers and the store find it.
+    /// A new token, where requests and answers find it.
     fn put(&self, name: &str, token: Token) -> Result<(), BindError> {
-        if let Some(refresh) = token.refresh {
-            let (keep, owned, kept) = (Arc::clone(&self.keep), name.to_owned(), refresh.duplicate());
-            // The store's calls block.
-            tokio::task::spawn_blocking(move || keep(&owned, &kept));
-            let as_body = refresh_name(name);
-            if self.vault.placeholder(&as_body).is_some() {
-                self.vault.rotate(&as_body, refresh, None)?;
-            }
+        let as_body = refresh_name(name);
+        if let Some(refresh) = token.refresh
+            && self.vault.placeholder(&as_body).is_some()
+        {
+            let end = self.vault.version(&as_body).and_then(|(_, end)| end);
+            self.vault.rotate(&as_body, refresh, end)?;
         }
         self.vault.rotate(name, token.access, Some(token.not_after_s)).map(|_| ())
     }
@@ -104,13 +157,15 @@ impl Renewals {
     /// not understood does not pass: it could hold tokens.
     fn mask(&self, number: usize, body: &[u8]) -> Vec<u8> {
         let failure = |code: &str| format!("{{\"error\":\"{code}\"}}").into_bytes();
-        let Some((name, source, _)) = self.sources.get(number) else { return failure("server_error") };
+        let Some(renewed) = self.sources.get(number) else { return failure("server_error") };
+        let Renewed { name, source, .. } = renewed;
         let (access, refresh) = (self.vault.placeholder(name), self.vault.placeholder(&refresh_name(name)));
         let (Some(access), Some(refresh)) = (access, refresh) else { return failure("server_error") };
         let looks = TokenLooks { access, refresh };
         match mask_token_answer(os_clock(), body, looks, &mut os_random) {
             Ok(Masked { body, token }) => {
                 source.learn(&token);
+                renewed.keep(&self.keep, &token);
                 // Only a token that cannot stand in a header is refused, and that was checked when it was read.
                 let _ = self.put(name, token);
                 body
@@ -140,7 +195,7 @@ impl Redact for TokenRedact {
         let inner = self.inner.filter(decided)?;
         let place = Place::of(decided, None);
         let is_asked = |name: &str| self.renewals.vault.covers(&refresh_name(name), &place.target(decided));
-        let number = self.renewals.sources.iter().position(|(name, ..)| is_asked(name));
+        let number = self.renewals.sources.iter().position(|renewed| is_asked(&renewed.name));
         let Some(number) = number else { return Some(inner) };
         Some(Box::new(Answer {
             inner,
@@ -220,7 +275,7 @@ impl<I: Inject> Inject for RenewingInject<I> {
     ) -> BoxFuture<'a, Result<Injected, InjectError>> {
         Box::pin(async move {
             let mut failed = None;
-            for (number, (name, ..)) in self.renewals.sources.iter().enumerate() {
+            for (number, Renewed { name, .. }) in self.renewals.sources.iter().enumerate() {
                 if self.renewals.vault.covers(name, &Place::of(decided, Some(head)).target(decided)) {
                     let renewals = Arc::clone(&self.renewals);
                     // A task of its own: a client that goes away must not leave a refresh token used and its
@@ -237,3 +292,6 @@ impl<I: Inject> Inject for RenewingInject<I> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,11 @@ fn a_key_in_an_encrypted_file_from_init_to_rm() {
     assert_eq!(listed["names"][0], "K");
     assert!(listed["store"].as_str().unwrap().contains("keys.age"), "{listed}");
     assert!(!fs::read(folder.path().join("keys.age")).unwrap().windows(7).any(|part| part == b"sk-live"));
+    let kept = ok(run(&["rotate", "K"], "sk-live-yet-another-0123"));
+    assert_eq!((&kept["version"], &kept["not_after"]), (&3.into(), &"2100-01-31T12:00:00Z".into()));
+    assert!(refused(run(&["set", "K", "--not-after", "2001-01-31"], KEY)).contains("has passed"));
+    assert!(refused(run(&["set", "K"], "short")).contains("shorter than 8 bytes"));
+    assert_eq!(ok(run(&["ls"], ""))["secrets"][0]["version"], 3);
     ok(run(&["rm", "K"], ""));
     assert!(refused(run(&["rm", "K"], "")).contains("has no credential"));
     fs::set_permissions(folder.path().join("keys.age"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -141,4 +146,8 @@ fn services_say_what_they_would_put_in_where() {
     let one = ok(secret(folder.path(), &["services", "anthropic", "--json"], ""));
     assert_eq!(one["endpoints"][0]["inject"], "x-api-key: KEY");
     assert!(refused(secret(folder.path(), &["services", "nonsense"], "")).contains("no such service"));
+    let own = "[[service]]\nname = \"nonsense\"\n[[service.endpoint]]\nhosts = [\"own.example\"]\ninject = \"replace\"\n";
+    fs::write(folder.path().join("own.toml"), own).unwrap();
+    let one = ok(secret(folder.path(), &["services", "nonsense", "--services", "own.toml", "--json"], ""));
+    assert_eq!(one["endpoints"][0]["hosts"][0], "https://own.example");
 }

@@ -159,6 +159,14 @@ pub enum StoreError {
         /// Which store.
         store: String,
     },
+    /// What should open the store cannot be had.
+    #[error("{store} cannot be opened: {reason}")]
+    NoKey {
+        /// Which store.
+        store: String,
+        /// What is wrong, with the remedy; no secret in it.
+        reason: String,
+    },
     /// The store's file was cut off or changed.
     #[error("{store} is damaged: {detail}; {}", self.remedy())]
     Damaged {
@@ -243,6 +251,7 @@ impl StoreError {
             Self::Exposed { .. } => {
                 "make it a regular file of your own with mode 0600, and change its values"
             }
+            Self::NoKey { .. } => "correct what should open it",
             Self::Name => "use 1 to 64 characters of `A-Z a-z 0-9 - _ .`",
             Self::Failed { .. } => "look at the keyring program's own log and try again",
         }

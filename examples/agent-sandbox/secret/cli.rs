@@ -1,5 +1,6 @@
 //! What a user types after `secret`. Parses, decides nothing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -43,11 +44,11 @@ pub enum SecretVerb {
     /// Replace the value of NAME, which must be there
     Rotate {
         name: String,
-        /// When the new value is to be sent no more
+        /// When the new value is to be sent no more [default: the end of the old one, if it has one]
         #[arg(long, value_name = "TIME", value_parser = parse_end)]
         not_after: Option<End>,
     },
-    /// List names, versions and ends; values are never read
+    /// List names, versions and ends; no value is shown (a keyring gives none; the age file is decrypted as a whole)
     Ls,
     /// Remove NAME
     Rm { name: String },
@@ -64,5 +65,10 @@ pub enum SecretVerb {
     /// Forget the passphrase that `unlock` kept
     Lock,
     /// List the services that are known, or show what one would put in where
-    Services { name: Option<String> },
+    Services {
+        name: Option<String>,
+        /// Your own services too, as with `run --services`
+        #[arg(long = "services", value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }

@@ -28,7 +28,7 @@ pub fn manage(args: &SecretArgs) -> Result<u8> {
         SecretVerb::Init => places::init(args),
         SecretVerb::Unlock { time } => places::unlock(args, *time),
         SecretVerb::Lock => places::lock(args),
-        SecretVerb::Services { name } => services::services(args, name.as_deref()),
+        SecretVerb::Services { name, file } => services::services(args, name.as_deref(), file.as_deref()),
     }?;
     Ok(0)
 }

@@ -100,7 +100,7 @@ fn write_identity(file: &Path, identity: &Secret) -> Result<()> {
 pub fn unlock(args: &SecretArgs, time: Duration) -> Result<()> {
     let path = args.stores.file().map_err(|error| problem("store", error))?;
     // Before anybody types: is there a file that could be unlocked?
-    let probe = AgeFileStore::asking(&path, Box::new(|| None));
+    let probe = AgeFileStore::asking(&path, Box::new(|| Ok(None)));
     credvault::Store::probe(&probe).map_err(|error| problem("store", error))?;
     let passphrase = read_passphrase(&format!("passphrase of {}: ", path.display()))?;
     let store = AgeFileStore::new(&path, AgeKey::Passphrase(passphrase.duplicate()));

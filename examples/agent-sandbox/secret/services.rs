@@ -1,14 +1,16 @@
 //! `services`: what is known, and what one would put in where.
 
-use credvault::{Allowed, Endpoint, Injection, Replaceable, Scheme, Service, Services};
+use std::path::Path;
+
+use credvault::{Allowed, Endpoint, Injection, Replaceable, Scheme, Service};
 use serde_json::{Value, json};
 
 use super::cli::SecretArgs;
 use super::{problem, say};
 use crate::error::Result;
 
-pub fn services(args: &SecretArgs, name: Option<&str>) -> Result<()> {
-    let known = Services::builtin().map_err(|error| problem("services", error))?;
+pub fn services(args: &SecretArgs, name: Option<&str>, file: Option<&Path>) -> Result<()> {
+    let known = glue::services::known(file).map_err(|error| problem("services", error))?;
     match name {
         None => {
             let row = |service: &Service| {
@@ -99,6 +101,8 @@ fn object(service: &Service) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use credvault::Services;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,6 @@
 //! `set`, `rotate`, `ls`, `rm`. Only the first two ever hold a value.
 
+use credvault::limits::SECRET_BYTES_MIN;
 use credvault::{StoreError, Stored};
 use glue::stores::Opened;
 use serde_json::{Value, json};
@@ -13,24 +14,43 @@ pub fn set(args: &SecretArgs, name: &str, not_after: Option<End>) -> Result<()> 
     if !credvault::is_env_name(name) {
         return Err(problem(name, "a name is also a variable of the sandbox: letters, digits and _"));
     }
+    let end = end(name, not_after, None)?;
     // Before anybody types a key that could not be kept.
     let opened = open(args)?;
-    put(args, &opened, name, not_after, "stored")
+    put(args, &opened, name, end, "stored")
 }
 
 pub fn rotate(args: &SecretArgs, name: &str, not_after: Option<End>) -> Result<()> {
     let opened = open(args)?;
     let known = opened.store.entries().map_err(|error| problem(name, error))?;
-    if !known.iter().any(|stored| stored.name == name) {
+    let Some(old) = known.into_iter().find(|stored| stored.name == name) else {
         let missing = StoreError::Missing { store: opened.store.describe(), name: name.to_owned() };
         return Err(problem(name, missing));
-    }
-    put(args, &opened, name, not_after, "rotated")
+    };
+    put(args, &opened, name, end(name, not_after, old.not_after_s)?, "rotated")
 }
 
-fn put(args: &SecretArgs, opened: &Opened, name: &str, not_after: Option<End>, done: &str) -> Result<()> {
+/// What was asked for, else the old one; never one that has passed: the value would not be sent once.
+fn end(name: &str, not_after: Option<End>, old: Option<u64>) -> Result<Option<u64>> {
+    let now_s = credvault::os_clock();
+    match not_after.map(|end| end.at(now_s)).or(old) {
+        Some(end) if end <= now_s => {
+            let remedy =
+                "give a later one with --not-after; `secret set` without it stores a value that has none";
+            Err(problem(name, format!("its end, {}, has passed: {remedy}", shown(end))))
+        }
+        end => Ok(end),
+    }
+}
+
+fn put(args: &SecretArgs, opened: &Opened, name: &str, not_after_s: Option<u64>, done: &str) -> Result<()> {
     let value = read_value("value")?;
-    let not_after_s = not_after.map(|end| end.at(credvault::os_clock()));
+    if value.len() < SECRET_BYTES_MIN {
+        let text = format!(
+            "a value shorter than {SECRET_BYTES_MIN} bytes cannot be kept out of answers: nothing was stored"
+        );
+        return Err(problem(name, text));
+    }
     let stored = opened.store.put_until(name, &value, not_after_s).map_err(|error| problem(name, error))?;
     let end = stored.not_after_s.map(|end| format!(", until {}", shown(end))).unwrap_or_default();
     let text = format!("{done} {name} in {}: version {}{end}", opened.describe(), stored.version);
@@ -77,4 +97,22 @@ fn entry(stored: &Stored) -> Value {
         "name": stored.name, "version": stored.version,
         "not_after": stored.not_after_s.map(shown), "not_after_s": stored.not_after_s,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_kept_unless_another_is_given_and_never_one_that_has_passed() {
+        let (past, future) = (Some(1_000), Some(253_402_300_799));
+        assert_eq!(end("K", None, None).unwrap(), None);
+        assert_eq!(end("K", None, future).unwrap(), future);
+        assert_eq!(end("K", future.map(End::At), past).unwrap(), future);
+        assert!(end("K", Some(End::In(60)), future).unwrap() < future);
+        for (given, old) in [(past.map(End::At), None), (past.map(End::At), future), (None, past)] {
+            let error = end("K", given, old).unwrap_err().to_string();
+            assert!(error.contains("1970-01-01T00:16:40Z") && error.contains("--not-after"), "{error}");
+        }
+    }
 }

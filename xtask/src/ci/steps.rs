@@ -42,6 +42,7 @@ pub fn all(_: &Context) -> Vec<Step> {
             let mut test = c.cargo(&arguments);
             // The packages step has installed one: here its absence is a failure, not a skip.
             test.env("CREDVAULT_REQUIRE_KEYRING", "1");
+            require_kernel_keyring(&mut test);
             Ok(vec![test])
         }),
         quiet("benches", "each bench once, unmeasured and unoptimised", |c| {
@@ -75,6 +76,7 @@ pub fn all(_: &Context) -> Vec<Step> {
         loud("e2e", "whole sandboxes with a real guest", |c| {
             let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests", "--test", "it"]);
             test.env("AGENT_SANDBOX_BIN", c.target.join("release/examples/agent-sandbox"));
+            require_kernel_keyring(&mut test);
             Ok(vec![test])
         }),
         loud("fuzz-smoke", "every fuzz target on its kept corpus, where the tools are", |c| {
@@ -95,6 +97,36 @@ impl Step {
             });
         }
         Ok(counts)
+    }
+}
+
+/// Where the kernel has one for us, a test that does not get it fails.
+fn require_kernel_keyring(test: &mut Command) {
+    match kernel_keyring() {
+        Ok(()) => {
+            test.env("CREDVAULT_REQUIRE_KEYUTILS", "1");
+        }
+        Err(reason) => println!("SKIPPED: tests of the kernel's keyring: {reason}"),
+    }
+}
+
+/// Asks the kernel for the user's keyring, by another way than the code under test: a container may forbid the call.
+fn kernel_keyring() -> Result<(), String> {
+    let number = match std::env::consts::ARCH {
+        "x86_64" => 250,
+        "aarch64" => 219,
+        other => return Err(format!("the number of keyctl(2) on {other} is not known here")),
+    };
+    // KEYCTL_GET_KEYRING_ID of KEY_SPEC_USER_KEYRING, created if need be.
+    let probe = format!(
+        "import ctypes, os; c = ctypes.CDLL(None, use_errno=True); \
+         c.syscall({number}, 0, -4, 1) >= 0 or exit('keyctl(2): ' + os.strerror(ctypes.get_errno()))"
+    );
+    let output = Command::new("python3").args(["-c", &probe]).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 }
 

@@ -53,8 +53,9 @@ impl AgeKey {
     }
 }
 
-/// Gives the key when it is first needed; `None`: it cannot be had now, so the store is locked.
-pub type AskKey = Box<dyn Fn() -> Option<AgeKey> + Send + Sync>;
+/// Gives the key when it is first needed; `None`: it cannot be had now, so the store is locked. An error says, for the
+/// user, what is wrong with where it should come from.
+pub type AskKey = Box<dyn Fn() -> Result<Option<AgeKey>, String> + Send + Sync>;
 
 /// Secrets in one encrypted file.
 pub struct AgeFileStore {
@@ -80,7 +81,7 @@ impl AgeFileStore {
     /// The file at `path`; the first [`Store::put`] creates it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, key: AgeKey) -> Self {
-        Self { key: OnceLock::from(key), ..Self::asking(path, Box::new(|| None)) }
+        Self { key: OnceLock::from(key), ..Self::asking(path, Box::new(|| Ok(None))) }
     }
 
     /// The same, with a key that is asked for once, when it is first needed.
@@ -115,7 +116,8 @@ impl AgeFileStore {
         if let Some(key) = self.key.get() {
             return Ok(key);
         }
-        let key = (self.ask)().ok_or_else(|| StoreError::Locked { store: self.describe() })?;
+        let key = (self.ask)().map_err(|reason| StoreError::NoKey { store: self.describe(), reason })?;
+        let key = key.ok_or_else(|| StoreError::Locked { store: self.describe() })?;
         Ok(self.key.get_or_init(|| key))
     }
 

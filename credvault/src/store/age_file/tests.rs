@@ -68,7 +68,7 @@ fn the_key_is_asked_for_once_and_not_by_a_probe() {
         let asked = asked.clone();
         let ask = move || {
             asked.fetch_add(1, Ordering::Relaxed);
-            answer.map(|answer| AgeKey::Passphrase(secret(answer)))
+            Ok(answer.map(|answer| AgeKey::Passphrase(secret(answer))))
         };
         AgeFileStore::asking(folder.path().join("secrets.age"), Box::new(ask)).work_factor_log2(1)
     };
@@ -89,6 +89,16 @@ fn the_key_is_asked_for_once_and_not_by_a_probe() {
     assert!(matches!(asking(Some("wrong")).unlock(), Err(StoreError::WrongKey { .. })));
     std::fs::write(folder.path().join("secrets.age"), "OPENAI_API_KEY=sk-in-the-clear").unwrap();
     assert!(matches!(locked.probe(), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn why_the_key_cannot_be_had_is_said_and_is_not_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).create().unwrap();
+    let ask = || Err("the file `me.txt` is refused: mode 0600".to_owned());
+    let error = error(AgeFileStore::asking(folder.path().join("secrets.age"), Box::new(ask)).get("a"));
+    assert!(matches!(error, StoreError::NoKey { .. }), "{error}");
+    assert!(error.to_string().contains("`me.txt` is refused"), "{error}");
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn every_truncation_and_every_flipped_byte_is_noticed() {
     for length in 0..whole.len() {
         check(&whole[..length], format!("cut to {length}"));
     }
-    // The header's work factor is not flipped into hours of work: it is bounded.
+    // Without the salt and the work factor: another one is a second's work each time, see the next test.
     for at in (0..whole.len()).filter(|at| !(30..70).contains(at)) {
         let mut flipped = whole.clone();
         flipped[at] ^= 1;
@@ -152,6 +162,24 @@ fn every_truncation_and_every_flipped_byte_is_noticed() {
     assert!(seen.contains("damaged"));
     std::fs::write(&path, &whole).unwrap();
     assert!(store.get("a").unwrap() == secret("value"));
+}
+
+#[test]
+fn a_header_that_asks_for_hours_of_work_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.put("a", &secret("value")).unwrap();
+    let path = folder.path().join("secrets.age");
+    let whole = std::fs::read(&path).unwrap();
+    let header = b"-> scrypt ";
+    let salt = whole.windows(header.len()).position(|piece| piece == header).unwrap() + header.len();
+    let end = salt + whole[salt..].iter().position(|&byte| byte == b'\n').unwrap();
+    assert_eq!(&whole[end - 2..end], b" 1");
+    // 2^40 rounds: days, and a terabyte or more.
+    let hours = [&whole[..end - 1], b"40", &whole[end..]].concat();
+    std::fs::write(&path, hours).unwrap();
+    let error = error(store.get("a"));
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
 #[test]
