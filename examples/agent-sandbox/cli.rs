@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use glue::keys::SecretSpec;
+use glue::limits::LimitSpec;
 use glue::logins::ToolsSpec;
 use glue::resolve::ResolveSpec;
 use glue::services::ServiceSpec;
@@ -83,6 +84,10 @@ pub struct RunArgs {
     /// Give COMMAND a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// Limit of this sandbox, several: connections, requests-per-s, bytes-per-s, request-body-bytes, head-bytes, head-time,
+    /// idle-time and more (README.md); e.g. requests-per-s=50, request-body-bytes=10MiB, idle-time=5m
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<LimitSpec>,
     /// Append one JSON line per decision of the proxy
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,

@@ -17,6 +17,7 @@ use glue::resolve::ResolveSpec;
 use glue::tokens::{Renewals, RenewingInject, TokenRedact};
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
+use netproxy::limits::Limits;
 use netproxy::{Builder, Proxy};
 use policy::ask::Grants;
 use serde_json::json;
@@ -41,9 +42,12 @@ pub struct Network {
     pub ask: Option<AskOn>,
     pub keys: Keyed,
     pub resolve: Vec<ResolveSpec>,
+    pub limits: Limits,
     /// PEM texts.
     pub upstream_ca: Vec<String>,
     pub audit: Option<PathBuf>,
+    /// Of messages.
+    pub style: Style,
 }
 
 /// How the user is asked.
@@ -90,6 +94,7 @@ impl Gateway {
             // Programs that know of no proxy connect to these, and the agent brings them here.
             .synthetic_dns(true)
             .authorize(Arc::clone(&policy))
+            .limits(network.limits)
             .resolve(resolve()?);
         let roots = &network.upstream_ca;
         builder = roots.iter().fold(builder, Builder::extra_roots_pem);
@@ -117,8 +122,11 @@ impl Gateway {
         }
         let mut audit = None;
         if let Some(path) = network.audit {
+            // Said even with --quiet: what is not recorded must not go unnoticed.
+            let style = network.style.or_text();
+            let tell = move |text: &str| style.say("audit", text, json!({ "message": text }));
             let remedy = "name a file in a folder you may write to with --audit";
-            let file = AuditFile::open(&path, None).map_err(|source| Error::Write {
+            let file = AuditFile::open(&path, None, tell).map_err(|source| Error::Write {
                 path: path.clone(),
                 source,
                 remedy,

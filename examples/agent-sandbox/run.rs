@@ -68,8 +68,10 @@ fn assemble<'a>(
         ask: args.ask.then(|| ask_on(args, gate)).transpose()?,
         keys: keys_of(args, &chosen, style)?,
         resolve: args.resolve.clone(),
+        limits: glue::limits::limits(&args.limits).map_err(|error| Error::Usage(error.to_string()))?,
         upstream_ca: read_all(&args.upstream_ca)?,
         audit: args.audit.clone(),
+        style,
     };
     kernel::check(args.machine.kernel.as_deref())?;
     check_memory(args.machine.memory)?;

@@ -47,6 +47,7 @@ pub struct Rotation {
 /// Appends to a file. While lines cannot be written, the proxy refuses everything.
 pub struct AuditFile {
     shared: Arc<Shared>,
+    tell: Box<Tell>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -70,14 +71,24 @@ struct Waiting {
     lost: u64,
 }
 
+/// Told once, when the first line is lost.
+type Tell = dyn Fn(&str) + Send + Sync;
+
+const FIRST_LOST: &str = "the audit log loses lines: 16 MiB wait for a disk that takes nothing; everything is refused, and \
+    refusals are no longer recorded. See to the disk that holds it";
+
 impl AuditFile {
     /// Opens or creates `path`, for its owner alone where it is new. A symbolic link is not followed: whoever can
-    /// place one would choose what this program writes to.
-    pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
-        Self::over(Log::open(path, rotation)?)
+    /// place one would choose what this program writes to. `tell` gets one sentence when the first line is lost.
+    pub fn open(
+        path: &Path,
+        rotation: Option<Rotation>,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::over(Log::open(path, rotation)?, tell)
     }
 
-    fn over(mut disk: impl Disk + 'static) -> io::Result<Self> {
+    fn over(mut disk: impl Disk + 'static, tell: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             news: Condvar::new(),
@@ -87,7 +98,22 @@ impl AuditFile {
         let writers = Arc::clone(&shared);
         let writer =
             thread::Builder::new().name("audit".to_owned()).spawn(move || writers.write(&mut disk))?;
-        Ok(Self { shared, writer: Some(writer) })
+        Ok(Self { shared, tell: Box::new(tell), writer: Some(writer) })
+    }
+
+    /// Lines lost and bytes waiting, in Prometheus' text format; to be appended to the proxy's own.
+    pub fn metrics_text(&self) -> String {
+        let waiting = self.shared.lock();
+        let (lost, bytes) = (waiting.lost, waiting.lines.len());
+        drop(waiting);
+        format!(
+            "# HELP agent_sandbox_audit_lines_lost_total Lines of the audit log that neither disk nor memory took.\n\
+             # TYPE agent_sandbox_audit_lines_lost_total counter\n\
+             agent_sandbox_audit_lines_lost_total {lost}\n\
+             # HELP agent_sandbox_audit_waiting_bytes Bytes of the audit log that wait for the disk.\n\
+             # TYPE agent_sandbox_audit_waiting_bytes gauge\n\
+             agent_sandbox_audit_waiting_bytes {bytes}\n"
+        )
     }
 
     /// Whether the file lacks a line. Waits for those under way.
@@ -131,6 +157,11 @@ impl Audit for AuditFile {
         let mut waiting = self.shared.lock();
         if waiting.lines.len() > WAITING_BYTES_MAX {
             waiting.lost = waiting.lost.saturating_add(1);
+            let first = waiting.lost == 1;
+            drop(waiting);
+            if first {
+                (self.tell)(FIRST_LOST);
+            }
             return;
         }
         let first = waiting.lines.is_empty();
@@ -304,23 +335,27 @@ mod tests {
         Record::new(SystemTime::UNIX_EPOCH, DecisionId::new(number, [0; 10]), Layer::Http, Outcome::Allow)
     }
 
+    fn silent(text: &str) {
+        panic!("{text}");
+    }
+
     #[test]
     fn links_and_what_is_no_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
         for refused in [link.as_path(), folder.path(), Path::new("/dev/null")] {
-            assert!(AuditFile::open(refused, None).is_err(), "{}", refused.display());
+            assert!(AuditFile::open(refused, None, silent).is_err(), "{}", refused.display());
         }
         assert!(!folder.path().join("elsewhere").exists());
-        assert!(AuditFile::open(&folder.path().join("log"), None).is_ok());
+        assert!(AuditFile::open(&folder.path().join("log"), None, silent).is_ok());
     }
 
     #[test]
     fn every_line_is_in_the_files_in_order_across_rotations() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let file = AuditFile::open(&path, Some(Rotation { bytes: 2000, keep: 50 })).unwrap();
+        let file = AuditFile::open(&path, Some(Rotation { bytes: 2000, keep: 50 }), silent).unwrap();
         for number in 0..100 {
             file.record(record(number));
             assert!(!file.has_failed());
@@ -344,7 +379,8 @@ mod tests {
     #[test]
     fn no_more_files_are_kept_than_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let file = AuditFile::open(&folder.path().join("log"), Some(Rotation { bytes: 1, keep: 2 })).unwrap();
+        let file = AuditFile::open(&folder.path().join("log"), Some(Rotation { bytes: 1, keep: 2 }), silent)
+            .unwrap();
         for number in 0..9 {
             file.record(record(number));
             assert!(!file.has_failed());
@@ -374,7 +410,7 @@ mod tests {
     fn a_full_disk_refuses_and_loses_nothing_once_it_has_room_again() {
         let (permit, permissions) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let file = AuditFile::over(Sick { permissions, taken: Arc::clone(&taken) }).unwrap();
+        let file = AuditFile::over(Sick { permissions, taken: Arc::clone(&taken) }, silent).unwrap();
         assert!(file.ready().is_ok());
         file.record(record(1));
         while file.ready().is_ok() {
@@ -395,5 +431,33 @@ mod tests {
         assert_eq!(String::from_utf8(taken.lock().unwrap().clone()).unwrap(), expected);
         file.record(record(3));
         assert!(file.has_failed());
+    }
+
+    #[test]
+    fn the_first_lost_line_is_told_once_and_all_are_counted() {
+        let (_permit, permissions) = channel();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = {
+            let told = Arc::clone(&told);
+            move |text: &str| told.lock().unwrap().push(text.to_owned())
+        };
+        let file = AuditFile::over(Sick { permissions, taken: Arc::default() }, tell).unwrap();
+        assert!(file.metrics_text().contains("\nagent_sandbox_audit_lines_lost_total 0\n"));
+        // As many as fit into memory twice: what the writer holds, and what waits behind it.
+        let fit = 2 * WAITING_BYTES_MAX / audit_json_line(&record(1)).len();
+        let mut number = 0;
+        while told.lock().unwrap().is_empty() {
+            number += 1;
+            assert!(number < u64::try_from(fit).unwrap() + 100, "nothing was told");
+            file.record(record(number));
+        }
+        file.record(record(number));
+        file.record(record(number));
+        let text = file.metrics_text();
+        assert!(text.contains("\nagent_sandbox_audit_lines_lost_total 3\n"), "{text}");
+        let bytes = text.lines().last().unwrap().rsplit_once(' ').unwrap().1.parse::<usize>().unwrap();
+        assert!(bytes > WAITING_BYTES_MAX, "{text}");
+        assert_eq!(*told.lock().unwrap(), [FIRST_LOST]);
+        assert!(file.ready().is_err());
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Beside them, what programs that embed the three libraries also share: where keys come from
 //! ([`command_line`], [`keys`], [`stores`], [`sources`]), also those whose store is still locked ([`unlock`]), policy files with their includes
-//! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), and the
+//! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), limits ([`limits`]), and the
 //! variables that make clients use the proxy
 //! ([`clients`]). Never prints, never ends the process.
 
@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod inject;
 pub mod java;
 pub mod keys;
+pub mod limits;
 pub mod live;
 pub mod logins;
 pub mod policy_files;

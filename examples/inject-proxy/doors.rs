@@ -3,7 +3,9 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
+use glue::audit::AuditFile;
 use netproxy::Proxy;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -48,7 +50,13 @@ impl Doors {
     }
 
     /// Serves until the result is dropped. Each connection holds a clone of `open` until it ends.
-    pub fn serve(self, proxy: &Proxy, open: &mpsc::Sender<()>, messages: Messages) -> JoinSet<()> {
+    pub fn serve(
+        self,
+        proxy: &Proxy,
+        audit: Option<&Arc<AuditFile>>,
+        open: &mpsc::Sender<()>,
+        messages: Messages,
+    ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(listener) = self.socks {
             tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Socks));
@@ -70,7 +78,7 @@ impl Doors {
             tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Dns));
         }
         if let Some(listener) = self.metrics {
-            tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Metrics));
+            tasks.spawn(accept(listener, proxy.clone(), open.clone(), Service::Metrics(audit.cloned())));
         }
         tasks
     }
@@ -138,11 +146,11 @@ async fn go_on<F: Future<Output = io::Error>>(serve: impl Fn() -> F, tell: impl 
 }
 
 /// Which of the proxy's services a stream is for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Service {
     Socks,
     Dns,
-    Metrics,
+    Metrics(Option<Arc<AuditFile>>),
 }
 
 async fn accept(listener: TcpListener, proxy: Proxy, open: mpsc::Sender<()>, service: Service) {
@@ -151,12 +159,12 @@ async fn accept(listener: TcpListener, proxy: Proxy, open: mpsc::Sender<()>, ser
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (proxy, open) = (proxy.clone(), open.clone());
+        let (proxy, open, service) = (proxy.clone(), open.clone(), service.clone());
         tokio::spawn(async move {
             match service {
                 Service::Socks => proxy.serve_socks(stream).await,
                 Service::Dns => proxy.serve_dns(stream).await,
-                Service::Metrics => metrics::serve(stream, &proxy).await,
+                Service::Metrics(audit) => metrics::serve(stream, &proxy, audit.as_deref()).await,
             }
             drop(open);
         });
@@ -180,7 +188,7 @@ mod tests {
         let doors = Doors::bind(&options(&["--socks", "127.0.0.1:0", "--dns", "127.0.0.1:0"])).unwrap();
         let [("socks", socks), ("dns", dns)] = doors.places()[..] else { panic!("{:?}", doors.places()) };
         let (open, mut all_gone) = mpsc::channel(1);
-        let tasks = doors.serve(&Proxy::builder().build().unwrap(), &open, Messages { json: false });
+        let tasks = doors.serve(&Proxy::builder().build().unwrap(), None, &open, Messages { json: false });
         let mut client = TcpStream::connect(socks).await.unwrap();
         client.write_all(&[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 0, 22]).await.unwrap();
         let mut answer = Vec::new();

@@ -7,6 +7,7 @@ use clap::Parser;
 use credvault::Injection;
 use glue::audit::Rotation;
 use glue::keys::SecretSpec;
+use glue::limits::LimitSpec;
 use glue::logins::ToolsSpec;
 use glue::resolve::ResolveSpec;
 use glue::services::ServiceSpec;
@@ -92,6 +93,10 @@ pub struct Options {
     /// Use ADDR for HOST instead of asking DNS (a special address still needs a `cidr` rule)
     #[arg(long = "resolve", value_name = "HOST:ADDR")]
     pub resolve: Vec<ResolveSpec>,
+    /// Limit of this sandbox, several: connections, requests-per-s, bytes-per-s, request-body-bytes, head-bytes, head-time,
+    /// idle-time and more (README.md); e.g. requests-per-s=50, request-body-bytes=10MiB, idle-time=5m
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<LimitSpec>,
     /// Append one JSON line per decision
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,

@@ -40,7 +40,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;
     // Each connection holds a sender; the receiver hears when the last one has gone.
     let (open, mut all_gone) = mpsc::channel::<()>(1);
-    let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, &open, messages);
+    let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, setup.audit.as_ref(), &open, messages);
     let watch = tokio::spawn(follow(Arc::clone(&setup.policy), setup.proxy.clone(), messages));
     let which = loop {
         tokio::select! {

@@ -76,10 +76,13 @@ impl Setup {
         let listener = bind_tcp("--listen", options.listen, options)?;
         let listen = listener.local_addr().map_err(Error::io("the proxy's own address is not known"))?;
         let doors = Doors::bind(options)?;
+        let limits =
+            glue::limits::limits(&options.limits).map_err(|error| Error::Usage(error.to_string()))?;
         let mut builder = Proxy::builder()
             .name("inject-proxy")
             .authorize(policy.clone())
             .resolve(resolver(options)?)
+            .limits(limits)
             .synthetic_dns(options.synthetic_dns)
             .own_listener(listen);
         if options.ask {
@@ -122,7 +125,10 @@ impl Setup {
         let mut audit = None;
         if let Some(path) = &options.audit {
             let what = format!("cannot write {}", path.display());
-            let file = Arc::new(AuditFile::open(path, options.audit_rotate).map_err(Error::io(what))?);
+            let messages = Messages { json: options.json };
+            let tell = move |text: &str| messages.say("audit", text);
+            let file = AuditFile::open(path, options.audit_rotate, tell).map_err(Error::io(what))?;
+            let file = Arc::new(file);
             builder = builder.audit(file.clone());
             audit = Some(file);
         }

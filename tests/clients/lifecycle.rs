@@ -30,6 +30,9 @@ fn what_cannot_work_is_refused_before_anything_is_served() {
     let text =
         refused(&[&local[..], &["--store", "age:/nonexistent/keys.age", "--secret", "K@api.test"]].concat());
     assert!(text.contains("secret K") && text.contains("keys.age"), "{text}");
+    let text =
+        refused(&[&local[..], &["--secret", "K=HOST_SIDE_KEY@h", "--limit", "requests-per-s=0"]].concat());
+    assert!(text.contains("requests-per-s is from 1"), "{text}");
     let text = refused(&[&local[..], &["--secret", "HTTP_PROXY=HOST_SIDE_KEY@api.test"]].concat());
     assert!(text.contains("another name"), "{text}");
 }
@@ -85,6 +88,20 @@ fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     assert_eq!(policies.len(), 3);
     assert_eq!(policies[0]["error"], "policy_not_loaded");
     assert!(policies[0]["reason"].as_str().unwrap().contains("policy.toml:2"), "{}", policies[0]);
+}
+
+#[test]
+fn a_request_above_the_limit_is_refused_and_says_so() {
+    let Some(_) = need("a_request_above…", "curl", find("curl")) else { return };
+    let mut world = World::with(&["--limit", "requests-per-s=1"]);
+    let mut curl = world.client("curl".as_ref());
+    // One connection. The second is refused, unless this machine took a second for the first; never all within the limit.
+    curl.args(["-sS", "-w", "\n%{http_code}\n", &world.url(ALLOWED, "/hello?[1-60]")]);
+    let text = shown(&curl.output().unwrap());
+    assert!(text.contains("\n200\n"), "{text}");
+    assert!(text.contains("\n403\n") && text.contains("\"error\":\"rate_limited\""), "{text}");
+    let log = world.stop();
+    assert!(log.lines.iter().any(|line| line["error"] == "rate_limited"), "{:?}", log.lines);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod packages;
 mod policies;
 mod proxy;
 mod python;
+mod readme;
 mod tokens;
 mod tools;
 mod upstream;

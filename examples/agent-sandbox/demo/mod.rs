@@ -94,8 +94,10 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
         ask: None,
         keys,
         resolve: vec![ResolveSpec { host: HOST.to_owned(), address: upstream.address.ip() }],
+        limits: netproxy::limits::Limits::default(),
         upstream_ca: vec![upstream.ca_pem.clone()],
         audit: Some(audit.clone()),
+        style,
     };
     let audit_before = fs::read_to_string(&audit).map_or(0, |log| log.lines().count());
     let gateway = Gateway::new(network, runtime)?;
