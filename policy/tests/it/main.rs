@@ -1,5 +1,6 @@
 //! The public API, driven by case files and by rules and facts that nobody thought of.
 
+mod addresses;
 mod allocations;
 mod ask;
 mod audit_mode;
