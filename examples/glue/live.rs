@@ -14,7 +14,7 @@ use credvault::Vault;
 use netproxy::hooks::{AddressFacts, Authorize, ConnectFacts, RequestFacts, Verdict};
 use netproxy::{HostName, Proxy};
 use policy::ask::{Grants, Question, Scope, TooManyGrants};
-use policy::{Current, Live, Ruleset};
+use policy::{Current, Live, Ruleset, RulesetBuilder};
 
 use crate::authorize::{Asking, PolicyAuthorize};
 use crate::keys::{SecretSpec, misfit, policy_for};
@@ -40,10 +40,8 @@ impl Loaded {
         if paths.is_empty() {
             return Self { rules: policy_for(secrets).map_err(|error| error.to_string()), files: Vec::new() };
         }
-        match policy_files::load(paths, machine) {
-            Ok(loaded) => Self { rules: Ok(loaded.rules), files: loaded.files },
-            Err(error) => Self { rules: Err(error.to_string()), files: paths.to_vec() },
-        }
+        let (rules, files) = policy_files::load_watched(RulesetBuilder::new(), paths, machine);
+        Self { rules: rules.map_err(|error| error.to_string()), files }
     }
 
     /// With a reason of its own where the rules do not fit the keys (see [`misfit`]).
@@ -332,6 +330,26 @@ mod tests {
         assert_eq!(policy.look(&proxy), None);
         assert_eq!(policy.look(&proxy), Some(Reloaded::Replaced(2)));
         assert!(allows(&policy, "c.example"));
+    }
+
+    /// Also one that was never part of a policy that loaded.
+    #[test]
+    fn a_newly_included_file_is_loaded_once_it_is_there_and_once_it_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, part) = (folder.path().join("policy.toml"), folder.path().join("part.toml"));
+        fs::write(&file, allowing("a.example")).unwrap();
+        let (paths, machine) = ([file.clone()], Machine::new(&[], folder.path()));
+        let policy = LivePolicy::start(move || Loaded::from(&paths, &[], &machine)).unwrap();
+        let proxy = Proxy::builder().build().unwrap();
+        let becomes = |path: &Path, text: &str| {
+            fs::write(path, text).unwrap();
+            (policy.look(&proxy), policy.look(&proxy)).1
+        };
+        let kept = |reloaded| matches!(reloaded, Some(Reloaded::Kept(_)));
+        assert!(kept(becomes(&file, "version = 1\ninclude = \"part.toml\"\n")), "it is not there");
+        assert!(kept(becomes(&part, "version = 1\n[[allow]]\n")), "it is broken");
+        assert_eq!(becomes(&part, &allowing("b.example")), Some(Reloaded::Replaced(2)));
+        assert!(allows(&policy, "b.example"));
     }
 
     #[test]

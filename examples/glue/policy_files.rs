@@ -56,18 +56,32 @@ pub fn load(paths: &[PathBuf], machine: &Machine) -> Result<Loaded, LoadError> {
 /// # Errors
 /// See [`LoadError`].
 pub fn load_with(builder: RulesetBuilder, paths: &[PathBuf], machine: &Machine) -> Result<Loaded, LoadError> {
+    let (rules, files) = load_watched(builder, paths, machine);
+    rules.map(|rules| Loaded { rules, files })
+}
+
+/// The same, with the files to be watched also where it fails: as far as it came, the one that is to be mended among
+/// them.
+pub fn load_watched(
+    builder: RulesetBuilder,
+    paths: &[PathBuf],
+    machine: &Machine,
+) -> (Result<Ruleset, LoadError>, Vec<PathBuf>) {
     let files = Arc::new(Mutex::new(Vec::new()));
     let includes = BeneathFolder { machine: machine.clone(), files: Arc::clone(&files) };
-    let mut builder = builder.includes(includes).registry_hosts(ClientConfigs(machine.clone()));
-    for path in paths {
+    let builder = builder.includes(includes).registry_hosts(ClientConfigs(machine.clone()));
+    let rules = paths.iter().try_fold(builder, |builder, path| {
         let text = File::open(path).and_then(read_text);
         let text = text.map_err(|source| LoadError::Read { path: path.clone(), source })?;
         files.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-        builder = builder.source(&text, &path.to_string_lossy())?;
+        Ok(builder.source(&text, &path.to_string_lossy())?)
+    });
+    let mut files = std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner));
+    if rules.is_err() {
+        let unread: Vec<_> = paths.iter().filter(|path| !files.contains(path)).cloned().collect();
+        files.extend(unread);
     }
-    let rules = builder.build();
-    let files = std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Loaded { rules, files })
+    (rules.map(RulesetBuilder::build), files)
 }
 
 /// Opens what stands beneath the folder of the file that includes it. A file's name is its path, so that verdicts and
@@ -97,6 +111,8 @@ impl Includes for BeneathFolder {
                 part.display()
             ));
         }
+        // Before it is read: one that is missing may come.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         let file = open_beneath(folder, &wanted).map_err(|error| match error.raw_os_error() {
             Some(code) if code == rustix::io::Errno::XDEV.raw_os_error() => {
                 "a link in it leads out of this file's folder; put the file itself there".to_owned()
@@ -104,7 +120,6 @@ impl Includes for BeneathFolder {
             _ => format!("cannot read it: {error}"),
         })?;
         let text = read_text(file).map_err(|error| format!("cannot read it: {error}"))?;
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         Ok(Included { name: path.to_string_lossy().into_owned(), text })
     }
 }

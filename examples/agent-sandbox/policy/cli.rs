@@ -10,6 +10,8 @@ Examples:
   agent-sandbox policy check POST https://api.example.com/v1/chat --policy policy.toml
   agent-sandbox policy lint --policy policy.toml
 
+Where a policy file stands is not judged here: `run` refuses one that its sandbox may write to.
+
 Exit code: 0 yes (allowed, all tests pass, nothing to warn of, nothing changes, nothing left
 out); 1 no; 2 if it could not be told, since an option, a policy or a log is unusable.";
 

@@ -8,7 +8,8 @@ use policy::{Ruleset, RulesetBuilder};
 
 use crate::error::{Error, Result};
 
-/// As `run` would load them.
+/// As `run` would load them, but for where they stand: it refuses those that its sandbox may write to, which only its
+/// options tell.
 pub fn enforced(files: &[PathBuf]) -> Result<Ruleset> {
     load(RulesetBuilder::new(), files)
 }
