@@ -21,12 +21,6 @@ pub enum Incoming {
     Http2(Http2),
 }
 
-impl From<Http1> for Incoming {
-    fn from(body: Http1) -> Self {
-        Self::Http1(body)
-    }
-}
-
 /// Of one HTTP/2 stream. What was read makes room for more only when it is asked for: the other side sends as
 /// fast as we pass on.
 pub struct Http2 {
