@@ -96,6 +96,8 @@ pub struct Allow {
     pub would_deny: Option<Arc<Deny>>,
     /// Which load of the policy decided, for the record.
     pub generation: Option<u64>,
+    /// Whether no rule gives it, but the answer of [`Ask`]. Set by the proxy.
+    pub(crate) asked: bool,
 }
 
 impl Allow {
@@ -112,6 +114,7 @@ impl Allow {
             on_opaque: OnOpaque::Refuse,
             would_deny: None,
             generation: None,
+            asked: false,
         }
     }
 

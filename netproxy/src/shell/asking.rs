@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use crate::authority::HostName;
-use crate::hooks::{ConnectFacts, Miss, RequestFacts, Verdict};
+use crate::hooks::{Allow, ConnectFacts, Miss, RequestFacts, Verdict};
 
 impl Shared {
     pub async fn may_request(&self, facts: &RequestFacts<'_>) -> Verdict {
@@ -19,8 +19,20 @@ impl Shared {
 
     async fn or_ask(&self, verdict: Verdict, miss: Miss<'_>) -> Verdict {
         match verdict {
-            Verdict::Deny(deny) if deny.may_ask => self.ask.ask(miss, deny).await,
+            Verdict::Deny(deny) if deny.may_ask => match self.ask.ask(miss, deny).await {
+                Verdict::Allow(allow) => Allow { asked: true, ..allow }.into(),
+                verdict => verdict,
+            },
             verdict => verdict,
         }
+    }
+}
+
+/// Whether what `allow` has opened may stay open under the `verdict` that the rules give now. What somebody answered
+/// holds until a rule forbids it.
+pub fn still_holds(allow: &Allow, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Allow(_) => true,
+        Verdict::Deny(deny) => allow.asked && deny.may_ask,
     }
 }

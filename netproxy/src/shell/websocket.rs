@@ -16,13 +16,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::asking::still_holds;
 use super::ledger::Ledger;
 use super::rewind::Rewind;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
 use super::tunnel;
 use crate::flow;
-use crate::hooks::{Allow, Decided, ResponseFilter, Verdict};
+use crate::hooks::{Allow, Decided, ResponseFilter};
 use crate::id::DecisionId;
 use crate::limits::TUNNEL_READ_BYTES;
 use crate::wire::websocket::{MessageFilter, ServerFrames, write_frame};
@@ -64,7 +65,8 @@ impl Session {
         let mut upstream = TokioIo::new(upstream);
         let shared = Arc::clone(self.ledger.shared());
         let (request, redactions) = (&self.request, Arc::new(AtomicU64::new(0)));
-        let still_allowed = || matches!(shared.authorize.request(&request.facts()), Verdict::Allow(_));
+        let allow = self.allow.clone();
+        let still_allowed = || still_holds(&allow, &shared.authorize.request(&request.facts()));
         if self.searched {
             let messages = Messages {
                 shared: Arc::clone(&shared),

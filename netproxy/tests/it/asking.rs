@@ -7,11 +7,13 @@ use hickory_proto::rr::RecordType;
 use netproxy::HostName;
 use netproxy::hooks::*;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::*;
 use crate::doors::{DoorRules, raw_server};
 use crate::hooks::{Names, Rules};
+use crate::websocket::handshake;
 use crate::world::World;
 
 /// Lets every refusal be asked about, and connections in.
@@ -32,7 +34,10 @@ impl Authorize for Open {
         }
     }
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        ask_about(self.0.request(facts))
+        match facts.websocket {
+            true => ask_about(Deny::unmatched("nobody said").into()),
+            false => ask_about(self.0.request(facts)),
+        }
     }
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
         match facts.authority.host().to_string().as_str() {
@@ -112,6 +117,22 @@ async fn a_request_waits_for_the_answer_and_nothing_is_sent_before() {
 }
 
 #[tokio::test]
+async fn what_was_answered_holds_as_long_as_the_websocket() {
+    let (world, mut questions) = world().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    tls.write_all(handshake("/ws", &target, "").as_bytes()).await.unwrap();
+    questions.recv().await.unwrap().1.send(true).unwrap();
+    assert!(read_until(&mut tls, b"\r\n\r\n").await.starts_with(b"HTTP/1.1 101 "));
+    // Rules are asked again, and none forbids it.
+    world.proxy.reauthorize();
+    tls.write_all(b"late").await.unwrap();
+    tls.shutdown().await.unwrap();
+    assert!(read_until(&mut tls, b"\x88\x02\x03\xe8").await.ends_with(b"\x88\x02\x03\xe8"));
+    assert_eq!(world.records(1).await[0]["verdict"], "allow");
+}
+
+#[tokio::test]
 async fn raw_bytes_and_names_are_asked_about_too() {
     let (world, mut questions) = world().await;
     let raw = raw_server(true).await;
@@ -122,6 +143,10 @@ async fn raw_bytes_and_names_are_asked_about_too() {
         answer.send(true).unwrap();
     });
     assert!(greeting.ends_with(b"220 hello\r\n"));
+    // Rules are asked again; what the user said holds, since none forbids it.
+    world.proxy.reauthorize();
+    stream.write_all(b"still there\r\n").await.unwrap();
+    assert!(read_until(&mut stream, b"STILL THERE\r\n").await.ends_with(b"STILL THERE\r\n"));
     let (answer, ()) = tokio::join!(crate::dns::ask(&world, "unknown.example.", RecordType::A), async {
         let (question, answer) = questions.recv().await.unwrap();
         assert_eq!(question, "DNS unknown.example");

@@ -10,7 +10,7 @@ use crate::world::World;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn handshake(url: &str, host: &str, extra: &str) -> String {
+pub fn handshake(url: &str, host: &str, extra: &str) -> String {
     format!(
         "GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{extra}\r\n"
     )

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::answer::{self, linger};
+use super::asking::still_holds;
 use super::front::refuse_bad;
 use super::http1::{self, Client};
 use super::rewind::Rewind;
@@ -108,8 +109,9 @@ impl Passage<'_> {
         matches!(self.shared.authorize.connect(&self.facts()), Verdict::Allow(_))
     }
 
-    fn may_tcp(&self) -> bool {
-        matches!(self.shared.authorize.tcp(&self.facts()), Verdict::Allow(_))
+    /// Whether bytes that `allow` let through may still pass unread.
+    fn still_may_tcp(&self, allow: &Allow) -> bool {
+        still_holds(allow, &self.shared.authorize.tcp(&self.facts()))
     }
 
     fn subject(&self, inside: &Inside) -> Subject {

@@ -27,7 +27,8 @@ impl Passage<'_> {
         let refusal = match (self.shared.may_tcp(&self.facts()).await, verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
                 Ok((mut upstream, mut ledger, _slot)) => {
-                    return tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_tcp()).await;
+                    let still_allowed = || self.still_may_tcp(&allow);
+                    return tunnel::relay(&mut stream, &mut upstream, &mut ledger, still_allowed).await;
                 }
                 Err(refusal) => *refusal,
             },
@@ -62,7 +63,8 @@ impl Passage<'_> {
                 Some(inside)
             }
             First::Client(Inside::Other) | First::Server => {
-                tunnel::relay(stream, &mut upstream, &mut ledger, || self.may_tcp()).await;
+                let still_allowed = || self.still_may_tcp(&allow);
+                tunnel::relay(stream, &mut upstream, &mut ledger, still_allowed).await;
                 None
             }
         }
