@@ -10,7 +10,7 @@ use glue::ask::terminal::Terminal;
 use glue::audit::AuditFile;
 use glue::fetch::Fetch;
 use glue::keys::SecretSpec;
-use glue::live::{LOOK_EVERY, LivePolicy, Load, Reloaded};
+use glue::live::{LivePolicy, Load, Reloaded};
 use glue::logins::ToolsSpec;
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
@@ -22,7 +22,6 @@ use netproxy::{Builder, Proxy};
 use policy::ask::Grants;
 use serde_json::json;
 use tokio::runtime::Runtime;
-use tokio::time::MissedTickBehavior;
 use vmm_core::devices::vsock::VsockHost;
 
 use crate::error::{Error, Result};
@@ -171,22 +170,7 @@ impl Gateway {
     pub fn follow_policy(&self, style: Style) {
         let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
         warn(&policy, style);
-        self.runtime.spawn(async move {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                looks.tick().await;
-                let (policy, proxy) = (Arc::clone(&policy), proxy.clone());
-                // Not on the threads that carry traffic: a load may ask other programs what they are set up to use.
-                let look = move || {
-                    if let Some(reloaded) = policy.look(&proxy) {
-                        tell(&reloaded, &policy, style);
-                    }
-                };
-                // A look that panicked was one look.
-                let _ = tokio::task::spawn_blocking(look).await;
-            }
-        });
+        self.runtime.spawn(policy.follow(proxy, move |reloaded, policy| tell(reloaded, policy, style)));
     }
 
     /// Fails if the audit log lacks a line.
@@ -241,15 +225,12 @@ fn warn(policy: &LivePolicy, style: Style) {
 }
 
 fn tell(reloaded: &Reloaded, policy: &LivePolicy, style: Style) {
+    let text = reloaded.to_string();
     match reloaded {
         Reloaded::Replaced(generation) => {
-            let text = format!("the policy was loaded again, as generation {generation}");
             style.say("policy_loaded", &text, json!({ "generation": generation }));
             warn(policy, style);
         }
-        Reloaded::Kept(why) => {
-            let text = format!("the policy was not loaded again, the old one stays: {why}");
-            style.or_text().say("policy_kept", &text, json!({ "why": why }));
-        }
+        Reloaded::Kept(why) => style.or_text().say("policy_kept", &text, json!({ "why": why })),
     }
 }

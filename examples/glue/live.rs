@@ -5,9 +5,10 @@
 //! editor replaces it, and a watch on folders tells of everything else in them. A change counts once two looks in a
 //! row agree, so that a file is not read while it is being written.
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use credvault::Vault;
@@ -15,6 +16,7 @@ use netproxy::hooks::{AddressFacts, Authorize, ConnectFacts, RequestFacts, Verdi
 use netproxy::{HostName, Proxy};
 use policy::ask::{Grants, Question, Scope, TooManyGrants};
 use policy::{Current, Live, Ruleset, RulesetBuilder};
+use tokio::time::MissedTickBehavior;
 
 use crate::authorize::{Asking, PolicyAuthorize};
 use crate::keys::{SecretSpec, misfit, policy_for};
@@ -22,7 +24,7 @@ use crate::policy_files;
 use crate::registries::Machine;
 
 /// Between two looks at the files: a change is in force after one to two of these.
-pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a program's loading gave.
 pub struct Loaded {
@@ -71,6 +73,17 @@ pub enum Reloaded {
     Replaced(u64),
     /// The old policy stays in force, for this reason, told in one line.
     Kept(String),
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced(generation) => {
+                write!(f, "the policy was loaded again, as generation {generation}")
+            }
+            Self::Kept(why) => write!(f, "the policy was not loaded again, the old one stays: {why}"),
+        }
+    }
 }
 
 impl LivePolicy {
@@ -150,8 +163,31 @@ impl LivePolicy {
         }
     }
 
-    /// To be called every [`LOOK_EVERY`]: reloads if a file has changed.
-    pub fn look(&self, proxy: &Proxy) -> Option<Reloaded> {
+    /// Reloads whenever a file has changed, and tells of it; ends when it is dropped.
+    pub async fn follow(
+        self: Arc<Self>,
+        proxy: Proxy,
+        tell: impl Fn(&Reloaded, &Self) + Clone + Send + 'static,
+    ) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let (policy, proxy, tell) = (Arc::clone(&self), proxy.clone(), tell.clone());
+            // Not on the threads that carry traffic: a load may ask other programs (those of package registries)
+            // what they are set up to use.
+            let look = move || {
+                if let Some(reloaded) = policy.look(&proxy) {
+                    tell(&reloaded, &policy);
+                }
+            };
+            // A look that panicked was one look.
+            let _ = tokio::task::spawn_blocking(look).await;
+        }
+    }
+
+    /// Reloads if a file has changed.
+    fn look(&self, proxy: &Proxy) -> Option<Reloaded> {
         let changed = self.watch().look();
         changed.then(|| self.reload(proxy))
     }

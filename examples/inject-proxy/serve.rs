@@ -4,15 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glue::live::{LOOK_EVERY, LivePolicy, Reloaded};
+use glue::live::{LivePolicy, Reloaded};
 use glue::sources::RefreshHandle;
-use netproxy::Proxy;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -41,13 +40,15 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     // Each connection holds a sender; the receiver hears when the last one has gone.
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, setup.audit.as_ref(), &open, messages);
-    let watch = tokio::spawn(follow(Arc::clone(&setup.policy), setup.proxy.clone(), messages));
+    let policy = Arc::clone(&setup.policy);
+    let tell = move |reloaded: &Reloaded, policy: &LivePolicy| tell(reloaded, policy, messages);
+    let watch = tokio::spawn(policy.follow(setup.proxy.clone(), tell));
     let which = loop {
         tokio::select! {
             () = accept(&setup, &open) => {}
             _ = hangup.recv() => {
                 let (policy, proxy) = (Arc::clone(&setup.policy), setup.proxy.clone());
-                spawn_blocking(move || tell(&policy.reload(&proxy), &policy, messages));
+                spawn_blocking(move || tell(&policy.reload(&proxy), &policy));
                 keys.iter().for_each(RefreshHandle::now);
             }
             _ = term.recv() => break "SIGTERM",
@@ -106,24 +107,6 @@ pub async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     Some(stream)
 }
 
-/// Loads the policy again when a file of it changes. Not on the threads that carry traffic: a load may ask other
-/// programs (those of package registries) what they are set up to use.
-async fn follow(policy: Arc<LivePolicy>, proxy: Proxy, messages: Messages) {
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        looks.tick().await;
-        let (policy, proxy) = (Arc::clone(&policy), proxy.clone());
-        let look = move || {
-            if let Some(reloaded) = policy.look(&proxy) {
-                tell(&reloaded, &policy, messages);
-            }
-        };
-        // A look that panicked was one look.
-        let _ = spawn_blocking(look).await;
-    }
-}
-
 fn warn(policy: &LivePolicy, messages: Messages) {
     if let Some(warning) = policy.warning() {
         messages.say("not_enforced", &warning);
@@ -131,14 +114,13 @@ fn warn(policy: &LivePolicy, messages: Messages) {
 }
 
 fn tell(reloaded: &Reloaded, policy: &LivePolicy, messages: Messages) {
+    let text = reloaded.to_string();
     match reloaded {
-        Reloaded::Replaced(generation) => {
-            messages.say("reloaded", &format!("the policy was loaded again, as generation {generation}"));
+        Reloaded::Replaced(_) => {
+            messages.say("reloaded", &text);
             warn(policy, messages);
         }
-        Reloaded::Kept(why) => {
-            messages.say("kept", &format!("the policy was not loaded again, the old one stays: {why}"));
-        }
+        Reloaded::Kept(_) => messages.say("kept", &text),
     }
 }
 
