@@ -18,7 +18,12 @@ fuzz_target!(|text: &str| {
         for endpoint in &binding.endpoints {
             assert!(endpoint.port > 0 && !endpoint.hosts.is_empty());
             // Written as it was read: nothing is made canonical on the way.
-            assert!(endpoint.hosts.iter().all(|host| host.to_string().parse::<HostPattern>().as_ref() == Ok(host)));
+            assert!(
+                endpoint
+                    .hosts
+                    .iter()
+                    .all(|host| host.to_string().parse::<HostPattern>().as_ref() == Ok(host))
+            );
         }
         let value = Secret::new(b"AKIDEXAMPLEEXAMPLE:wJalrXUtnFEMI/K7MDENG".to_vec());
         let mut builder = Vault::builder();

@@ -25,7 +25,9 @@ fn check(bytes: &[u8]) {
             let again = write(authority);
             assert_eq!(parse(again.as_bytes()), Ok(Some((authority.clone(), again.len()))));
         }
-        Ok(None) => assert!(bytes.len() < PREFACE_BYTES_MAX && START.starts_with(&bytes[..bytes.len().min(5)])),
+        Ok(None) => {
+            assert!(bytes.len() < PREFACE_BYTES_MAX && START.starts_with(&bytes[..bytes.len().min(5)]))
+        }
         Err(_) => {}
     }
     for cut in 0..bytes.len().min(PREFACE_BYTES_MAX) {

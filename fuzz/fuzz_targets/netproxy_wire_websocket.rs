@@ -68,7 +68,11 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     let (cut, cut_end) = scrubbed(&chunks(wire, cuts));
     assert_eq!(end, cut_end, "a cut changes what is refused");
     let messages_whole = messages(&whole).expect("what passes is well-formed");
-    assert_eq!(messages_whole, messages(&cut).expect("what passes is well-formed"), "a cut changes what passes");
+    assert_eq!(
+        messages_whole,
+        messages(&cut).expect("what passes is well-formed"),
+        "a cut changes what passes"
+    );
     for message in &messages_whole {
         assert!(!contains(message, SECRET), "the secret has passed");
     }

@@ -11,7 +11,8 @@ use policy::{Effect, Facts, Host, Layer, PolicyError, Ruleset, Scheme, decide};
 const DENY: &str = "version = 1\n[[deny]]\nid = \"added-by-the-fuzzer\"\nhost = \"**.example.com\"\n";
 
 /// It loads by itself, or nothing is held by it.
-static DENY_ALONE: LazyLock<Result<Ruleset, PolicyError>> = LazyLock::new(|| Ruleset::parse(DENY, "more.toml"));
+static DENY_ALONE: LazyLock<Result<Ruleset, PolicyError>> =
+    LazyLock::new(|| Ruleset::parse(DENY, "more.toml"));
 
 fuzz_target!(|text: &str| {
     assert!(DENY_ALONE.is_ok(), "what is added does not load: {:?}", *DENY_ALONE);

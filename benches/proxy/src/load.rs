@@ -45,7 +45,9 @@ impl Client {
         let mut stream = self.tcp().await?;
         if !self.relayed {
             let target = format!("{host}:{}", self.port);
-            stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await?;
+            stream
+                .write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())
+                .await?;
             let mut buffer = Vec::new();
             while !buffer.ends_with(b"\r\n\r\n") {
                 if stream.read_buf(&mut buffer).await? == 0 {
@@ -66,7 +68,8 @@ impl Client {
 
     fn request(&self, path: &str) -> Vec<u8> {
         let host = format!("localhost:{}", self.port);
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n").into_bytes()
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
+            .into_bytes()
     }
 }
 
@@ -88,12 +91,20 @@ where
 }
 
 /// Requests over `connections` kept connections in the clear.
-pub async fn plain(client: &Client, path: &'static str, connections: usize, length: Duration) -> Result<Done> {
+pub async fn plain(
+    client: &Client,
+    path: &'static str,
+    connections: usize,
+    length: Duration,
+) -> Result<Done> {
     side_by_side(connections, |_| {
         let client = client.clone();
         async move {
-            let path =
-                if client.relayed { path.to_owned() } else { format!("http://localhost:{}{path}", client.port) };
+            let path = if client.relayed {
+                path.to_owned()
+            } else {
+                format!("http://localhost:{}{path}", client.port)
+            };
             let (started, mut sum) = (Instant::now(), Vec::new());
             // Some proxies close after each answer.
             while let Some(left) = length.checked_sub(started.elapsed()) {
@@ -117,7 +128,11 @@ pub async fn kept(client: &Client, connections: usize, length: Duration) -> Resu
     .await
 }
 
-async fn repeat<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8], length: Duration) -> Result<Vec<u32>> {
+async fn repeat<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    request: &[u8],
+    length: Duration,
+) -> Result<Vec<u32>> {
     let (started, mut latencies, mut buffer) = (Instant::now(), Vec::new(), Vec::with_capacity(4096));
     while started.elapsed() < length {
         let sent = Instant::now();
@@ -130,7 +145,11 @@ async fn repeat<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]
     Ok(latencies)
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &[u8], buffer: &mut Vec<u8>) -> Result<()> {
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
     stream.write_all(request).await?;
     stream.flush().await?;
     buffer.clear();

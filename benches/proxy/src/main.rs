@@ -70,13 +70,16 @@ async fn run(arguments: &Arguments) -> Result<()> {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|name| name == kind.name) {
             continue;
         }
-        match Subject::start(kind, &world, arguments.inject_proxy.as_path(), arguments.mitmdump.as_deref()).await {
+        match Subject::start(kind, &world, arguments.inject_proxy.as_path(), arguments.mitmdump.as_deref())
+            .await
+        {
             Ok(subject) => subjects.push(subject),
             Err(error) => eprintln!("SKIPPED {}: {error}", kind.name),
         }
     }
     for scenario in scenario::ALL {
-        if !arguments.scenarios.is_empty() && !arguments.scenarios.iter().any(|name| name == scenario.name()) {
+        if !arguments.scenarios.is_empty() && !arguments.scenarios.iter().any(|name| name == scenario.name())
+        {
             continue;
         }
         let table = measure(*scenario, &subjects, &world, arguments).await?;
@@ -100,7 +103,9 @@ async fn measure(
     let length = Duration::from_secs_f64(arguments.seconds);
     for _ in 0..if scenario.is_once() { 1 } else { arguments.rounds } {
         for row in &mut rows {
-            let Some(subject) = subjects.iter().find(|subject| subject.kind.name == row.name) else { continue };
+            let Some(subject) = subjects.iter().find(|subject| subject.kind.name == row.name) else {
+                continue;
+            };
             row.rounds.push(scenario.round(subject, world, length).await?);
         }
     }

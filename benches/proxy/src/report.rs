@@ -34,10 +34,20 @@ struct Memory {
 
 fn print_memory(scenario: Scenario, rows: &[Row], json: bool) {
     if !json {
-        println!("\n{} — {}\n{:<10} {:>20} {:>10}", scenario.name(), scenario.unit(), "", "resident before KiB", "KiB each");
+        println!(
+            "\n{} — {}\n{:<10} {:>20} {:>10}",
+            scenario.name(),
+            scenario.unit(),
+            "",
+            "resident before KiB",
+            "KiB each"
+        );
     }
     for row in rows {
-        let Some((resident_before_kib, kib_each)) = row.rounds.first().and_then(|round| round.memory_kib) else { continue };
+        let Some((resident_before_kib, kib_each)) = row.rounds.first().and_then(|round| round.memory_kib)
+        else {
+            continue;
+        };
         let line = Memory { scenario: scenario.name(), proxy: row.name, resident_before_kib, kib_each };
         match json {
             true => println!("{}", serde_json::to_string(&line).unwrap_or_default()),

@@ -139,7 +139,9 @@ impl Scenario {
         match self {
             Self::IdleTunnels => idle(process, &client(ports.opaque)).await,
             Self::IdleIntercepted => idle(process, &client(ports.tls)).await,
-            Self::Plain => timed(process, load::plain(&client(ports.plain), "/1k", CONNECTIONS, length)).await,
+            Self::Plain => {
+                timed(process, load::plain(&client(ports.plain), "/1k", CONNECTIONS, length)).await
+            }
             Self::PlainTwoSegments => {
                 timed(process, load::plain(&client(ports.plain), "/2k", CONNECTIONS, length)).await
             }
@@ -153,7 +155,9 @@ impl Scenario {
             Self::RefusedSameHost => {
                 timed(process, load::refused(&client(443), CONNECTING, length, false)).await
             }
-            Self::RefusedNewHost => timed(process, load::refused(&client(443), CONNECTING, length, true)).await,
+            Self::RefusedNewHost => {
+                timed(process, load::refused(&client(443), CONNECTING, length, true)).await
+            }
             Self::TunnelBulk => timed(process, load::bulk_raw(&client(ports.raw), BULK)).await,
             Self::InterceptedBulk => timed(process, load::bulk(&client(ports.tls), BULK)).await,
         }
@@ -179,5 +183,12 @@ async fn idle(process: u32, client: &Client) -> Result<Sample> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let each = resident_kib(process).saturating_sub(before) as f64 / kept.len() as f64;
     let memory_kib = Some((before, each));
-    Ok(Sample { count: 0.0, elapsed: Duration::ZERO, cpu: Duration::ZERO, latencies_us: Vec::new(), errors: 0, memory_kib })
+    Ok(Sample {
+        count: 0.0,
+        elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
+        latencies_us: Vec::new(),
+        errors: 0,
+        memory_kib,
+    })
 }

@@ -193,7 +193,8 @@ tls = "opaque"
 "#
     );
     for n in 0..10 {
-        policy += &format!("[[allow]]\nhost = \"api{n}.example.com\"\nmethods = [\"GET\"]\npaths = [\"/v1/**\"]\n");
+        policy +=
+            &format!("[[allow]]\nhost = \"api{n}.example.com\"\nmethods = [\"GET\"]\npaths = [\"/v1/**\"]\n");
     }
     fs::write(world.file("policy.toml"), policy)?;
     let mut command = Command::new(programs.inject_proxy);

@@ -31,9 +31,7 @@ pub fn all(_: &Context) -> Vec<Step> {
         quiet("packages", "system packages that tests need", |_| {
             Ok(packages::install()?.into_iter().collect())
         }),
-        quiet("fmt", "formatting", |c| {
-            Ok(vec![c.cargo(&["fmt", "--all", "--check", "--", "--color", "never"])])
-        }),
+        quiet("fmt", "formatting", formatting),
         quiet("tidy", "crate edges, file sizes, unsafe, texts", |c| Ok(vec![xtask(c, &["tidy"])])),
         quiet("clippy", "lints of all targets with all features", |c| Ok(vec![clippy(c)])),
         quiet("alone", "each library without its default features", alone),
@@ -128,6 +126,17 @@ fn kernel_keyring() -> Result<(), String> {
     } else {
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
+}
+
+fn formatting(context: &Context) -> Outcome<Vec<Command>> {
+    // Workspaces of their own, which `--all` does not know: of `fuzz` it would also format what that depends on.
+    let apart = ["fuzz/Cargo.toml", "benches/policy/Cargo.toml", "benches/proxy/Cargo.toml"];
+    let mut commands = vec![context.cargo(&["fmt", "--all"])];
+    commands.extend(apart.map(|manifest| context.cargo(&["fmt", "--manifest-path", manifest])));
+    for command in &mut commands {
+        command.args(["--check", "--", "--color", "never"]);
+    }
+    Ok(commands)
 }
 
 fn clippy(context: &Context) -> Command {

@@ -44,8 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut tcp = hyper_util::client::legacy::connect::HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
     let listener = tokio::net::TcpListener::bind(listen.parse::<SocketAddr>()?).await?;
     // Accepted sockets inherit it.
     rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
@@ -54,7 +57,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_listener(listener)
         .with_ca(RcgenAuthority::new(issuer, 1_000, aws_lc_rs::default_provider()))
         .with_http_connector(connector)
-        .with_http_handler(Noop { opaque_ports: opaque_ports.split(',').map(str::parse).collect::<Result<_, _>>()? })
+        .with_http_handler(Noop {
+            opaque_ports: opaque_ports.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        })
         .build()?
         .start()
         .await?;
