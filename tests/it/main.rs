@@ -10,9 +10,12 @@ mod commands;
 mod demo;
 mod errors;
 mod files;
+mod keyring;
 mod network;
 mod policy;
 mod program;
 mod secrets;
+#[path = "../../credvault/tests/it/session.rs"]
+mod session;
 mod transparent;
 mod upstream;

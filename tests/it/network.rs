@@ -12,27 +12,30 @@ use crate::upstream::{self, HOST, Upstream};
 
 /// Runs a shell script in a sandbox that may reach the upstream's `/ok` paths.
 pub fn with_upstream(folder: &Path, upstream: &Upstream, options: &[&str], script: &str) -> Output {
+    let usual = upstream_options(folder, upstream);
+    let all: Vec<&str> = usual.iter().map(String::as_str).chain(options.iter().copied()).collect();
+    run_in(folder, &all, &["/bin/sh", "-c", script], b"")
+}
+
+/// The options for that: a policy in `folder`, and `audit.jsonl` there.
+pub fn upstream_options(folder: &Path, upstream: &Upstream) -> Vec<String> {
     let policy = folder.join("policy.toml");
     let port = upstream.address.port();
     let text = format!(
         "version = 1\n[[allow]]\nid = \"ok\"\nhost = \"{HOST}\"\ncidr = \"127.0.0.1/32\"\nports = [{port}]\npaths = [\"/ok/**\"]\n"
     );
     fs::write(&policy, text).unwrap();
-    let resolve = format!("{HOST}:127.0.0.1");
-    let audit = folder.join("audit.jsonl");
-    let mut all = vec![
-        "--policy",
-        policy.to_str().unwrap(),
-        "--resolve",
-        &resolve,
-        "--upstream-ca",
-        upstream.ca_file.to_str().unwrap(),
-        "--audit",
-        audit.to_str().unwrap(),
-        "--no-workspace",
-    ];
-    all.extend(options);
-    run_in(folder, &all, &["/bin/sh", "-c", script], b"")
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut all = vec!["--no-workspace".to_owned()];
+    for (option, value) in [
+        ("--policy", path(&policy)),
+        ("--resolve", format!("{HOST}:127.0.0.1")),
+        ("--upstream-ca", path(&upstream.ca_file)),
+        ("--audit", path(&folder.join("audit.jsonl"))),
+    ] {
+        all.extend([option.to_owned(), value]);
+    }
+    all
 }
 
 pub fn audit(folder: &Path) -> Vec<Value> {

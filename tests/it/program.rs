@@ -59,8 +59,8 @@ pub fn run(options: &[&str], guest_command: &[&str]) -> Output {
     run_in(folder.path(), options, guest_command, b"")
 }
 
-/// The same in `folder`, with standard input.
-pub fn run_in(folder: &Path, options: &[&str], guest_command: &[&str], stdin: &[u8]) -> Output {
+/// The same, not started: whoever starts it holds [`one_guest`].
+pub fn run_command(folder: &Path, options: &[&str], guest_command: &[&str]) -> Command {
     let arguments: Vec<&str> = ["run", "-q", "--yes"]
         .iter()
         .chain(KERNEL)
@@ -69,8 +69,13 @@ pub fn run_in(folder: &Path, options: &[&str], guest_command: &[&str], stdin: &[
         .chain(guest_command)
         .copied()
         .collect();
+    command(folder, &arguments)
+}
+
+/// The same in `folder`, with standard input.
+pub fn run_in(folder: &Path, options: &[&str], guest_command: &[&str], stdin: &[u8]) -> Output {
     let _guest = one_guest();
-    let mut child = command(folder, &arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = run_command(folder, options, guest_command).stdin(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let stdin = stdin.to_vec();
     let feeder = std::thread::spawn(move || {

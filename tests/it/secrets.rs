@@ -1,4 +1,5 @@
-//! The `secret` verbs against a real encrypted file and a real keyring; no guest is started.
+//! The `secret` verbs against a real encrypted file and the kernel's keyring; no guest is started. The desktop's keyring
+//! is in `keyring.rs`.
 
 use std::fs;
 use std::io::Write;
@@ -10,10 +11,15 @@ use serde_json::Value;
 
 use crate::program::{finish, path, text};
 
-const KEY: &str = "sk-live-0123456789abcdef";
+pub const KEY: &str = "sk-live-0123456789abcdef";
 
 /// `agent-sandbox secret ARGUMENTS` in `folder`, without a session bus and with a home of its own.
 fn secret(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    secret_on("unix:path=/nonexistent", folder, arguments, input)
+}
+
+/// The same on this session bus.
+pub fn secret_on(bus: &str, folder: &Path, arguments: &[&str], input: &str) -> Output {
     let all: Vec<&str> = ["secret"].iter().chain(arguments).copied().collect();
     // In a session of its own: without a terminal that could be asked for a passphrase.
     let mut command = std::process::Command::new("setsid");
@@ -24,9 +30,7 @@ fn secret(folder: &Path, arguments: &[&str], input: &str) -> Output {
         .current_dir(folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command
-        .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
-        .env("XDG_CONFIG_HOME", folder.join("config"));
+    command.env("DBUS_SESSION_BUS_ADDRESS", bus).env("XDG_CONFIG_HOME", folder.join("config"));
     command.env_remove("AGENT_SANDBOX_STORE").stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // The program may end without reading it.
@@ -34,19 +38,19 @@ fn secret(folder: &Path, arguments: &[&str], input: &str) -> Output {
     finish(child)
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(!said.contains(KEY), "{said}");
     said
 }
 
-fn ok(output: Output) -> Value {
+pub fn ok(output: Output) -> Value {
     let said = said(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
-fn refused(output: Output) -> String {
+pub fn refused(output: Output) -> String {
     let said = said(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
     said

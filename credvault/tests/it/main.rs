@@ -6,3 +6,5 @@ mod keyring;
 mod keyutils;
 mod memory;
 mod redaction;
+#[cfg(feature = "secret-service")]
+mod session;

@@ -145,7 +145,7 @@ fn nothing_of_a_secret_is_left_in_memory_after_use() {
 #[cfg(feature = "secret-service")]
 #[test]
 fn the_keyrings_client_leaves_no_copy_behind() {
-    use crate::keyring::{Keyring, Session};
+    use crate::session::{Keyring, Session};
     if std::env::var_os(CHILD).is_none() {
         return in_a_child("memory::the_keyrings_client_leaves_no_copy_behind");
     }

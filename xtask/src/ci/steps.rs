@@ -74,6 +74,7 @@ pub fn all(_: &Context) -> Vec<Step> {
         loud("e2e", "whole sandboxes with a real guest", |c| {
             let mut test = c.cargo(&["test", "--locked", "--release", "-p", "tests", "--test", "it"]);
             test.env("AGENT_SANDBOX_BIN", c.target.join("release/examples/agent-sandbox"));
+            test.env("CREDVAULT_REQUIRE_KEYRING", "1");
             require_kernel_keyring(&mut test);
             Ok(vec![test])
         }),
