@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// Puts the terminal on standard input into raw mode until dropped.
 pub struct RawMode {
@@ -27,29 +27,6 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         // The terminal may be gone; then there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
-    }
-}
-
-/// Keeps what is typed from being shown, until dropped.
-pub struct HiddenInput {
-    before: Termios,
-}
-
-impl HiddenInput {
-    /// `None` where standard input is not a terminal.
-    pub fn begin() -> Option<Self> {
-        let before = io::stdin().is_terminal().then(|| tcgetattr(io::stdin()).ok()).flatten()?;
-        let mut hidden = before.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden).ok()?;
-        Some(Self { before })
-    }
-}
-
-impl Drop for HiddenInput {
-    fn drop(&mut self) {
-        // As above.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

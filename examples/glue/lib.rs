@@ -22,6 +22,8 @@ pub mod limits;
 pub mod live;
 pub mod logins;
 pub mod policy_files;
+#[cfg(test)]
+mod pty;
 pub mod question;
 pub mod redact;
 pub mod registries;

@@ -14,8 +14,11 @@ mod keyring;
 mod network;
 mod policy;
 mod program;
+#[path = "../../examples/glue/pty.rs"]
+mod pty;
 mod secrets;
 #[path = "../../credvault/tests/it/session.rs"]
 mod session;
 mod transparent;
+mod typed;
 mod upstream;

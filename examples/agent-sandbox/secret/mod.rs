@@ -10,12 +10,12 @@ mod when;
 use std::io::IsTerminal;
 
 use credvault::Secret;
+use glue::terminal::{Until, read_hidden};
 use serde_json::Value;
 
 use self::cli::{SecretArgs, SecretVerb};
 use crate::error::{Error, Result};
 use crate::report;
-use crate::terminal::HiddenInput;
 
 /// The `secret` verb.
 pub fn manage(args: &SecretArgs) -> Result<u8> {
@@ -45,12 +45,14 @@ fn say(args: &SecretArgs, text: &str, object: Value) -> Result<()> {
 
 /// From standard input, never an argument: arguments are visible to every user of the host.
 fn read_value(what: &str) -> Result<Secret> {
-    let hidden = HiddenInput::begin();
-    if hidden.is_some() {
-        eprint!("{what} (not shown; end with Enter, then Ctrl-D): ");
-    }
-    let value = Secret::read(std::io::stdin().lock()).map_err(Error::io("cannot read the value"))?;
-    drop(hidden);
+    let stdin = std::io::stdin().lock();
+    let value = if stdin.is_terminal() {
+        let question = format!("{what} (not shown; end with Enter, then Ctrl-D): ");
+        read_hidden(&stdin, &question, Until::EndOfInput)
+    } else {
+        Secret::read(stdin)
+    };
+    let value = value.map_err(Error::io("cannot read the value"))?;
     if value.is_empty() {
         let remedy = "standard input was empty; try: printf %s \"$KEY\" | agent-sandbox secret …";
         return Err(problem(what, remedy));

@@ -236,29 +236,17 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::thread;
 
     use policy::ask::Question;
     use policy::{Facts, Ruleset};
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     use super::*;
+    use crate::pty::Person;
 
-    /// A terminal and the side where the person sits.
-    fn pty(limit: Duration) -> (Terminal, File) {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&person).unwrap();
-        unlockpt(&person).unwrap();
-        let name = ptsname(&person, Vec::new()).unwrap();
-        let flags = OFlags::NOCTTY.bits().cast_signed();
-        let tty = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(flags)
-            .open(name.to_str().unwrap())
-            .unwrap();
-        (Terminal::over(tty, "test", Gate::default(), limit).unwrap(), File::from(person))
+    fn pty(limit: Duration) -> (Terminal, Person) {
+        let (tty, person) = crate::pty::pty();
+        (Terminal::over(tty, "test", Gate::default(), limit).unwrap(), person)
     }
 
     fn question(line: &str) -> Question {
@@ -266,28 +254,21 @@ mod tests {
     }
 
     /// Reads what is shown up to the prompt.
-    fn read_prompt(person: &mut File) -> String {
-        let mut seen = Vec::new();
-        while !seen.ends_with(b"allow? ") {
-            let mut byte = [0];
-            person.read_exact(&mut byte).unwrap();
-            seen.push(byte[0]);
-        }
-        // Whether a line feed comes with a return is the terminal's to know.
-        String::from_utf8(seen).unwrap().replace('\r', "")
+    fn read_prompt(person: &mut Person) -> String {
+        person.read_until("allow? ")
     }
 
     fn answer_to(typed: &[&str], line: &str, may_always: bool) -> (Option<Answer>, String) {
         let (mut terminal, mut person) = pty(Duration::from_secs(600));
         // Typed before the question: no answer to it.
-        person.write_all(b"a\n").unwrap();
+        person.types("a\n");
         let question = question(line);
         let asked = Asked { question: &question, behind: 2, may_always };
         thread::scope(|scope| {
             let answered = scope.spawn(|| terminal.put(&asked));
             let mut seen = read_prompt(&mut person);
             for (number, line) in typed.iter().enumerate() {
-                person.write_all(format!("{line}\n").as_bytes()).unwrap();
+                person.types(&format!("{line}\n"));
                 if number + 1 < typed.len() {
                     seen += &read_prompt(&mut person);
                 }
@@ -386,7 +367,7 @@ mod tests {
             let answered = scope.spawn(move || terminal.put(&asked));
             read_prompt(&mut person);
             assert!(gate.try_enter().is_none());
-            person.write_all(b"n\n").unwrap();
+            person.types("n\n");
             assert_eq!(answered.join().unwrap(), Some(Answer::Deny));
         });
         assert!(gate.try_enter().is_some());
