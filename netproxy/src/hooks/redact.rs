@@ -1,0 +1,48 @@
+//! Who takes secrets out of responses.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use super::Decided;
+
+/// Removes secrets from responses.
+pub trait Redact: Send + Sync {
+    /// The filter for the response of this request; `None` if nothing can come back that must not.
+    /// With a filter, the upstream is asked for codings that can be decoded, the response is passed on decoded, and
+    /// one that cannot be searched is handled as [`Allow::on_opaque`](super::Allow::on_opaque) says.
+    fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>>;
+}
+
+/// What becomes of a header of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderFate {
+    /// It passes.
+    Keep,
+    /// It gets this value.
+    Replace(HeaderValue),
+    /// It is left out, with every value of its name: the name itself must not pass.
+    Drop,
+}
+
+/// One response passing by. Implementations hold back no more than could be the start of a secret, so that
+/// an event stream is not delayed.
+pub trait ResponseFilter: Send {
+    /// Judges a header. The name is in lower case, however the upstream wrote it.
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate;
+    /// Takes the next chunk and gives what may be sent now; may be empty.
+    fn body(&mut self, chunk: Bytes) -> Bytes;
+    /// The body ended: gives what was held back.
+    fn finish(&mut self) -> Bytes;
+    /// How many values were removed so far.
+    fn redactions(&self) -> u64;
+}
+
+/// Filters nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RedactNothing;
+
+impl Redact for RedactNothing {
+    fn filter(&self, _: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+        None
+    }
+}
