@@ -45,11 +45,15 @@ impl ResolvesServerCert for Fixed {
 }
 
 impl LeafCache {
+    /// Nothing is signed yet.
+    #[must_use]
     pub fn new(ca: SandboxCa) -> Self {
         let sessions = ServerSessionMemoryCache::new(SESSIONS_MAX);
         Self { ca, provider: provider(), sessions, kept: Mutex::default(), minted: AtomicU64::new(0) }
     }
 
+    /// The authority.
+    #[must_use]
     pub fn ca(&self) -> &SandboxCa {
         &self.ca
     }
@@ -78,6 +82,7 @@ impl LeafCache {
     }
 
     /// Leaves made so far.
+    #[must_use]
     pub fn minted(&self) -> u64 {
         self.minted.load(Ordering::Relaxed)
     }

@@ -10,5 +10,7 @@ mod upstream;
 pub use ca::{CaError, SandboxCa};
 pub use client_auth::ClientCertificateError;
 pub(crate) use client_auth::ClientCertificates;
-pub(crate) use leaf::LeafCache;
+// For the bench of it alone.
+#[doc(hidden)]
+pub use leaf::LeafCache;
 pub use upstream::{UpstreamTlsError, client_config};
