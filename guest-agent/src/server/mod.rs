@@ -12,6 +12,7 @@
 //! A vsock connection is held as a [`UnixStream`]: what is asked of it (read, write, shutdown, timeouts) is the
 //! same for every stream socket.
 
+mod accept;
 pub mod boot;
 pub mod dns_end;
 pub mod exec;

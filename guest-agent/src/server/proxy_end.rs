@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::relay::relay;
 use super::slots::Slots;
-use super::{Connect, spawn_thread};
+use super::{Connect, accept};
 use crate::limits;
 
 const UNREACHABLE: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\
@@ -16,30 +16,15 @@ const UNREACHABLE: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plai
 
 /// How long a client that cannot be served may take to read that.
 const UNREACHABLE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Between two attempts when accepting fails, as it does when descriptors run out.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves `listener` for ever. At most [`limits::PROXY_CONNECTIONS_MAX`] connections run; more wait in its backlog.
 pub fn serve(listener: &TcpListener, connect: &Connect) -> ! {
     let slots = Slots::new(limits::PROXY_CONNECTIONS_MAX);
-    loop {
-        let slot = slots.take();
-        let Ok((client, _)) = listener.accept() else {
-            std::thread::sleep(ACCEPT_PAUSE);
-            continue;
-        };
-        let connect = Connect::clone(connect);
-        // Without a thread the client sees a close; the next one may fare better.
-        let _ = spawn_thread("proxy", move || {
-            carry(&client, &connect);
-            drop(slot);
-        });
-    }
+    let connect = Connect::clone(connect);
+    accept::each(listener, "proxy", &slots, move |client| carry(client, &connect))
 }
 
 fn carry(client: &TcpStream, connect: &Connect) {
-    // A small write must not wait for the acknowledgement of the one before.
-    let _ = client.set_nodelay(true);
     match connect() {
         // What went wrong is over with the connection.
         Ok(host) => drop(relay(client, &host)),

@@ -13,7 +13,7 @@ use super::{log, note, refused};
 use crate::limits;
 use crate::proto::{Bytes, CONTROL_PORT, Configure, DNS_PORT, HOST_CID, PROXY_PORT, Refused};
 use crate::server::slots::Slots;
-use crate::server::{Connect, dns_end, exec, proxy_end, spawn_thread, sys, transparent};
+use crate::server::{Connect, accept, dns_end, exec, proxy_end, spawn_thread, sys, transparent};
 
 /// The host accepts or refuses at once; a longer wait means that it is stuck.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ fn start_exec(env: Vec<(Bytes, Bytes)>) -> io::Result<()> {
                 Ok((stream, HOST_CID)) => serve_one(stream, &env, &slots),
                 // A guest process that found vsock's loopback: exec is root, so this is not for it.
                 Ok((_, cid)) => log::info(&format!("exec connection from context {cid} refused")),
-                Err(_) => std::thread::sleep(proxy_end::ACCEPT_PAUSE),
+                Err(_) => std::thread::sleep(accept::PAUSE),
             }
         }
     })

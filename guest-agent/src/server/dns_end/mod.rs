@@ -9,10 +9,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::proxy_end::ACCEPT_PAUSE;
 use super::relay::relay;
 use super::slots::Slots;
-use super::{Connect, spawn_thread};
+use super::{Connect, accept, spawn_thread};
 use crate::limits;
 
 /// Serves UDP for ever: one host connection per question.
@@ -22,7 +21,7 @@ pub fn serve_udp(socket: UdpSocket, connect: &Connect) -> ! {
     let mut buffer = vec![0; limits::DNS_MESSAGE_BYTES_MAX];
     loop {
         let Ok((count, client)) = socket.recv_from(&mut buffer) else {
-            std::thread::sleep(ACCEPT_PAUSE);
+            std::thread::sleep(accept::PAUSE);
             continue;
         };
         let question = buffer.get(..count).unwrap_or_default().to_vec();
@@ -39,21 +38,12 @@ pub fn serve_udp(socket: UdpSocket, connect: &Connect) -> ! {
 /// Serves TCP for ever. The framing on both sides is the same, so bytes are passed through.
 pub fn serve_tcp(listener: &TcpListener, connect: &Connect) -> ! {
     let slots = Slots::new(limits::DNS_CONNECTIONS_MAX);
-    loop {
-        let slot = slots.take();
-        let Ok((client, _)) = listener.accept() else {
-            std::thread::sleep(ACCEPT_PAUSE);
-            continue;
-        };
-        let connect = Connect::clone(connect);
-        let _ = spawn_thread("dns-tcp", move || {
-            let _ = client.set_nodelay(true);
-            if let Ok(host) = connect() {
-                let _ = relay(&client, &host);
-            }
-            drop(slot);
-        });
-    }
+    let connect = Connect::clone(connect);
+    accept::each(listener, "dns-tcp", &slots, move |client| {
+        if let Ok(host) = connect() {
+            let _ = relay(client, &host);
+        }
+    })
 }
 
 fn answer(socket: &UdpSocket, client: SocketAddr, question: &[u8], connect: &Connect) {

@@ -26,10 +26,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::proxy_end::ACCEPT_PAUSE;
 use super::relay::relay;
 use super::slots::Slots;
-use super::{Connect, spawn_thread};
+use super::{Connect, accept, spawn_thread};
 use crate::limits;
 use crate::proto::PROXY_PORT;
 
@@ -88,31 +87,13 @@ pub fn serve(door: Door, connect: &Connect) -> io::Result<()> {
         let (slots, connect, program) = (slots.clone(), Connect::clone(connect), Arc::clone(&program));
         spawn_thread("transparent", move || {
             let _open = program;
-            accept(&listener, &slots, &connect)
+            accept::each(&listener, "transparent", &slots, move |client| carry(client, &connect))
         })?;
     }
     Ok(())
 }
 
-fn accept(listener: &TcpListener, slots: &Slots, connect: &Connect) {
-    loop {
-        let slot = slots.take();
-        let Ok((client, _)) = listener.accept() else {
-            std::thread::sleep(ACCEPT_PAUSE);
-            continue;
-        };
-        let connect = Connect::clone(connect);
-        // Without a thread the client sees a close; the next one may fare better.
-        let _ = spawn_thread("transparent", move || {
-            carry(&client, &connect);
-            drop((client, slot));
-        });
-    }
-}
-
 fn carry(client: &TcpStream, connect: &Connect) {
-    // A small write must not wait for the acknowledgement of the one before.
-    let _ = client.set_nodelay(true);
     match let_in(client, connect) {
         // What went wrong is over with the connection.
         Ok(host) => drop(relay(client, &host)),
