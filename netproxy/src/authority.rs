@@ -3,6 +3,7 @@
 //!
 //! It never repairs a text that two parsers could read differently: such a text is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -93,6 +94,15 @@ impl Host {
         }
     }
 
+    /// As `Display` writes it; a name is not copied.
+    #[must_use]
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Name(name) => Cow::Borrowed(name.as_str()),
+            Self::Ip(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
     /// An address as a host, v4-mapped IPv6 unwrapped.
     #[must_use]
     pub fn from_ip(ip: IpAddr) -> Self {
@@ -154,7 +164,12 @@ impl Authority {
     /// As a `Host` header writes it: without the port where it is the default of the scheme.
     #[must_use]
     pub fn host_header(&self, default_port: u16) -> String {
-        if self.port == default_port { self.host.to_string() } else { self.to_string() }
+        let mut text = self.host.to_text().into_owned();
+        if self.port != default_port {
+            text.push(':');
+            text.push_str(&self.port.to_string());
+        }
+        text
     }
 }
 
@@ -190,7 +205,7 @@ fn parse_ipv6(inner: &str) -> Result<Host, AuthorityError> {
 
 fn parse_name_or_ipv4(text: &str) -> Result<Host, AuthorityError> {
     let mapped = if is_plain_ascii_name(text) {
-        std::borrow::Cow::Borrowed(text)
+        Cow::Borrowed(text)
     } else {
         let mapped = Uts46::new()
             .to_ascii(text.as_bytes(), AsciiDenyList::URL, Hyphens::CheckFirstLast, DnsLength::Ignore)

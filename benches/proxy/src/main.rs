@@ -14,6 +14,7 @@ mod load;
 mod origin;
 mod report;
 mod scenario;
+mod soak;
 mod subject;
 mod tls;
 
@@ -51,6 +52,12 @@ struct Arguments {
     /// Length of a timed round, in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Instead of measuring: load of all kinds on ours for so many minutes, and whether its memory stays flat.
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<f64>,
+    /// Rest between two turns of --soak, in seconds.
+    #[arg(long, default_value_t = 0.0, requires = "soak")]
+    rest: f64,
     /// One JSON object per line instead of tables.
     #[arg(long)]
     json: bool,
@@ -65,6 +72,13 @@ fn main() -> Result<()> {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let world = World::start().await?;
+    if let Some(minutes) = arguments.soak {
+        let kind = subject::KINDS.iter().find(|kind| kind.name == "ours").ok_or("there is no such proxy")?;
+        let ours = Subject::start(kind, &world, &arguments.inject_proxy, None).await?;
+        let (length, rest) =
+            (Duration::from_secs_f64(minutes * 60.0), Duration::from_secs_f64(arguments.rest));
+        return soak::run(&ours, &world, length, rest).await;
+    }
     let mut subjects = Vec::new();
     for kind in subject::KINDS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|name| name == kind.name) {

@@ -118,6 +118,11 @@ impl Scenario {
         matches!(self, Self::IdleTunnels | Self::IdleIntercepted)
     }
 
+    /// Counted in megabytes, and as long as it takes.
+    pub fn is_bulk(self) -> bool {
+        matches!(self, Self::TunnelBulk | Self::InterceptedBulk)
+    }
+
     pub fn suits(self, subject: &Subject) -> bool {
         let relay = subject.kind.name == "relay";
         match self {

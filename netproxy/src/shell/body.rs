@@ -25,32 +25,41 @@ use crate::hooks::{BodyFilter, HeaderFate, ResponseFilter};
 use crate::refuse::{Kind, Refusal};
 use crate::trailers;
 
-/// A limit on silence. The timer is moved only when it fires: no work per chunk.
+/// A limit on silence, from when it is first waited for. The timer is moved only when it fires, and a body that is
+/// never waited for costs no look at the clock.
 struct Silence {
     limit: Duration,
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
     last: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Silence {
     fn new(limit: Duration) -> Self {
-        Self { limit, last: Instant::now(), timer: None }
+        Self { limit, waiting: None }
     }
 
     fn heard(&mut self) {
-        self.last = Instant::now();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.last = Instant::now();
+        }
     }
 
     /// Ready when nothing was heard for the limit.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(end) = self.last.checked_add(self.limit) else { return Poll::Pending };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-            ready!(timer.as_mut().poll(cx));
+            let last = self.waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.last);
+            let Some(end) = last.checked_add(self.limit) else { return Poll::Pending };
+            let waiting =
+                self.waiting.get_or_insert_with(|| Waiting { last, timer: Box::pin(sleep_until(end)) });
+            ready!(waiting.timer.as_mut().poll(cx));
             if Instant::now() >= end {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(end);
+            waiting.timer.as_mut().reset(end);
         }
     }
 }

@@ -324,7 +324,7 @@ fn write_anew(
     };
     let mut headers = end_to_end(head.headers);
     let host = judged.authority.host_header(judged.scheme.default_port());
-    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| malformed("host"))?);
+    headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| malformed("host"))?);
     headers.remove(CONTENT_LENGTH);
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
@@ -337,7 +337,7 @@ fn write_anew(
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let target: PathAndQuery = target.parse().map_err(|_| malformed("query"))?;
+    let target = PathAndQuery::try_from(target).map_err(|_| malformed("query"))?;
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target);

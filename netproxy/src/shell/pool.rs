@@ -4,7 +4,7 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -115,6 +115,8 @@ struct Kept {
 pub struct Pool {
     kept: Mutex<Vec<Kept>>,
     epoch: AtomicU64,
+    /// There is a task that closes those kept too long.
+    watched: AtomicBool,
 }
 
 impl Pool {
@@ -141,35 +143,34 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn put(&self, place: Place, sender: Sender) -> Put {
+    fn put(&self, place: Place, sender: Sender) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = kept.is_empty();
         if kept.len() >= UPSTREAMS_IDLE_MAX {
             kept.remove(0);
         }
         kept.push(Kept { place, sender, since: Instant::now() });
-        if first { Put::First } else { Put::Another }
     }
 
-    /// Closes those kept too long; whether any is left.
+    /// Closes those kept too long; whether any is left. Where none is, nobody watches any more.
     fn expire(&self) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.since.elapsed() < UPSTREAM_IDLE && !one.sender.is_closed());
+        if kept.is_empty() {
+            self.watched.store(false, Ordering::Release);
+        }
         !kept.is_empty()
     }
-}
-
-#[derive(PartialEq, Eq)]
-enum Put {
-    First,
-    Another,
 }
 
 /// Gives a connection back after an exchange that ended whole on both sides.
 pub fn give_back(shared: &Arc<Shared>, place: Place, sender: Sender) {
     let current = place.epoch == shared.pool.epoch();
-    if current && !sender.is_closed() && shared.pool.put(place, sender) == Put::First {
-        tokio::spawn(expire(Arc::downgrade(shared)));
+    if current && !sender.is_closed() {
+        shared.pool.put(place, sender);
+        // Not one for each time that the pool was empty: a client that asks again and again empties it each time.
+        if !shared.pool.watched.swap(true, Ordering::AcqRel) {
+            tokio::spawn(expire(Arc::downgrade(shared)));
+        }
     }
 }
 

@@ -36,8 +36,10 @@ impl Target {
     /// # Errors
     /// See [`TargetError`].
     pub fn parse(text: &str) -> Result<Self, TargetError> {
-        let (absolute, rest) = match text.split_once("://") {
-            Some((scheme, rest)) if !text.starts_with('/') => {
+        let (absolute, rest) = match text.split_once(':') {
+            _ if text.starts_with('/') => (None, text),
+            Some((scheme, rest)) => {
+                let rest = rest.strip_prefix("//").ok_or(TargetError::Form)?;
                 let scheme = if scheme.eq_ignore_ascii_case("http") {
                     Scheme::Http
                 } else if scheme.eq_ignore_ascii_case("https") {
@@ -49,8 +51,7 @@ impl Target {
                 let (authority, rest) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
                 (Some((scheme, Authority::parse(authority, Some(scheme.default_port()))?)), rest)
             }
-            _ if text.starts_with('/') => (None, text),
-            _ => return Err(TargetError::Form),
+            None => return Err(TargetError::Form),
         };
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),

@@ -2,6 +2,7 @@
 
 use crate::client::*;
 use crate::http2::{HTTP1, world_with};
+use crate::world::World;
 
 #[tokio::test]
 async fn tunnels_leaves_and_connections_used_again_are_counted() {
@@ -28,4 +29,22 @@ async fn tunnels_leaves_and_connections_used_again_are_counted() {
     drop(opaque);
     world.records(4).await;
     has("tunnels 0");
+}
+
+/// Each request takes the only kept connection, so that the pool is empty, and gives it back.
+#[tokio::test]
+async fn requests_over_one_connection_leave_no_task_each() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let get = format!("GET /v1 HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    for _ in 0..2 {
+        assert_eq!(ask(&mut tls, &get).await.status, 200);
+    }
+    let before = tasks();
+    for _ in 0..20 {
+        assert_eq!(ask(&mut tls, &get).await.status, 200);
+    }
+    assert_eq!(tasks(), before);
 }
