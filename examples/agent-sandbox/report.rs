@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+pub use glue::printable::printable;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -66,10 +67,4 @@ pub fn print(line: &str) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
         _ => Ok(()),
     }
-}
-
-/// Text of somebody else's, safe to print: control bytes are shown, not obeyed.
-pub fn printable(text: &str) -> String {
-    let show = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
-    text.chars().map(show).collect()
 }

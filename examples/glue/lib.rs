@@ -22,6 +22,7 @@ pub mod limits;
 pub mod live;
 pub mod logins;
 pub mod policy_files;
+pub mod printable;
 #[cfg(test)]
 mod pty;
 pub mod question;
@@ -32,5 +33,7 @@ pub mod services;
 pub mod sources;
 pub mod stores;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod unlock;

@@ -304,6 +304,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::testing::host_name;
 
     fn policy(path: &Path) -> LivePolicy {
         let path = path.to_owned();
@@ -321,8 +322,7 @@ mod tests {
     }
 
     fn allows(policy: &LivePolicy, host: &str) -> bool {
-        let Ok(netproxy::Host::Name(name)) = netproxy::Host::parse(host) else { panic!("{host}") };
-        matches!(policy.dns_name(&name), Verdict::Allow(_))
+        matches!(policy.dns_name(&host_name(host)), Verdict::Allow(_))
     }
 
     #[test]

@@ -73,11 +73,12 @@ mod tests {
     use netproxy::hooks::{
         AddressFacts, Allow, Authorize, ConnectFacts, RequestFacts, ResolveNothing, StaticResolve, Verdict,
     };
-    use netproxy::{Host, HostName, Proxy};
+    use netproxy::{HostName, Proxy};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::testing::host_name;
 
     struct Anything;
 
@@ -141,8 +142,8 @@ mod tests {
                 is_open.load(Ordering::SeqCst).then(|| (Secret::new(b"the-real-key-0123".to_vec()), None));
             Box::pin(std::future::ready(value))
         };
-        let Ok(Host::Name(name)) = Host::parse("api.example") else { panic!("no name") };
-        let resolve = StaticResolve::over(Arc::new(ResolveNothing)).with(name, [127, 0, 0, 1].into());
+        let here = [127, 0, 0, 1].into();
+        let resolve = StaticResolve::over(Arc::new(ResolveNothing)).with(host_name("api.example"), here);
         let inject = UnlockingInject::new(Arc::clone(&vault), unlock);
         let proxy = Proxy::builder().authorize(Anything).inject(inject).resolve(resolve).build().unwrap();
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use glue::printable::printable;
 use serde_json::{Map, Value, json};
 
 /// How messages are shown.
@@ -59,18 +60,12 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-fn printable(text: &str) -> String {
-    let show = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
-    text.chars().map(show).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_one_word_and_a_control_character_is_shown() {
+    fn a_value_is_one_word() {
         assert_eq!(quoted("it's $x"), r"'it'\''s $x'");
-        assert_eq!(printable("a\x1b[2J"), "a\\x1b[2J");
     }
 }

@@ -106,13 +106,8 @@ impl<W> Line<W> {
 
 #[cfg(test)]
 mod tests {
-    use policy::{Facts, Ruleset};
-
     use super::*;
-
-    fn question(line: &str) -> Question {
-        Question::about(&Ruleset::empty(), &Facts::parse(line).unwrap()).unwrap()
-    }
+    use crate::testing::question;
 
     fn number(n: usize) -> Question {
         question(&format!("GET https://{n}.example/"))

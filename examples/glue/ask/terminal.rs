@@ -243,14 +243,11 @@ mod tests {
 
     use super::*;
     use crate::pty::Person;
+    use crate::testing::question;
 
     fn pty(limit: Duration) -> (Terminal, Person) {
         let (tty, person) = crate::pty::pty();
         (Terminal::over(tty, "test", Gate::default(), limit).unwrap(), person)
-    }
-
-    fn question(line: &str) -> Question {
-        Question::about(&Ruleset::empty(), &Facts::parse(line).unwrap()).unwrap()
     }
 
     /// Reads what is shown up to the prompt.

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use netproxy::hooks::{Authorize, ConnectFacts};
-use netproxy::{Authority, Host, HostName};
+use netproxy::{Authority, Host};
 use policy::Ruleset;
 use policy::ask::Grants;
 
 use super::*;
 use crate::live::Loaded;
+use crate::testing::host_name;
 
 /// Tells the test what was put, and gives the answers of the test.
 struct Person {
@@ -83,11 +84,6 @@ fn authority(place: &str) -> Authority {
     Authority::new(Host::parse(host).unwrap(), port.parse().unwrap()).unwrap()
 }
 
-fn name(text: &str) -> HostName {
-    let Ok(Host::Name(name)) = Host::parse(text) else { panic!("{text}") };
-    name
-}
-
 const ONCE: Option<Answer> = Some(Answer::Allow(Scope::Exactly, Term::Once));
 const SANDBOX: Option<Answer> = Some(Answer::Allow(Scope::Exactly, Term::Sandbox));
 const ALWAYS: Option<Answer> = Some(Answer::Allow(Scope::Exactly, Term::Always));
@@ -117,7 +113,7 @@ fn once_is_asked_again_and_the_sandboxs_life_is_not() {
     assert_eq!(stage.put().len(), 1);
     assert_eq!(rule(&stage.tcp("a.example:22", None)), "ask");
     assert_eq!(stage.put(), [""; 0], "it was asked again");
-    assert_eq!(rule(&stage.policy.dns_name(&name("a.example"))), "ask");
+    assert_eq!(rule(&stage.policy.dns_name(&host_name("a.example"))), "ask");
     assert_eq!(fs::read_to_string(&stage.file).unwrap(), POLICY);
 }
 

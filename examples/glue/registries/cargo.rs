@@ -168,10 +168,7 @@ fn text_of<'v>(table: &'v DeTable<'_>, key: &str) -> Option<&'v str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(hosts: &[RegistryHost]) -> Vec<&str> {
-        hosts.iter().map(|host| host.host.as_str()).collect()
-    }
+    use crate::registries::names;
 
     #[test]
     fn a_replaced_source_is_followed_to_its_end() {

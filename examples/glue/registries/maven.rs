@@ -107,6 +107,7 @@ fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registries::names;
 
     const SETTINGS: &str = "<settings><servers><server><id>m</id><password>pw</password></server></servers>\
         <!-- <mirror><url>https://comment.registry.example</url></mirror> -->\
@@ -115,16 +116,12 @@ mod tests {
         <profiles><profile><repositories><repository><id>r</id><url>http://own.registry.example:8081/r</url>\
         </repository></repositories></profile></profiles></settings>";
 
-    fn names(found: &Configured) -> Vec<&str> {
-        found.hosts.iter().map(|host| host.host.as_str()).collect()
-    }
-
     #[test]
     fn settings_name_mirrors_and_repositories() {
         let found = configured(&SETTINGS.replace("OF", "*")).unwrap();
-        assert_eq!((names(&found), found.all_mirrored), (vec!["mirror.registry.example"], true));
+        assert_eq!((names(&found.hosts), found.all_mirrored), (vec!["mirror.registry.example"], true));
         let found = configured(&SETTINGS.replace("OF", "central")).unwrap();
-        assert_eq!(names(&found), ["mirror.registry.example", "own.registry.example"]);
+        assert_eq!(names(&found.hosts), ["mirror.registry.example", "own.registry.example"]);
         assert!(!found.all_mirrored);
         let found = configured(&SETTINGS.replace("OF", "*,!r")).unwrap();
         assert!(!found.all_mirrored);

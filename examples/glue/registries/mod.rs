@@ -80,6 +80,12 @@ fn utf8(text: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(text).map_err(|_| "its configuration is not UTF-8".to_owned())
 }
 
+/// What tests look at.
+#[cfg(test)]
+fn names(hosts: &[RegistryHost]) -> Vec<&str> {
+    hosts.iter().map(|host| host.host.as_str()).collect()
+}
+
 /// Whether a test can ask the client itself; else it says that it cannot.
 #[cfg(test)]
 fn can_run(program: &str, arguments: &[&str]) -> bool {

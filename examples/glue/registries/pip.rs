@@ -124,10 +124,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-
-    fn names(hosts: &[RegistryHost]) -> Vec<&str> {
-        hosts.iter().map(|host| host.host.as_str()).collect()
-    }
+    use crate::registries::names;
 
     #[test]
     fn its_list_says_what_is_configured_and_later_lines_win() {
