@@ -206,8 +206,9 @@ mod tests {
     /// What was read of what was typed, what was shown meanwhile, and how the terminal is afterwards.
     fn typed(text: &str, until: Until) -> (io::Result<Ended>, String, bool) {
         let (terminal, mut person) = pty();
-        // Typed before the question: no part of the answer.
+        // Typed before the question: no part of the answer. Once it is shown, the terminal has it.
         person.types("before");
+        person.read_until("before");
         std::thread::scope(|scope| {
             let read = scope.spawn(|| read_once(terminal.as_fd(), "key? ", until));
             person.read_until("key? ");
