@@ -186,9 +186,8 @@ struct Tally<'r, 'f> {
     enforced: Denials<'r>,
     /// The same of layers that only record.
     rehearsed: Denials<'r>,
-    /// With whether all of its conditions are known to hold.
-    allow: Option<(Claim, &'r Compiled, bool)>,
-    miss: Option<(Field, Reverse<u32>, &'r Compiled)>,
+    allow: Option<(Claim, &'r Compiled)>,
+    miss: Option<((Field, Reverse<u32>), &'r Compiled)>,
     must_inspect: bool,
     /// Something else than these rules allows it; they can only deny.
     granted: bool,
@@ -230,25 +229,18 @@ impl<'r, 'f> Tally<'r, 'f> {
                 self.must_inspect = true;
                 keep_best(&mut self.denials_of(rule).unsure, claim(found, rule), rule);
             }
-            (Effect::Deny, Fit::No(_)) => {}
             (Effect::Allow, Fit::Yes | Fit::Perhaps) => {
                 self.must_inspect |= rule.tls == TlsMode::Inspect;
+                debug_assert!(fit == Fit::Yes || self.facts.layer() != Layer::Http, "a request is known");
                 if rule.ceiling != 0 {
                     return self.meet(rule);
                 }
-                let claim = claim(found, rule);
-                if self.allow.is_none_or(|(best, ..)| claim > best) {
-                    self.allow = Some((claim, rule, fit == Fit::Yes));
-                }
+                keep_best(&mut self.allow, claim(found, rule), rule);
             }
-            (Effect::Allow, Fit::No(field)) => {
-                let near = (field, Reverse(found.position));
-                if rule.ceiling == self.misses_of
-                    && self.miss.is_none_or(|(best_field, best_at, _)| near > (best_field, best_at))
-                {
-                    self.miss = Some((near.0, near.1, rule));
-                }
+            (Effect::Allow, Fit::No(field)) if rule.ceiling == self.misses_of => {
+                keep_best(&mut self.miss, (field, Reverse(found.position)), rule);
             }
+            (_, Fit::No(_)) => {}
         }
     }
 
@@ -279,7 +271,7 @@ impl<'r, 'f> Tally<'r, 'f> {
     }
 
     fn nearest_miss(&self) -> Option<Miss<'r>> {
-        self.miss.map(|(field, _, rule)| Miss { rule: rule.reference(), field })
+        self.miss.map(|((field, _), rule)| Miss { rule: rule.reference(), field })
     }
 
     /// A refusal that is carried out comes before one that is only recorded.
@@ -311,12 +303,13 @@ impl<'r, 'f> Tally<'r, 'f> {
     /// Nothing is against it, so a rule or a person allows it; without one it is refused all the same.
     fn permission(&self) -> Verdict<'r> {
         let refusal = |cause| Verdict::refuse(cause, self.rules, self.facts);
-        let Some((_, rule, complete)) = self.allow else {
+        let Some((_, rule)) = self.allow else {
             let effect = if self.granted { Effect::Allow } else { Effect::Deny };
             let cause = if self.granted { Cause::Granted } else { Cause::NoRule };
             return Verdict { effect, limits: self.ceiling_limits, ..refusal(cause) };
         };
-        let complete = complete && self.facts.layer() == Layer::Http;
+        // Of a request nothing is unknown: all conditions have been seen to hold.
+        let complete = self.facts.layer() == Layer::Http;
         let pass = rule.on_opaque == OnOpaque::Pass && self.ceiling_on_opaque == OnOpaque::Pass;
         Verdict {
             effect: Effect::Allow,
@@ -336,8 +329,9 @@ pub(crate) fn ceiling_bit(number: u8) -> u8 {
     1u8.checked_shl(u32::from(number).saturating_sub(1)).unwrap_or(0)
 }
 
-fn keep_best<'r>(best: &mut Option<(Claim, &'r Compiled)>, claim: Claim, rule: &'r Compiled) {
-    if best.is_none_or(|(known, _)| claim > known) {
+/// The same rule may be seen twice with the same claim; no two rules have the same.
+fn keep_best<'r, K: PartialOrd>(best: &mut Option<(K, &'r Compiled)>, claim: K, rule: &'r Compiled) {
+    if best.as_ref().is_none_or(|(known, _)| claim > *known) {
         *best = Some((claim, rule));
     }
 }

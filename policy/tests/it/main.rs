@@ -6,6 +6,7 @@ mod ask;
 mod audit_mode;
 mod builder;
 mod cases;
+mod ceilings;
 mod json;
 mod keys;
 mod lint;
