@@ -106,7 +106,7 @@ const HELD_BYTES_MAX: u64 = 1 << 30;
 const ANY_BYTES: (u64, u64) = (1, u64::MAX);
 
 /// Heads below a kibibyte or above a mebibyte, waits of less than 10 ms: nothing works with those.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     kind("connections", Unit::Count, (1, 1 << 20), |limits, n| limits.client_connections_max = size(n)),
     kind("requests-per-s", Unit::Count, (1, 1 << 30), |limits, n| {
         limits.requests_per_s = u32::try_from(n).ok()
@@ -120,6 +120,7 @@ const KINDS: [Kind; 12] = [
     kind("idle-time", Unit::Millis, (10, DAY_MS), |limits, n| limits.idle_timeout = time(n)),
     kind("response-time", Unit::Millis, (10, DAY_MS), |limits, n| limits.response_timeout = time(n)),
     kind("connect-time", Unit::Millis, (10, DAY_MS), |limits, n| limits.connect_timeout = time(n)),
+    kind("audit-wait", Unit::Millis, (0, DAY_MS), |limits, n| limits.audit_wait = time(n)),
     kind("new-names-per-min", Unit::Count, (1, 1 << 20), |limits, n| {
         limits.dns_new_names_per_minute = u32::try_from(n).unwrap_or(u32::MAX);
     }),
@@ -190,6 +191,7 @@ mod tests {
             "idle-time=2h",
             "response-time=3m",
             "connect-time=4s",
+            "audit-wait=5s",
             "new-names-per-min=8",
         ])
         .unwrap();
@@ -205,6 +207,7 @@ mod tests {
         expected.idle_timeout = Duration::from_secs(7200);
         expected.response_timeout = Duration::from_secs(180);
         expected.connect_timeout = Duration::from_secs(4);
+        expected.audit_wait = Duration::from_secs(5);
         expected.dns_new_names_per_minute = 8;
         assert_eq!(format!("{given:?}"), format!("{expected:?}"));
         assert_eq!(format!("{:?}", of(&[]).unwrap()), format!("{:?}", Limits::default()));

@@ -56,6 +56,8 @@ pub const DNS_CACHE_NAMES_MAX: usize = 1024;
 pub const DNS_NEGATIVE_TTL_S_MAX: u32 = 5;
 /// Names that have a synthetic address at one time.
 pub const SYNTHETIC_NAMES_MAX: usize = 4096;
+/// Between two looks at an audit log that could not take a record.
+pub const AUDIT_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest name below a wildcard that is answered for, in bytes.
 pub const DNS_WILDCARD_NAME_BYTES_MAX: usize = 100;
 /// Longest label of such a name, in bytes: a SHA-1 in hexadecimal has 40.
@@ -175,6 +177,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Longest lingering on a connection after the last answer. Default 5 s.
     pub linger_timeout: Duration,
+    /// Longest wait for an audit log that cannot take a record just now; then the answer is 503. Default 0: refused at
+    /// once. What waits holds its connection, and counts among the sandbox's.
+    pub audit_wait: Duration,
     /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
     pub dns_ttl_s: u32,
     /// New names below one rule's wildcards that are answered for in a minute. Default 60.
@@ -201,6 +206,7 @@ impl Default for Limits {
             response_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(600),
             linger_timeout: Duration::from_secs(5),
+            audit_wait: Duration::ZERO,
             dns_ttl_s: 30,
             dns_new_names_per_minute: 60,
         }

@@ -207,11 +207,10 @@ async fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> 
             .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
             .map_err(|covert| Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow))?;
     }
-    shared.audit.ready().map_err(|error| {
-        let refusal = Refusal::new(Kind::AuditUnavailable, Layer::Dns, error.to_string());
-        refusal.after(&allow)
-    })?;
-    Ok(allow)
+    match shared.recordable(Layer::Dns).await {
+        Ok(()) => Ok(allow),
+        Err(refusal) => Err(Box::new(refusal.after(&allow))),
+    }
 }
 
 /// The addresses to give for an allowed name, and for how long.

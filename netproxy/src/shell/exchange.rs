@@ -169,10 +169,7 @@ async fn forward(
     ledger: &mut Ledger,
 ) -> Result<(Arrived, Option<Search>), Box<Refusal>> {
     let shared = &client.shared;
-    shared
-        .audit
-        .ready()
-        .map_err(|error| Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Http, error.to_string())))?;
+    shared.recordable(Layer::Http).await?;
     let facts = asked.request.facts();
     let (trailers, length) =
         (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).cloned());

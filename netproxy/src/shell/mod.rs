@@ -25,6 +25,7 @@ mod pool;
 mod preface;
 mod proxy;
 mod reach;
+mod recordable;
 #[cfg(feature = "hickory")]
 mod resolve;
 mod rewind;

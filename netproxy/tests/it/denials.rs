@@ -1,5 +1,9 @@
 //! Refusals: given once, inside TLS where there is TLS, each kind with its own code.
 
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use netproxy::limits::Limits;
 use tokio::io::AsyncWriteExt;
 
 use crate::client::*;
@@ -239,13 +243,41 @@ async fn a_denied_upload_is_read_to_its_end_so_that_the_answer_is_not_lost() {
 #[tokio::test]
 async fn nothing_is_forwarded_while_the_audit_log_cannot_be_written() {
     let world = World::start().await;
-    world.records.1.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.records.1.store(true, SeqCst);
     for host in ["ok.example", "opaque.example"] {
         let target = world.at(host);
         let answer = inside(&world, &target, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"audit_unavailable".into()));
     }
     assert!(world.tls.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn where_it_may_wait_for_the_audit_log_it_does_and_goes_on() {
+    for host in ["ok.example", "opaque.example"] {
+        let mut limits = Limits::default();
+        limits.audit_wait = Duration::from_secs(600);
+        let world = World::limited(limits).await;
+        world.records.1.store(true, SeqCst);
+        let target = world.at(host);
+        let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        let stream = connect(&world, &target).await;
+        let root = match host {
+            "opaque.example" => world.tls.root_pem.as_str(),
+            _ => world.proxy.ca_certificate_pem(),
+        };
+        let answered = async {
+            let mut tls = tls_trusting(root, stream, host).await.unwrap();
+            ask(&mut tls, &get).await
+        };
+        let freed = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(world.tls.seen.lock().unwrap().is_empty());
+            world.records.1.store(false, SeqCst);
+        };
+        let (answer, ()) = tokio::join!(answered, freed);
+        assert_eq!(answer.status, 200, "{host}");
+    }
 }
 
 #[tokio::test]

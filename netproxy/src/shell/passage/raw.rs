@@ -72,9 +72,7 @@ impl Passage<'_> {
 
     async fn open_raw(&self, allow: &Allow) -> Result<(TcpStream, Ledger, Option<Slot>), Box<Refusal>> {
         let refuse = |refusal: Box<Refusal>| Box::new(refusal.after(allow));
-        self.shared.audit.ready().map_err(|error| {
-            refuse(Box::new(Refusal::new(Kind::AuditUnavailable, Layer::Tcp, error.to_string())))
-        })?;
+        self.shared.recordable(Layer::Tcp).await.map_err(refuse)?;
         let slot = self.shared.limiter.rule_connection(allow, Layer::Tcp)?;
         let (upstream, times) =
             reach::connect(self.shared, &self.authority, allow.upstream.as_ref()).await.map_err(refuse)?;

@@ -117,11 +117,7 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let ready =
-            self.shared.audit.ready().map_err(|error| {
-                Box::new(Refusal::new(Kind::AuditUnavailable, self.layer, error.to_string()))
-            });
-        let upstream = match ready {
+        let upstream = match self.shared.recordable(self.layer).await {
             Ok(()) => Box::pin(reach::connect(self.shared, &self.authority, allow.upstream.as_ref())).await,
             Err(refusal) => Err(refusal),
         };
