@@ -17,6 +17,9 @@ pub enum Error {
     Write { path: PathBuf, source: io::Error, remedy: &'static str },
     #[error("the policy does not load, so nothing was started\n  {0}")]
     Policy(String),
+    /// Where nothing would have been started anyway.
+    #[error("the policy does not load\n  {0}")]
+    PolicyFiles(String),
     #[error("secret {name}: {problem}")]
     Secret { name: String, problem: String },
     #[error(transparent)]

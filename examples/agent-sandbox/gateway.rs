@@ -14,6 +14,7 @@ use glue::live::{LivePolicy, Load, Reloaded};
 use glue::logins::ToolsSpec;
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
+use glue::services::Chosen;
 use glue::tokens::{Renewals, RenewingInject, TokenRedact};
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
@@ -197,8 +198,12 @@ impl Gateway {
     }
 
     /// Files of the guest's home that log its tools in, with placeholders.
-    pub fn logins(&self, tools: &[ToolsSpec], secrets: &[SecretSpec]) -> Result<Vec<GuestFile>> {
-        let files = glue::logins::files(tools, secrets, &self.vault)?;
+    pub fn logins(
+        &self,
+        tools: &[ToolsSpec],
+        (secrets, services): (&[SecretSpec], &Chosen),
+    ) -> Result<Vec<GuestFile>> {
+        let files = glue::logins::files(tools, secrets, services, &self.vault)?;
         let at_home = |file: credvault::GuestFile| GuestFile {
             path: format!("{}/{}", environment::HOME, file.path),
             mode: file.mode,

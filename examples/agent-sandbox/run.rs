@@ -78,7 +78,7 @@ fn assemble<'a>(
     let env = environment::requested(&args.env)?;
     let gateway = Gateway::new(network, gateway::runtime()?)?;
     env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
-    let files = gateway.logins(&args.tools, &args.secrets)?;
+    let files = gateway.logins(&args.tools, (&args.secrets, &chosen))?;
     let engine = choose_engine(&args.machine, style)?;
     Ok(Assembly { machine: &args.machine, engine, gateway, userland, files, env, style })
 }

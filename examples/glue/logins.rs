@@ -1,10 +1,12 @@
 //! Logins for the guest's tools: `--tools` and the files that come of it. They hold placeholders, never keys.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use credvault::{GuestFile, Login, Tool, Vault, guest_files};
 
 use crate::keys::{KeyError, SecretSpec};
+use crate::services::Chosen;
 
 /// Beside a token, services take any name or this one.
 const USER: &str = "x-access-token";
@@ -25,31 +27,60 @@ impl FromStr for ToolsSpec {
         let (name, tools) = text.split_once('=').ok_or("expected NAME=TOOL,…")?;
         // Never repeats what stands there: it could be a key.
         let parse = |tool: &str| tool.parse::<Tool>().map_err(|error| error.to_string());
-        if !credvault::is_env_name(name) {
-            return Err("NAME is that of a --secret: letters, digits and _".to_owned());
+        if !credvault::is_credential_name(name) {
+            return Err("NAME is that of a --secret or --service: letters, digits, - _ and .".to_owned());
         }
         Ok(Self { name: name.to_owned(), tools: tools.split(',').map(parse).collect::<Result<_, _>>()? })
     }
 }
 
-/// The files for these tools: each is logged in at every host of its credential.
+/// The files for these tools: each is logged in at every host of its credential, a secret's or a service's.
 ///
 /// # Errors
-/// A name that no secret has, or a host that cannot stand in such a file.
-pub fn files(specs: &[ToolsSpec], secrets: &[SecretSpec], vault: &Vault) -> Result<Vec<GuestFile>, KeyError> {
+/// A name that neither has, or a host that cannot stand in such a file.
+pub fn files(
+    specs: &[ToolsSpec],
+    secrets: &[SecretSpec],
+    services: &Chosen,
+    vault: &Vault,
+) -> Result<Vec<GuestFile>, KeyError> {
     let mut logins = Vec::new();
     for spec in specs {
         let problem = |problem: String| KeyError { name: spec.name.clone(), problem };
-        let placeholder = vault
-            .placeholder(&spec.name)
-            .ok_or_else(|| problem("--tools names it, and there is no --secret of this name".to_owned()))?;
-        for secret in secrets.iter().filter(|secret| secret.name == spec.name) {
-            let login = Login::new(&secret.host, secret.port, USER, placeholder)
+        let placeholder = vault.placeholder(&spec.name).ok_or_else(unknown)?;
+        let places = places(&spec.name, secrets, services);
+        if places.is_empty() {
+            return Err(problem("--tools: none of its hosts is a whole name to log in at".to_owned()));
+        }
+        for (host, port) in places {
+            let login = Login::new(&host, port, USER, placeholder)
                 .map_err(|error| problem(format!("--tools: {error}")))?;
             logins.extend(spec.tools.iter().map(|tool| (tool.clone(), login.clone())));
         }
     }
     Ok(guest_files(&logins))
+}
+
+/// Does not repeat the name: it could be a key.
+fn unknown() -> KeyError {
+    let problem = "NAME=TOOL,… has a NAME that no --secret and no --service has".to_owned();
+    KeyError { name: "of --tools".to_owned(), problem }
+}
+
+/// Where the credential of this name goes. A wildcard is no place to log in at.
+fn places(name: &str, secrets: &[SecretSpec], services: &Chosen) -> BTreeSet<(String, u16)> {
+    let named = secrets.iter().filter(|secret| secret.name == name);
+    let named = named.map(|secret| (secret.host.clone(), secret.port));
+    let chosen = services.iter().filter(|(spec, _)| spec.name == name);
+    let endpoints = chosen.flat_map(|(_, service)| &service.binding.endpoints);
+    let known = endpoints.flat_map(|endpoint| {
+        endpoint
+            .hosts
+            .iter()
+            .map(|host| (host.to_string(), endpoint.port))
+            .filter(|(host, _)| !host.contains('*'))
+    });
+    named.chain(known).collect()
 }
 
 #[cfg(test)]
@@ -65,14 +96,42 @@ mod tests {
             Ok(crate::keys::Value::Is { secret, not_after_s: None })
         };
         let vault = crate::keys::vault(&secrets, |_| credvault::Injection::replace(), value).unwrap();
-        let files = files(&[spec], &secrets, &vault).unwrap();
+        let none = Chosen::new();
+        let files = files(&[spec], &secrets, &none, &vault).unwrap();
         let git = &files[0].content;
         assert!(git.contains("https://a.example\"") && git.contains("https://b.example:8443\""), "{git}");
         assert!(!files.iter().any(|file| file.content.contains("0123456789abcdef")));
-        let unknown = ToolsSpec::from_str("X=git").unwrap();
-        assert!(super::files(&[unknown], &secrets, &vault).is_err());
+        let unknown = ToolsSpec::from_str("sk-hunter2=git").unwrap();
+        let error = super::files(&[unknown], &secrets, &none, &vault).unwrap_err().to_string();
+        assert!(error.contains("no --secret and no --service") && !error.contains("hunter2"), "{error}");
         for bad in ["K", "K=", "K=svn", "K=git,,npm"] {
             assert!(ToolsSpec::from_str(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_tool_is_logged_in_at_every_whole_host_of_its_service() {
+        let own = "[[service]]\nname = \"my-forge\"\n[[service.endpoint]]\nhosts = [\"forge.example\", \"*.forge.example\"]\n\
+            port = 8443\ninject = \"replace\"\n[[service]]\nname = \"wild\"\n[[service.endpoint]]\n\
+            hosts = [\"*.wild.example\"]\ninject = \"replace\"\n";
+        let table = credvault::Services::parse(own).unwrap();
+        let chosen: Chosen =
+            ["my-forge", "wild"].map(|name| (name.parse().unwrap(), table.get(name).unwrap().clone())).into();
+        let mut builder = Vault::builder();
+        crate::services::bind(&mut builder, &chosen, |_| {
+            let secret = credvault::Secret::new(b"0123456789abcdef".to_vec());
+            Ok(crate::keys::Value::Is { secret, not_after_s: None })
+        })
+        .unwrap();
+        let vault = builder.build();
+        let spec = ToolsSpec::from_str("my-forge=git,netrc").unwrap();
+        let files = files(&[spec], &[], &chosen, &vault).unwrap();
+        let placeholder = vault.placeholder("my-forge").unwrap();
+        assert!(files.iter().any(|file| file.content.contains(placeholder.as_str())));
+        assert!(files[0].content.contains("https://forge.example:8443\""), "{}", files[0].content);
+        assert!(!files.iter().any(|file| file.content.contains('*') || file.content.contains("0123456789")));
+        let wild = ToolsSpec::from_str("wild=git").unwrap();
+        let error = super::files(&[wild], &[], &chosen, &vault).unwrap_err().to_string();
+        assert!(error.contains("wild") && error.contains("whole name"), "{error}");
     }
 }

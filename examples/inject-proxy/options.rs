@@ -202,7 +202,7 @@ mod tests {
             &["--service", "github=sk-hunter2"],
             &["--service", "sk hunter2"],
             &["--tools", "K=hunter2"],
-            &["--tools", "sk-hunter2=git"],
+            &["--tools", "sk hunter2=git"],
             &["--client-cert", "hunter2"],
             &["--client-cert", "h=-----BEGIN PRIVATE KEY-----\nhunter2"],
             &["--identity", "AGE-SECRET-KEY-1hunter2"],

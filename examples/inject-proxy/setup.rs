@@ -61,7 +61,7 @@ impl Setup {
         let (vault, tokens) = vault_of(options, &chosen, &sources)?;
         let vault = Arc::new(vault);
         if let Some(folder) = &options.guest_files {
-            let files = glue::logins::files(&options.tools, &options.secrets, &vault)?;
+            let files = glue::logins::files(&options.tools, &options.secrets, &chosen, &vault)?;
             let what = format!("cannot write logins to {}", folder.display());
             write_guest_files(folder, &files).map_err(Error::io(what))?;
         }

@@ -152,6 +152,8 @@ pub struct Record {
     pub redactions: u64,
     /// Which load of the policy decided, as the embedder counts; `null` if it does not, or if no policy was asked.
     pub generation: Option<u64>,
+    /// Whether the request was the handshake of a WebSocket, whatever became of it.
+    pub websocket: bool,
 }
 
 impl Record {
@@ -184,6 +186,7 @@ impl Record {
             credential: None,
             redactions: 0,
             generation: None,
+            websocket: false,
         }
     }
 }

@@ -70,6 +70,7 @@ impl Request {
             scheme: Some(self.scheme),
             method: Some(self.method.clone()),
             path: Some(self.target.path.as_str().to_owned()),
+            websocket: self.websocket,
             ..subject_of(&self.authority)
         }
     }

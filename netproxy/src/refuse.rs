@@ -189,6 +189,8 @@ pub struct Subject {
     pub method: Option<String>,
     /// Path without its query.
     pub path: Option<String>,
+    /// Whether it is the handshake of a WebSocket.
+    pub websocket: bool,
 }
 
 /// One refusal, whole.

@@ -147,6 +147,7 @@ mod load;
 mod pattern;
 pub mod presets;
 mod request;
+mod respell;
 mod rule;
 mod ruleset;
 mod schema;

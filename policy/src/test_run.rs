@@ -4,6 +4,7 @@ use crate::decide::decide;
 use crate::error::PolicyError;
 use crate::facts::Facts;
 use crate::load::File;
+use crate::respell::canonical_form;
 use crate::ruleset::Ruleset;
 use crate::verdict::Effect;
 
@@ -52,7 +53,11 @@ pub(crate) fn run_tests(file: &File, rules: &Ruleset, strict: bool) -> Result<Ve
         let verdict = decide(rules, &facts);
         let same_rule = |id: &String| verdict.rule.is_some_and(|rule| rule.id == id);
         let passed = verdict.effect == test.expect && test.rule.as_ref().is_none_or(same_rule);
-        let explained = || verdict.explain(&facts).to_string();
+        let explained = || {
+            let meant =
+                canonical_form(&test.request).map(|form| format!("; write {form:?}")).unwrap_or_default();
+            format!("{}{meant}", verdict.explain(&facts))
+        };
         if strict && !passed {
             let by = test.rule.as_ref().map(|id| format!(" by rule \"{id}\"")).unwrap_or_default();
             let expected = format!("{}{by}", test.expect);

@@ -22,6 +22,6 @@ pub fn untested(files: &[PathBuf]) -> Result<Ruleset> {
 fn load(builder: RulesetBuilder, files: &[PathBuf]) -> Result<Ruleset> {
     match load_with(builder, files, &Machine::this(&[])) {
         Ok(loaded) => Ok(loaded.rules),
-        Err(error) => Err(Error::Policy(error.to_string())),
+        Err(error) => Err(Error::PolicyFiles(error.to_string())),
     }
 }

@@ -51,6 +51,9 @@ struct Line {
     method: Option<String>,
     path: Option<String>,
     status: Option<u16>,
+    /// Logs from before there was this field say it by the status alone, and of what was let through only.
+    #[serde(default)]
+    websocket: bool,
 }
 
 impl Log {
@@ -151,12 +154,11 @@ fn question(bytes: &[u8]) -> std::result::Result<(Question, Line), &'static str>
         ("connect" | "socks" | "transparent", ..) => Question::Connect(authority(line.port)?),
         ("tcp", ..) => Question::Tcp(authority(line.port)?),
         ("http" | "upstream" | "address", Some(method), Some(path)) => {
-            // Only one that was let through is known to be a WebSocket's.
-            let scheme = match (line.scheme.as_deref(), line.status) {
-                (Some("https"), Some(101)) => Scheme::Wss,
-                (Some("http"), Some(101)) => Scheme::Ws,
-                (Some("https"), _) => Scheme::Https,
-                (Some("http"), _) => Scheme::Http,
+            let scheme = match (line.scheme.as_deref(), line.websocket || line.status == Some(101)) {
+                (Some("https"), true) => Scheme::Wss,
+                (Some("http"), true) => Scheme::Ws,
+                (Some("https"), false) => Scheme::Https,
+                (Some("http"), false) => Scheme::Http,
                 _ => return Err(NO_REQUEST),
             };
             let path = CanonicalPath::parse(path).map_err(|_| NO_RECORD)?.as_str().to_owned();
@@ -200,7 +202,10 @@ mod tests {
         let mut raw = record(Layer::Tcp, Outcome::Deny, Some("not_tls"));
         raw.port = Some(5432);
         let dns = record(Layer::Dns, Outcome::Allow, None);
-        for record in [&http, &http, &socket, &tunnel, &raw, &dns] {
+        let mut refused_socket = socket.clone();
+        (refused_socket.verdict, refused_socket.error, refused_socket.status, refused_socket.websocket) =
+            (Outcome::Deny, Some("blocked_by_policy"), Some(403), true);
+        for record in [&http, &http, &socket, &refused_socket, &tunnel, &raw, &dns] {
             log.take(audit_json_line(record).as_bytes()).unwrap();
         }
         let told = |attempt: &Attempt| {
@@ -217,6 +222,7 @@ mod tests {
             [
                 "POST https://a.test/v1/a%2Fb 2 true None",
                 "GET wss://a.test/v1/a%2Fb 1 false None",
+                "GET wss://a.test/v1/a%2Fb 1 true None",
                 "CONNECT [2001:db8::1]:8443 1 true Some(\"no\")",
                 "TCP a.test:5432 1 true None",
                 "DNS a.test 1 false None",

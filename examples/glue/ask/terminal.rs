@@ -257,8 +257,9 @@ mod tests {
 
     fn answer_to(typed: &[&str], line: &str, may_always: bool) -> (Option<Answer>, String) {
         let (mut terminal, mut person) = pty(Duration::from_secs(600));
-        // Typed before the question: no answer to it.
+        // Typed before the question: no answer to it. That it is shown tells that it has arrived.
         person.types("a\n");
+        person.read_until("\n");
         let question = question(line);
         let asked = Asked { question: &question, behind: 2, may_always };
         thread::scope(|scope| {

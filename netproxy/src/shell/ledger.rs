@@ -44,6 +44,7 @@ impl Ledger {
         record.port = subject.port;
         record.method = subject.method;
         record.path = subject.path;
+        record.websocket = subject.websocket;
         Self {
             shared: Arc::clone(shared),
             record: Some(record),

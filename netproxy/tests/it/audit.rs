@@ -19,6 +19,7 @@ fn check(name: &str, rule: &Value, value: &Value) {
     }
     let kind = match value {
         Value::Null => "null",
+        Value::Bool(_) => "boolean",
         Value::String(_) => "string",
         Value::Number(number) if number.is_f64() => "number",
         Value::Number(_) => "integer",
@@ -95,6 +96,6 @@ fn the_fields_of_version_1_are_frozen() {
         fields.collect::<Vec<_>>().join(" "),
         "v time sandbox decision_id layer verdict rule error reason scheme host port method path status \
          bytes_up bytes_down ms_total ms_dns ms_connect ms_tls ms_first_byte credential redactions \
-         generation"
+         generation websocket"
     );
 }

@@ -66,7 +66,7 @@ async fn a_granted_websocket_is_injected_relayed_and_recorded() {
             (&record["bytes_up"], &record["bytes_down"]),
             (&10.into(), &(greeting().len() + 4).into())
         );
-        assert_eq!(record["credential"], "api-key");
+        assert_eq!((&record["credential"], &record["websocket"]), (&"api-key".into(), &true.into()));
     }
 }
 
@@ -77,6 +77,8 @@ async fn without_a_grant_it_is_refused_and_other_upgrades_are_dropped() {
     let mut tls = https(&world, &target).await;
     let answer = ask(&mut tls, &handshake("/", &target, "")).await;
     assert_eq!((answer.status, &answer.json()["rule"]), (403, &"no-websocket".into()));
+    let record = &world.records(1).await[0];
+    assert_eq!((&record["verdict"], &record["websocket"]), (&"deny".into(), &true.into()));
     assert!(world.tls.seen.lock().unwrap().is_empty());
     let mut tls = https(&world, &target).await;
     let other = format!("GET / HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");

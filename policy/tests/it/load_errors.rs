@@ -209,6 +209,11 @@ fn a_policy_whose_tests_fail() {
         "policy.toml:6:11: request = ",
         "write a method and a URL",
     );
+    test(
+        "request = \"get https://A.x/%7eme?q=1\"\nexpect = \"allow\"",
+        "policy.toml:5:1: the test expects allow, but the policy says: denied: ",
+        "not a canonical name (lower-case A-labels without a trailing dot); write \"GET https://a.x/~me?q=1\"",
+    );
     test("request = \"CONNECT a.x\"\nexpect = \"deny\"", "policy.toml:6:11: ", "write the port");
     test("request = \"GET ftp://a.x/\"\nexpect = \"deny\"", "policy.toml:6:11: ", "must start with https://");
     test("request = \"GET https://a.x:+1/\"\nexpect = \"deny\"", "policy.toml:6:11: ", "from 1 to 65535");
