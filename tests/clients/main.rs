@@ -16,6 +16,7 @@ mod java;
 mod lifecycle;
 mod logins;
 mod memory;
+mod minted;
 mod node;
 mod packages;
 mod policies;

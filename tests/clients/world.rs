@@ -1,6 +1,8 @@
 //! One upstream, one proxy in front of it, and how a client is started between the two.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -33,6 +35,11 @@ impl World {
     /// With further options of the proxy; `{port}` in them is the upstream's, `{home}` the clients' home,
     /// `{services}` the file `scenarios/services.toml` with that port.
     pub fn with(options: &[&str]) -> Self {
+        Self::with_key_file("", options)
+    }
+
+    /// The same with a file for the owner's eyes alone, `{file}` in options. `{port}` in it is the upstream's too.
+    pub fn with_key_file(content: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED]);
         let port = upstream.port;
@@ -40,6 +47,8 @@ impl World {
         let services = include_str!("scenarios/services.toml").replace("8443", &port.to_string());
         fs::write(folder.path().join("services.toml"), services).unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path("key")).unwrap();
+        file.write_all(content.replace("{port}", &port.to_string()).as_bytes()).unwrap();
         let mut arguments: Vec<String> = ["--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
         for (option, value) in [
             ("--policy", path("policy.toml")),
@@ -58,6 +67,7 @@ impl World {
                 .replace("{port}", &port.to_string())
                 .replace("{home}", &path("home"))
                 .replace("{services}", &path("services.toml"))
+                .replace("{file}", &path("key"))
         }));
         fs::create_dir(folder.path().join("home")).unwrap();
         let proxy = Some(RunningProxy::start(&arguments));

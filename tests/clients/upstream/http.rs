@@ -40,6 +40,9 @@ pub fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         if request.header("authorization").is_some_and(|value| value.starts_with("AWS4-")) {
             shared.signed.lock().unwrap().push(request.clone());
         }
+        if routes::makes_tokens(&request.path) {
+            shared.asked.lock().unwrap().push(request.clone());
+        }
         if request.path == "/socket" && websocket::accept(&request, stream.get_mut())? {
             // Nothing was read ahead: a client says nothing before it has its answer.
             return websocket::talk(stream.get_mut(), &request.head);

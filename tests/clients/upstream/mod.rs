@@ -31,6 +31,8 @@ pub struct Shared {
     files: Mutex<HashMap<String, (String, Vec<u8>)>>,
     /// How many access tokens.
     tokens_given: Mutex<u32>,
+    /// Whole requests for tokens.
+    asked: Mutex<Vec<Arc<http::Request>>>,
     /// Those that AWS would have to check.
     signed: Mutex<Vec<Arc<http::Request>>>,
     /// Where bare git repositories are.
@@ -53,6 +55,7 @@ impl Upstream {
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             files: Mutex::default(),
+            asked: Mutex::default(),
             signed: Mutex::default(),
             tokens_given: Mutex::default(),
             repositories,
@@ -73,6 +76,11 @@ impl Upstream {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Requests for a token that is made with a key, whole.
+    pub fn asked(&self) -> Vec<Arc<http::Request>> {
+        self.shared.asked.lock().unwrap().clone()
     }
 
     /// Requests with an AWS signature, whole.

@@ -3,6 +3,8 @@
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use super::http::{Request, respond};
 use super::{Shared, models};
 use crate::check::HELLO;
@@ -23,6 +25,8 @@ pub fn answer(request: &Request, shared: &Shared, out: &mut impl Write) -> io::R
         "/size" => respond(out, "200 OK", "text/plain", request.body.len().to_string().as_bytes()),
         "/v1/chat/completions" => models::openai(request, out),
         "/oauth/token" => tokens(request, shared, out),
+        APP_TOKENS => app_token(shared, out),
+        GOOGLE_TOKENS => google_token(shared, out),
         "/v1/messages" => models::anthropic(request, out),
         path if path.starts_with("/git/") => git(request, path, (shared, out)),
         _ => respond(out, "404 Not Found", "text/plain", b"nothing here"),
@@ -39,8 +43,41 @@ fn tokens(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Resul
     }
     *given += 1;
     let (number, life) = (*given, if *given == 1 { 30 } else { 3600 });
-    let answer = serde_json::json!({ "access_token": format!("access-token-{number}"), "token_type": "Bearer",
+    let answer = json!({ "access_token": format!("access-token-{number}"), "token_type": "Bearer",
                                      "expires_in": life, "refresh_token": format!("refresh-token-{number}") });
+    respond(out, "200 OK", "application/json", answer.to_string().as_bytes())
+}
+
+/// Where GitHub makes tokens of an installation.
+const APP_TOKENS: &str = "/app/installations/7/access_tokens";
+/// Where Google makes tokens of a service account.
+const GOOGLE_TOKENS: &str = "/google/token";
+
+/// Whether tokens are made there of what is signed with a key; what is asked is for the test to check.
+pub fn makes_tokens(path: &str) -> bool {
+    [APP_TOKENS, GOOGLE_TOKENS].contains(&path)
+}
+
+/// How many tokens there were with this one, and how long it is good, in seconds: the first ends soon.
+fn next_token(shared: &Shared) -> (u32, u32) {
+    let mut given = shared.tokens_given.lock().unwrap();
+    *given += 1;
+    (*given, if *given == 1 { 30 } else { 3600 })
+}
+
+fn app_token(shared: &Shared, out: &mut impl Write) -> io::Result<()> {
+    let (number, life) = next_token(shared);
+    let end = Command::new("date")
+        .args(["-u", "-d", &format!("{life} seconds"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()?;
+    let answer = json!({ "token": format!("minted-token-{number}"), "permissions": { "contents": "read" },
+                         "expires_at": String::from_utf8_lossy(&end.stdout).trim() });
+    respond(out, "201 Created", "application/json", answer.to_string().as_bytes())
+}
+
+fn google_token(shared: &Shared, out: &mut impl Write) -> io::Result<()> {
+    let (number, life) = next_token(shared);
+    let answer = json!({ "access_token": format!("minted-token-{number}"), "expires_in": life, "token_type": "Bearer" });
     respond(out, "200 OK", "application/json", answer.to_string().as_bytes())
 }
 
