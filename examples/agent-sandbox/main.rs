@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod doctor;
 mod engine;
+mod environ;
 mod error;
 mod gateway;
 mod guest;

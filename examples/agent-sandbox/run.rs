@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::cli::{MachineArgs, RunArgs};
 use crate::engine::{self, Choice, EngineKind};
+use crate::environ::{self, Values};
 use crate::error::{Error, Result};
 use crate::gateway::{self, AskOn, Gateway, Network};
 use crate::guest::userland::{self, Userland};
@@ -63,10 +64,14 @@ fn assemble<'a>(
     refuse_reachable(&userland, args)?;
     let chosen =
         glue::services::choose(&args.service, args.services_file.as_deref()).map_err(Error::Usage)?;
+    let env = environment::requested(&args.env)?;
+    let values = environ::take(args, style);
+    // After that, which needs leave to write to the own memory. Refused only where a stricter rule is in force already.
+    let _ = credvault::harden_process();
     let network = Network {
         policy: policy_of(args, &userland),
         ask: args.ask.then(|| ask_on(args, gate)).transpose()?,
-        keys: keys_of(args, &chosen, style)?,
+        keys: keys_of(args, &chosen, values, style)?,
         resolve: args.resolve.clone(),
         limits: glue::limits::limits(&args.limits).map_err(|error| Error::Usage(error.to_string()))?,
         upstream_ca: read_all(&args.upstream_ca)?,
@@ -75,7 +80,6 @@ fn assemble<'a>(
     };
     kernel::check(args.machine.kernel.as_deref())?;
     check_memory(args.machine.memory)?;
-    let env = environment::requested(&args.env)?;
     let gateway = Gateway::new(network, gateway::runtime()?)?;
     env.iter().try_for_each(|(name, value)| gateway.check_variable(name, value))?;
     let files = gateway.logins(&args.tools, (&args.secrets, &chosen))?;
@@ -84,8 +88,8 @@ fn assemble<'a>(
 }
 
 /// The keys, and a word on those that cannot be had yet.
-fn keys_of(args: &RunArgs, chosen: &Chosen, style: Style) -> Result<Keyed> {
-    let keys = Keyed::resolve(args, chosen, style)?;
+fn keys_of(args: &RunArgs, chosen: &Chosen, values: Values, style: Style) -> Result<Keyed> {
+    let keys = Keyed::resolve(args, chosen, values, style)?;
     for name in &keys.locked {
         let text = format!(
             "secret {name}: its store is locked; requests that need it are refused until you unlock it"

@@ -1,7 +1,6 @@
 //! Keys of one sandbox: where `--secret` finds them, and how a new value reaches it while it runs. A value never
 //! leaves `Secret`.
 
-use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use glue::tokens::Keep;
 use serde_json::json;
 
 use crate::cli::RunArgs;
+use crate::environ::Values;
 use crate::error::{Error, Result};
 use crate::report::Style;
 
@@ -34,8 +34,9 @@ pub struct Keyed {
 
 impl Keyed {
     /// Fetches every value, mints its placeholder, and says which store is in use.
-    pub fn resolve(args: &RunArgs, chosen: &Chosen, style: Style) -> Result<Self> {
-        let environment = |variable: &str| Some(Secret::new(std::env::var_os(variable)?.into_vec()));
+    pub fn resolve(args: &RunArgs, chosen: &Chosen, values: Values, style: Style) -> Result<Self> {
+        // A second secret from the same variable gets a copy; the vault holds both in locked memory.
+        let environment = move |variable: &str| values.get(variable).map(Secret::duplicate);
         let sources = Arc::new(Sources::new(args.stores.clone(), Box::new(environment)));
         let mut locked = Vec::new();
         let mut value_of = |spec: &SecretSpec| {

@@ -20,6 +20,8 @@ mod minted;
 mod node;
 mod packages;
 mod policies;
+#[path = "../process_memory.rs"]
+mod process_memory;
 mod proxy;
 mod python;
 mod readme;

@@ -11,8 +11,11 @@ mod demo;
 mod errors;
 mod files;
 mod keyring;
+mod memory;
 mod network;
 mod policy;
+#[path = "../process_memory.rs"]
+mod process_memory;
 mod program;
 #[path = "../../examples/glue/pty.rs"]
 mod pty;
