@@ -77,7 +77,7 @@ impl Passage<'_> {
                     Ok(slot) => slot,
                     Err(refusal) => {
                         let refusal = refusal.about(self.subject(&inside));
-                        return self.refuse(stream, inside, refusal).await;
+                        return Box::pin(self.refuse(stream, inside, refusal)).await;
                     }
                 }
             }
@@ -167,7 +167,7 @@ impl Passage<'_> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match inside {
-            Inside::Tls(hello) => self.refuse_in_tls(stream, &hello, refusal).await,
+            Inside::Tls(hello) => Box::pin(self.refuse_in_tls(stream, &hello, refusal)).await,
             Inside::Http => self.refuse_in_http(stream, Door::InsidePlain(&self.authority), refusal).await,
             // Whoever began with `CONNECT` speaks HTTP, and most show what they cannot understand.
             Inside::Other if self.layer == Layer::Connect => {

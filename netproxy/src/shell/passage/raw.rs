@@ -38,7 +38,7 @@ impl Passage<'_> {
                 Refusal::new(Kind::NotTls, Layer::Tcp, detail).under(deny.rule)
             }
         };
-        self.refuse(stream, Inside::Other, refusal.about(subject_of(&self.authority))).await;
+        Box::pin(self.refuse(stream, Inside::Other, refusal.about(subject_of(&self.authority)))).await;
     }
 
     /// The client waits for the server, and may. `None` once the connection was served to its end.
