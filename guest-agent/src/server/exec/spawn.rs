@@ -117,6 +117,9 @@ impl Pointers {
     }
 }
 
+/// Numbers of Linux' signals: 1 to this.
+const SIGNALS: libc::c_int = 64;
+
 /// All that the child reads; nothing in it needs to be computed after `fork`.
 struct Child<'a> {
     program: &'a Program,
@@ -186,7 +189,11 @@ impl Child<'_> {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            // What is ignored stays so over execve, and no shell could trap it then. Fails for SIGKILL and SIGSTOP,
+            // and for those that libc keeps.
+            for number in 1..=SIGNALS {
+                libc::signal(number, libc::SIG_DFL);
+            }
             call(libc::setsid(), Stage::Session)?;
             if let Some(terminal) = self.terminal {
                 call(libc::ioctl(terminal, libc::TIOCSCTTY, 0), Stage::Tty)?;
