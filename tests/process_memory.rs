@@ -29,7 +29,8 @@ pub fn memory_of(pid: u32) -> io::Result<Vec<Region>> {
                 regions.push(Region { name, is_kept_safe: has("lo") && has("dd"), bytes });
             }
         } else if let Some((start, end)) = first.split_once('-')
-            && words.next().is_some_and(|rights| rights.starts_with("rw"))
+            // Shared with a guest (its memory) or with a file: not this process's own.
+            && words.next().is_some_and(|rights| rights.starts_with("rw") && rights.ends_with('p'))
         {
             let address = |text| u64::from_str_radix(text, 16).unwrap();
             let name = words.nth(3).unwrap_or("anonymous").to_owned();

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 use crate::encode::{base64_decode, base64_padded};
-use crate::limits::BASIC_VALUE_BYTES_MAX;
+use crate::limits::{BASIC_VALUE_BYTES_MAX, REPLACED_PLACES_MAX};
 use crate::matching::is_http_token;
 use crate::sign::HmacTemplate;
 
@@ -70,7 +70,9 @@ pub enum Injection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replaceable {
     /// Those whose name says that they carry a credential: it contains `auth`, `key`, `token`, `secret`,
-    /// `password` or `credential` (`authorization`, `dd-api-key`, `x-figma-token`, …).
+    /// `password` or `credential` (`authorization`, `dd-api-key`, `x-figma-token`, …). Not those that servers keep and
+    /// show to whoever may read what was sent: `x-amz-meta-…`, `x-goog-meta-…`, `x-object-meta-…`,
+    /// `idempotency-key` and customers' encryption keys.
     CredentialHeaders,
     /// These; lower-case names.
     Named(Vec<String>),
@@ -81,13 +83,16 @@ impl Replaceable {
     #[must_use]
     pub fn contains(&self, header: &[u8]) -> bool {
         const WORDS: [&[u8]; 6] = [b"auth", b"key", b"token", b"secret", b"password", b"credential"];
+        const KEPT: [&[u8]; 4] = [b"-meta-", b"idempotency", b"customer-key", b"websocket-key"];
         let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(header);
         match self {
             Self::Named(names) => names.iter().any(|name| is(name)),
             Self::CredentialHeaders => {
                 let says =
                     |word: &[u8]| header.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-                WORDS.iter().any(|word| says(word)) && !FORBIDDEN_HEADERS.iter().any(|name| is(name))
+                WORDS.iter().any(|word| says(word))
+                    && !KEPT.iter().any(|word| says(word))
+                    && !FORBIDDEN_HEADERS.iter().any(|name| is(name))
             }
         }
     }
@@ -249,10 +254,13 @@ pub(crate) fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     out
 }
 
+/// The first [`REPLACED_PLACES_MAX`] of them: a guest that writes more does not make them longer on the host.
 pub(crate) fn replace_all(text: &[u8], from: &[u8], to: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut rest = text;
-    while let Some(at) = rest.windows(from.len().max(1)).position(|window| window == from) {
+    while parts.len() < 2 * REPLACED_PLACES_MAX
+        && let Some(at) = rest.windows(from.len().max(1)).position(|window| window == from)
+    {
         let (before, after) = rest.split_at_checked(at)?;
         parts.extend([before, to]);
         rest = after.get(from.len()..)?;
@@ -312,6 +320,16 @@ mod tests {
         for name in ["user-agent", "referer", "cookie", "x-request-id", "host", "proxy-authorization", ""] {
             assert!(!headers.contains(name.as_bytes()), "{name}");
         }
+        // What a server keeps, and whoever owns the place can read.
+        for name in [
+            "x-goog-meta-token",
+            "x-amz-meta-api-key",
+            "X-Object-Meta-Auth",
+            "Idempotency-Key",
+            "x-amz-server-side-encryption-customer-key",
+        ] {
+            assert!(!headers.contains(name.as_bytes()), "{name}");
+        }
         let Ok(Injection::Replace { headers }) = "replace: X-Mine, x-other".parse() else {
             panic!("a replacement")
         };
@@ -327,6 +345,11 @@ mod tests {
         let replaced = |value: &[u8]| Injection::replaced(value, b"sbx-P", b"REAL").map(|v| v.to_vec());
         assert_eq!(replaced(b"Bearer sbx-P").unwrap(), b"Bearer REAL");
         assert_eq!(replaced(b"sbx-P,sbx-P;").unwrap(), b"REAL,REAL;");
+        let many = replaced(&b"sbx-P".repeat(100)).unwrap();
+        assert_eq!(
+            many,
+            [b"REAL".repeat(REPLACED_PLACES_MAX), b"sbx-P".repeat(100 - REPLACED_PLACES_MAX)].concat()
+        );
         let basic = joined(&[b"bAsIc ", &base64_padded(b"x-access-token:sbx-P")]);
         let expected = joined(&[b"Basic ", &base64_padded(b"x-access-token:REAL")]);
         assert_eq!(replaced(&basic).unwrap(), expected.to_vec());

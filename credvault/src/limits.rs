@@ -97,3 +97,5 @@ pub const TOKEN_LIFE_S_MAX: u64 = 30 * 24 * 3600;
 
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);
+/// Places of one header or body in which a placeholder is replaced; what is after them stays a placeholder.
+pub const REPLACED_PLACES_MAX: usize = 8;

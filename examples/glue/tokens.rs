@@ -276,6 +276,18 @@ impl<I: Inject> Inject for RenewingInject<I> {
         Box::pin(async move {
             let mut failed = None;
             for (number, Renewed { name, .. }) in self.renewals.sources.iter().enumerate() {
+                let target = Place::of(decided, Some(head));
+                let own = self.renewals.vault.placeholder(&refresh_name(name));
+                if let Some(own) = own
+                    && self.renewals.vault.covers(&refresh_name(name), &target.target(decided))
+                    && !head.body.as_deref().is_some_and(|body| asked::asks_to_renew(body, own.as_str()))
+                {
+                    let reason = format!(
+                        "the token server of `{name}` may only be asked to renew this sandbox's own login \
+                         (one grant_type=refresh_token with one refresh_token, its placeholder)"
+                    );
+                    return Err(InjectError::Refused { reason });
+                }
                 if self.renewals.vault.covers(name, &Place::of(decided, Some(head)).target(decided)) {
                     let renewals = Arc::clone(&self.renewals);
                     // A task of its own: a client that goes away must not leave a refresh token used and its
@@ -292,6 +304,8 @@ impl<I: Inject> Inject for RenewingInject<I> {
         })
     }
 }
+
+mod asked;
 
 #[cfg(test)]
 mod tests;

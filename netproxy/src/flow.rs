@@ -232,11 +232,22 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     ALL.contains(&name.as_str())
 }
 
-/// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves.
+/// The field, if there is one, that asks a server for another method or path than the one that is judged: many
+/// frameworks act on these.
+#[must_use]
+pub fn overriding_field(headers: &HeaderMap) -> Option<&'static str> {
+    const FIELDS: [&str; 5] =
+        ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+    headers.keys().find_map(|name| FIELDS.into_iter().find(|field| name.as_str() == *field))
+}
+
+/// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves, no differences.
 /// What it may be encoded in is said by `coding::accept_only_decodable`.
 pub fn make_redactable(headers: &mut HeaderMap) {
     headers.remove(RANGE);
     headers.remove(IF_RANGE);
+    // RFC 3229: an answer of encoded differences names no content coding.
+    headers.remove("a-im");
 }
 
 /// Whether a response can be searched as it comes, if it [`is_whole`].

@@ -178,7 +178,7 @@ pub struct Limits {
     /// Longest lingering on a connection after the last answer. Default 5 s.
     pub linger_timeout: Duration,
     /// Longest wait for an audit log that cannot take a record just now; then the answer is 503. Default 0: refused at
-    /// once. What waits holds its connection, and counts among the sandbox's.
+    /// once. What waits holds its connection, counts among the sandbox's, and is decided again; DNS does not wait.
     pub audit_wait: Duration,
     /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
     pub dns_ttl_s: u32,

@@ -43,7 +43,11 @@ fn is_banned(name: &HeaderName) -> bool {
         HeaderName::from_static("transfer_encoding"),
         HeaderName::from_static("x-should-retry"),
     ];
-    BANNED.contains(name) || name.as_str().starts_with("if-") || name.as_str().starts_with("x-forwarded-")
+    let name_is = |how: fn(&str) -> bool| how(name.as_str());
+    BANNED.contains(name)
+        || name_is(|name| name.starts_with("if-") || name.starts_with("x-forwarded-"))
+        // `x-api-key`, `private-token`, `x-auth-token`, …
+        || name_is(|name| name.contains("auth") || name.ends_with("-key") || name.ends_with("-token"))
 }
 
 /// Removes what may not be there.

@@ -87,8 +87,13 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
     // The placeholder is good in that body only.
     let elsewhere = curl(&world, &["-H", &format!("X-Note: {refresh}")], "/api/x");
     assert!(shown(&elsewhere).contains("credential_refused"), "{}", shown(&elsewhere));
-    let refused = curl(&world, &["-d", "grant_type=refresh_token"], "/oauth/token").stdout;
-    assert_eq!(refused, br#"{"error":"invalid_grant"}"#);
+    // A login of somebody else's would take the place of the user's.
+    for body in ["grant_type=refresh_token&refresh_token=theirs", "grant_type=authorization_code&code=theirs"]
+    {
+        let refused = shown(&curl(&world, &["-d", body], "/oauth/token"));
+        assert!(refused.contains("credential_refused") && refused.contains("own login"), "{refused}");
+    }
+    assert_eq!(seen(&world).1, 2, "nothing of it was sent");
 }
 
 #[test]

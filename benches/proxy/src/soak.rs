@@ -39,6 +39,9 @@ pub async fn run(subject: &Subject, world: &World, length: Duration, rest: Durat
     }
     let warm = warm.unwrap_or(peak);
     println!("after the first tenth {warm} KiB, at most {peak} KiB since");
+    if errors > 0 || done == 0.0 {
+        return Err(format!("{errors} errors, {done} passed").into());
+    }
     if peak as f64 > warm as f64 * SLACK {
         return Err(format!("memory grew from {warm} to {peak} KiB").into());
     }

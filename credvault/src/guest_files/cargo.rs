@@ -6,7 +6,11 @@ pub(super) fn render(registries: &[(&str, &Login)]) -> String {
     let section = |(name, login): &(&str, &Login)| {
         format!("[registries.{name}]\ntoken = \"Bearer {}\"\n", login.placeholder)
     };
-    registries.iter().map(section).collect()
+    // A registry has one login; a table that is there twice is none to cargo.
+    let is_first =
+        |at: usize, name: &str| registries.iter().position(|(other, _)| *other == name) == Some(at);
+    let firsts = registries.iter().enumerate().filter(|(at, (name, _))| is_first(*at, name));
+    firsts.map(|(_, registry)| section(registry)).collect()
 }
 
 #[cfg(test)]
@@ -17,7 +21,7 @@ mod tests {
     #[test]
     fn it_is_toml_with_a_header_for_each_registry() {
         let one = login("a.example", 443);
-        let table: toml::Table = render(&[("ours", &one), ("x-2", &one)]).parse().unwrap();
+        let table: toml::Table = render(&[("ours", &one), ("x-2", &one), ("ours", &one)]).parse().unwrap();
         for name in ["ours", "x-2"] {
             let token = table["registries"][name]["token"].as_str().unwrap();
             assert_eq!(token, format!("Bearer {}", one.placeholder));

@@ -207,7 +207,7 @@ async fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> 
             .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
             .map_err(|covert| Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow))?;
     }
-    match shared.recordable(Layer::Dns).await {
+    match shared.recordable_now(Layer::Dns) {
         Ok(()) => Ok(allow),
         Err(refusal) => Err(Box::new(refusal.after(&allow))),
     }

@@ -16,6 +16,7 @@ use super::incoming::Incoming;
 use super::inject::inject;
 use super::ledger::Ledger;
 use super::pool::{Place, Sender};
+use super::recordable::Recordable;
 use super::search::Search;
 use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
@@ -89,10 +90,18 @@ async fn exchange(
     shared.limiter.request(&shared.limits, decision.started).map_err(slowly)?;
     // Before the verdict: what is dialled under an older policy serves no later request.
     let epoch = shared.pool.epoch();
-    let allow = match shared.may_request(&request.facts()).await {
-        Verdict::Allow(allow) => allow,
-        Verdict::Deny(deny) => {
-            return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));
+    let allow = loop {
+        let allow = match shared.may_request(&request.facts()).await {
+            Verdict::Allow(allow) => allow,
+            Verdict::Deny(deny) => {
+                return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));
+            }
+        };
+        match shared.recordable(Layer::Http).await {
+            Ok(Recordable::AtOnce) => break allow,
+            // The policy may be another by now.
+            Ok(Recordable::AfterWaiting) => {}
+            Err(refusal) => return Err(Box::new(refusal.about(request.subject()).after(&allow))),
         }
     };
     shared
@@ -144,6 +153,11 @@ pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<R
         }
     };
     let mut request = flow::understand(client.door(), parts.method.as_str(), target, host)?;
+    if let Some(field) = flow::overriding_field(&parts.headers) {
+        let detail = format!("the field {field} asks for another method or path than the one that is judged");
+        let refusal = Refusal::new(Kind::Malformed, Layer::Http, detail);
+        return Err(Box::new(refusal.about(request.subject())));
+    }
     let is_http11 = parts.version == Version::HTTP_11;
     request.websocket =
         wire::websocket::is_upgrade(&parts.method, is_http11, &parts.headers).map_err(|error| {
@@ -169,7 +183,6 @@ async fn forward(
     ledger: &mut Ledger,
 ) -> Result<(Arrived, Option<Search>), Box<Refusal>> {
     let shared = &client.shared;
-    shared.recordable(Layer::Http).await?;
     let facts = asked.request.facts();
     let (trailers, length) =
         (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).cloned());

@@ -155,9 +155,7 @@ impl Pool {
     fn expire(&self) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.since.elapsed() < UPSTREAM_IDLE && !one.sender.is_closed());
-        if kept.is_empty() {
-            self.watched.store(false, Ordering::Release);
-        }
+        self.watched.store(!kept.is_empty(), Ordering::Release);
         !kept.is_empty()
     }
 }
@@ -176,11 +174,26 @@ pub fn give_back(shared: &Arc<Shared>, place: Place, sender: Sender) {
 
 /// Runs while something is kept.
 async fn expire(shared: Weak<Shared>) {
+    let mut broken_off = BrokenOff(Some(shared));
     loop {
         sleep(UPSTREAM_IDLE).await;
-        match shared.upgrade() {
+        match broken_off.0.as_ref().and_then(Weak::upgrade) {
             Some(shared) if shared.pool.expire() => {}
-            _ => return,
+            _ => {
+                broken_off.0 = None;
+                return;
+            }
+        }
+    }
+}
+
+/// The runtime of the task that watches has ended before the proxy: another one may watch.
+struct BrokenOff(Option<Weak<Shared>>);
+
+impl Drop for BrokenOff {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take().and_then(|shared| shared.upgrade()) {
+            shared.pool.watched.store(false, Ordering::Release);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Refusals that somebody is asked about while the request waits.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::ResponseCode;
@@ -17,7 +19,7 @@ use crate::websocket::handshake;
 use crate::world::World;
 
 /// Lets every refusal be asked about, and connections in.
-struct Open(DoorRules);
+struct Open(DoorRules, Arc<AtomicBool>);
 
 fn ask_about(verdict: Verdict) -> Verdict {
     match verdict {
@@ -35,12 +37,14 @@ impl Authorize for Open {
     }
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
         match facts.websocket {
+            true if self.1.load(SeqCst) => Deny::by("no-more", "forbidden meanwhile").into(),
             true => ask_about(Deny::unmatched("nobody said").into()),
             false => ask_about(self.0.request(facts)),
         }
     }
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
         match facts.authority.host().to_string().as_str() {
+            "unknown.example" if self.1.load(SeqCst) => Deny::by("no-more", "forbidden meanwhile").into(),
             "unknown.example" => Deny::unmatched("nobody said").unless_asked().into(),
             _ => self.0.tcp(facts),
         }
@@ -78,11 +82,19 @@ impl Ask for Desk {
 }
 
 async fn world() -> (Arc<World>, Questions) {
+    let (world, questions, _) = world_to_forbid().await;
+    (world, questions)
+}
+
+/// And what makes a deny rule forbid the WebSockets and raw bytes that were asked about.
+async fn world_to_forbid() -> (Arc<World>, Questions, Arc<AtomicBool>) {
     let names = |names: Names| names.with("unknown.example", &[&["127.0.0.1"]]);
     let (send, questions) = mpsc::unbounded_channel();
     let desk = Desk(Mutex::new(send));
-    let rules = |ports| Open(DoorRules(Rules { ports }));
-    (World::build_ruled(names, rules, |builder| builder.ask(desk)).await, questions)
+    let forbid = Arc::new(AtomicBool::new(false));
+    let forbidden = Arc::clone(&forbid);
+    let rules = |ports| Open(DoorRules(Rules { ports }), forbidden);
+    (World::build_ruled(names, rules, |builder| builder.ask(desk)).await, questions, forbid)
 }
 
 #[tokio::test]
@@ -130,6 +142,26 @@ async fn what_was_answered_holds_as_long_as_the_websocket() {
     tls.shutdown().await.unwrap();
     assert!(read_until(&mut tls, b"\x88\x02\x03\xe8").await.ends_with(b"\x88\x02\x03\xe8"));
     assert_eq!(world.records(1).await[0]["verdict"], "allow");
+}
+
+#[tokio::test]
+async fn what_was_answered_ends_where_a_rule_forbids_it() {
+    let (world, mut questions, forbid) = world_to_forbid().await;
+    let raw = raw_server(true).await;
+    let mut stream = connect(&world, &format!("unknown.example:{}", raw.port())).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    tls.write_all(handshake("/ws", &target, "").as_bytes()).await.unwrap();
+    for _ in 0..2 {
+        questions.recv().await.unwrap().1.send(true).unwrap();
+    }
+    assert!(read_until(&mut stream, b"220 hello\r\n").await.ends_with(b"220 hello\r\n"));
+    assert!(read_until(&mut tls, b"\r\n\r\n").await.starts_with(b"HTTP/1.1 101 "));
+    forbid.store(true, SeqCst);
+    world.proxy.reauthorize();
+    assert!(is_at_end(&mut stream).await);
+    let records = world.records(2).await;
+    assert!(records.iter().all(|record| record["error"] == "policy_changed"), "{records:?}");
 }
 
 #[tokio::test]

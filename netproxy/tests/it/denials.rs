@@ -271,13 +271,46 @@ async fn where_it_may_wait_for_the_audit_log_it_does_and_goes_on() {
             ask(&mut tls, &get).await
         };
         let freed = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // It looked, and waits.
+            while world.records.2.load(SeqCst) < 2 {
+                tokio::task::yield_now().await;
+            }
             assert!(world.tls.seen.lock().unwrap().is_empty());
             world.records.1.store(false, SeqCst);
         };
         let (answer, ()) = tokio::join!(answered, freed);
         assert_eq!(answer.status, 200, "{host}");
     }
+}
+
+#[tokio::test]
+async fn the_wait_for_the_audit_log_has_an_end() {
+    let mut limits = Limits::default();
+    limits.audit_wait = Duration::from_millis(30);
+    let world = World::limited(limits).await;
+    world.records.1.store(true, SeqCst);
+    let target = world.at("ok.example");
+    let answer = inside(&world, &target, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &"audit_unavailable".into()));
+    assert!(world.records.2.load(SeqCst) > 1);
+}
+
+/// Frameworks act on these: the request would be another than the one that was judged.
+#[tokio::test]
+async fn fields_that_ask_for_another_method_or_path_are_refused() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    for field in [
+        "X-HTTP-Method-Override: DELETE",
+        "x-http-method: PUT",
+        "X-Original-URL: /private",
+        "x-rewrite-url: /p",
+    ] {
+        let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n{field}\r\n\r\n");
+        let answer = inside(&world, &target, &get).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &"malformed_request".into()), "{field}");
+    }
+    assert!(world.tls.seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

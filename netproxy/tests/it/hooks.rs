@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -144,12 +144,13 @@ impl ResponseFilter for Scrub {
     }
 }
 
-/// Keeps the records, until it is full.
+/// Keeps the records, until it is full; counts how often it was asked whether it is.
 #[derive(Clone, Default)]
-pub struct Records(pub Arc<Mutex<Vec<Record>>>, pub Arc<AtomicBool>);
+pub struct Records(pub Arc<Mutex<Vec<Record>>>, pub Arc<AtomicBool>, pub Arc<AtomicUsize>);
 
 impl Audit for Records {
     fn ready(&self) -> Result<(), AuditUnavailable> {
+        self.2.fetch_add(1, Ordering::SeqCst);
         if self.1.load(Ordering::SeqCst) { Err(AuditUnavailable) } else { Ok(()) }
     }
     fn record(&self, record: Record) {

@@ -118,7 +118,7 @@ impl Passage<'_> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let upstream = match self.shared.recordable(self.layer).await {
-            Ok(()) => Box::pin(reach::connect(self.shared, &self.authority, allow.upstream.as_ref())).await,
+            Ok(_) => Box::pin(reach::connect(self.shared, &self.authority, allow.upstream.as_ref())).await,
             Err(refusal) => Err(refusal),
         };
         match upstream {
