@@ -177,15 +177,6 @@ fn signals_reach_the_whole_group() {
     );
 }
 
-/// What is ignored when a shell starts cannot be trapped by it (POSIX).
-#[test]
-fn a_program_begins_with_every_signal_at_its_default() {
-    // SAFETY: sets how this process takes a signal that nobody sends it; touches no memory of ours.
-    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
-    let outcome = run(&sh("trap 'echo got; exit 7' USR1; kill -USR1 $$; echo never"));
-    assert_eq!(text(&outcome.stdout), "got\n");
-}
-
 #[test]
 fn a_timeout_ends_the_group_in_the_guest_even_if_it_ignores_the_polite_signal() {
     let mut stubborn = sh("trap '' TERM; echo set; while :; do sleep 1000; done");
