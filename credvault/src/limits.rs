@@ -54,6 +54,9 @@ pub const AWS_CHUNK_HEAD_BYTES_MAX: usize = 128;
 /// Largest body in which a placeholder is replaced, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Places of one header or body in which a placeholder is replaced; what is after them stays a placeholder.
+pub const REPLACED_PLACES_MAX: usize = 8;
+
 /// Largest encrypted file of secrets, in bytes: all bindings of the longest value, in base64.
 pub const AGE_FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -97,5 +100,3 @@ pub const TOKEN_LIFE_S_MAX: u64 = 30 * 24 * 3600;
 
 // A form shorter than the prefix that decides on holding could end inside it.
 const _: () = assert!(HOLD_PREFIX_BYTES < SECRET_BYTES_MIN);
-/// Places of one header or body in which a placeholder is replaced; what is after them stays a placeholder.
-pub const REPLACED_PLACES_MAX: usize = 8;

@@ -280,11 +280,13 @@ impl<I: Inject> Inject for RenewingInject<I> {
                 let own = self.renewals.vault.placeholder(&refresh_name(name));
                 if let Some(own) = own
                     && self.renewals.vault.covers(&refresh_name(name), &target.target(decided))
-                    && !head.body.as_deref().is_some_and(|body| asked::asks_to_renew(body, own.as_str()))
+                    // Servers that read the query as well would take the login from there.
+                    && !(head.query.is_none()
+                        && head.body.as_deref().is_some_and(|body| asked::asks_to_renew(body, own.as_str())))
                 {
                     let reason = format!(
                         "the token server of `{name}` may only be asked to renew this sandbox's own login \
-                         (one grant_type=refresh_token with one refresh_token, its placeholder)"
+                         (no query; one grant_type=refresh_token with one refresh_token, its placeholder)"
                     );
                     return Err(InjectError::Refused { reason });
                 }

@@ -233,12 +233,19 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// The field, if there is one, that asks a server for another method or path than the one that is judged: many
-/// frameworks act on these.
+/// frameworks act on these. To some of them `_` in a name is `-` (CGI, RFC 3875 §4.1.18).
 #[must_use]
-pub fn overriding_field(headers: &HeaderMap) -> Option<&'static str> {
+pub fn overriding_field(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| is_overriding(name))
+}
+
+/// Whether a field asks for another method or path.
+#[must_use]
+pub fn is_overriding(name: &HeaderName) -> bool {
     const FIELDS: [&str; 5] =
         ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
-    headers.keys().find_map(|name| FIELDS.into_iter().find(|field| name.as_str() == *field))
+    let folded = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    FIELDS.iter().any(|field| field.bytes().eq(folded.clone()))
 }
 
 /// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves, no differences.

@@ -5,7 +5,7 @@
 use http::HeaderName;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use crate::flow::strip_hop_by_hop;
+use crate::flow::{is_overriding, strip_hop_by_hop};
 use crate::refuse::strip_forged_proxy_status;
 
 /// Fields that are never trailers: framing, routing, authentication, request modifiers, response control,
@@ -45,6 +45,7 @@ fn is_banned(name: &HeaderName) -> bool {
     ];
     let name_is = |how: fn(&str) -> bool| how(name.as_str());
     BANNED.contains(name)
+        || is_overriding(name)
         || name_is(|name| name.starts_with("if-") || name.starts_with("x-forwarded-"))
         // `x-api-key`, `private-token`, `x-auth-token`, …
         || name_is(|name| name.contains("auth") || name.ends_with("-key") || name.ends_with("-token"))
@@ -103,6 +104,10 @@ mod tests {
             "connection",
             "trailer",
             "if-match",
+            "x-http-method-override",
+            "x-api-key",
+            "private-token",
+            "x-auth-user",
             "content-type",
             "location",
             "x-forwarded-for",

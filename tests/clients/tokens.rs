@@ -88,9 +88,13 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
     let elsewhere = curl(&world, &["-H", &format!("X-Note: {refresh}")], "/api/x");
     assert!(shown(&elsewhere).contains("credential_refused"), "{}", shown(&elsewhere));
     // A login of somebody else's would take the place of the user's.
-    for body in ["grant_type=refresh_token&refresh_token=theirs", "grant_type=authorization_code&code=theirs"]
-    {
-        let refused = shown(&curl(&world, &["-d", body], "/oauth/token"));
+    let theirs = "grant_type=refresh_token&refresh_token=theirs";
+    for (body, path) in [
+        (theirs, "/oauth/token"),
+        ("grant_type=authorization_code&code=theirs", "/oauth/token"),
+        (&form, "/oauth/token?refresh_token=theirs"),
+    ] {
+        let refused = shown(&curl(&world, &["-d", body], path));
         assert!(refused.contains("credential_refused") && refused.contains("own login"), "{refused}");
     }
     assert_eq!(seen(&world).1, 2, "nothing of it was sent");

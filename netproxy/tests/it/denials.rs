@@ -305,6 +305,7 @@ async fn fields_that_ask_for_another_method_or_path_are_refused() {
         "x-http-method: PUT",
         "X-Original-URL: /private",
         "x-rewrite-url: /p",
+        "X_HTTP_Method_Override: DELETE",
     ] {
         let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n{field}\r\n\r\n");
         let answer = inside(&world, &target, &get).await;
