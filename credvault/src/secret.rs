@@ -128,9 +128,10 @@ impl Eq for Secret {}
 /// The system's error if one of the two calls is refused; nothing is undone. Go on and tell the user, or
 /// stop: a library cannot know.
 pub fn harden_process() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // The second also where the first is refused.
+    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(())
+    Ok(dumpable?)
 }
 
 /// Fills `buf` from the system's randomness (getrandom(2)); the source to pass where this crate asks for

@@ -37,7 +37,7 @@ pub fn take(args: &RunArgs, style: Style) -> Values {
         && let Err(error) = clear(&names)
     {
         let text = format!("keys in this program's environment stay there while it runs: {error}");
-        style.say("secret", &text, json!({ "message": text }));
+        style.or_text().say("secret", &text, json!({ "message": text }));
     }
     values
 }

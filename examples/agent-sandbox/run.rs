@@ -66,8 +66,10 @@ fn assemble<'a>(
         glue::services::choose(&args.service, args.services_file.as_deref()).map_err(Error::Usage)?;
     let env = environment::requested(&args.env)?;
     let values = environ::take(args, style);
-    // After that, which needs leave to write to the own memory. Refused only where a stricter rule is in force already.
-    let _ = credvault::harden_process();
+    // After that, which needs leave to write to the own memory.
+    if let Some(warning) = glue::hardening::harden() {
+        style.or_text().say("not_hardened", &warning, json!({ "message": warning }));
+    }
     let network = Network {
         policy: policy_of(args, &userland),
         ask: args.ask.then(|| ask_on(args, gate)).transpose()?,

@@ -15,6 +15,7 @@ pub mod authorize;
 pub mod clients;
 pub mod command_line;
 pub mod fetch;
+pub mod hardening;
 pub mod inject;
 pub mod java;
 pub mod keys;

@@ -6,10 +6,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use credvault::Secret;
 use credvault::limits::SECRET_BYTES_MAX;
+use rustix::io::Errno;
 use rustix::process::{Signal, kill_current_process_group};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
@@ -64,11 +65,22 @@ enum Ended {
 
 fn read_once(terminal: BorrowedFd<'_>, question: &str, until: Until) -> io::Result<Ended> {
     let hidden = Hidden::begin(terminal)?;
-    write_all(terminal, question.as_bytes())?;
+    show(terminal, question.as_bytes())?;
     let ended = read_keys(&mut Keyboard(terminal), &Keys::of(&hidden.before), until);
     drop(hidden);
-    write_all(terminal, b"\n")?;
+    show(terminal, b"\n")?;
     ended
+}
+
+/// Standard input may be a terminal that was opened for reading only (`</dev/tty`): then it is opened once more.
+fn show(terminal: BorrowedFd<'_>, text: &[u8]) -> io::Result<()> {
+    match write_all(terminal, text) {
+        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
+            let again = format!("/proc/self/fd/{}", terminal.as_raw_fd());
+            write_all(OpenOptions::new().write(true).open(again)?.as_fd(), text)
+        }
+        done => done,
+    }
 }
 
 /// Byte by byte, so that no buffer of ours keeps what came after.
@@ -261,6 +273,16 @@ mod tests {
             assert!(matches!(ended, Ok(Ended::By(sent)) if sent == signal), "{key:?}");
             assert_eq!((shown.as_str(), usual), ("\n#", true), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_terminal_that_was_opened_for_reading_only_shows_the_question_all_the_same() {
+        let (terminal, mut person) = pty();
+        let reading = std::fs::File::open(format!("/proc/self/fd/{}", terminal.as_raw_fd())).unwrap();
+        let read = std::thread::spawn(move || read_hidden(&reading, "key? ", Until::Enter));
+        person.read_until("key? ");
+        person.types("horse\r");
+        assert!(read.join().unwrap().is_ok_and(|typed| typed.expose() == b"horse"));
     }
 
     #[test]

@@ -48,8 +48,9 @@ fn run(options: &Options, messages: Messages) -> Result<()> {
     if let Some(level) = options.trace {
         trace::begin(level);
     }
-    // Refused only where a stricter rule is in force already.
-    let _ = credvault::harden_process();
+    if let Some(warning) = glue::hardening::harden() {
+        messages.say("not_hardened", &warning);
+    }
     serve::raise_file_limit();
     let runtime =
         serve::runtime(options.threads).map_err(Error::io("the proxy's threads cannot be started"))?;

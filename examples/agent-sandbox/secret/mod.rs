@@ -11,16 +11,17 @@ use std::io::IsTerminal;
 
 use credvault::Secret;
 use glue::terminal::{Until, read_hidden};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::cli::{SecretArgs, SecretVerb};
 use crate::error::{Error, Result};
-use crate::report;
+use crate::report::{self, Style};
 
 /// The `secret` verb.
 pub fn manage(args: &SecretArgs) -> Result<u8> {
-    // Refused only where a stricter rule is in force already.
-    let _ = credvault::harden_process();
+    if let Some(warning) = glue::hardening::harden() {
+        Style::new(false, args.json).say("not_hardened", &warning, json!({ "message": warning }));
+    }
     match &args.verb {
         SecretVerb::Set { name, not_after } => values::set(args, name, *not_after),
         SecretVerb::Rotate { name, not_after } => values::rotate(args, name, *not_after),
