@@ -64,8 +64,8 @@
 //! Features: `secret-service` (default) for the keyring, `age-file` for an encrypted file, `keyutils` for the kernel's
 //! keyring as a cache, `keychain` and `wincred` for the stores of macOS and Windows, `http` for `http::HeaderMap`, `oauth`
 //! for tokens that the host renews. The stores of macOS and Windows are written against `keyring-core` and tested with its
-//! mock; their last lines (making the system's own store) were never compiled, and neither was the rest of this crate, for
-//! another system than Linux.
+//! mock; the crate compiles for both systems and was never run there. On systems other than Unix memory is not locked, and
+//! there is neither a [`Source`] that is a file or a command nor an encrypted file.
 
 #![deny(
     clippy::unwrap_used,
@@ -123,7 +123,7 @@ pub use store::KeyringCoreStore;
 pub use store::KeyutilsStore;
 #[cfg(feature = "secret-service")]
 pub use store::SecretServiceStore;
-#[cfg(feature = "age-file")]
+#[cfg(all(feature = "age-file", unix))]
 pub use store::{AgeFileStore, AgeKey, AskKey};
 pub use store::{
     ChooseError, MemoryStore, NoStoreReason, Store, StoreError, Stored, Surveyed, chosen, survey,

@@ -1,13 +1,15 @@
 //! Memory for secrets: whole pages of their own, locked into RAM, left out of core dumps, emptied in a
 //! forked child, cleared before they are given back.
 //!
-//! The only `unsafe` of this crate. Pages are not shared with anything else, since `munlock` works on
-//! whole pages: two secrets on one page would unlock each other. Must never hand out a pointer.
+//! Systems that are not Unix get the heap, cleared and reported as unprotected. Must never hand out a pointer.
 
-use std::ptr::{self, NonNull};
+#[cfg(unix)]
+mod pages;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+#[cfg(unix)]
+use pages::Pages;
 
 /// What the system granted for one secret's memory. Nothing here is fatal: a container with
 /// `RLIMIT_MEMLOCK` 0 must still work, but the program can tell its user.
@@ -16,9 +18,9 @@ use zeroize::{Zeroize, Zeroizing};
 pub struct Protection {
     /// The pages cannot be swapped out (`mlock`).
     pub locked: bool,
-    /// The pages are left out of core dumps (`MADV_DONTDUMP`).
+    /// The pages are left out of core dumps (`MADV_DONTDUMP`, Linux only).
     pub kept_out_of_dumps: bool,
-    /// A forked child sees zeros (`MADV_WIPEONFORK`).
+    /// A forked child sees zeros (`MADV_WIPEONFORK`, Linux only).
     pub wiped_on_fork: bool,
 }
 
@@ -47,6 +49,11 @@ impl Protection {
         if self.locked {
             return None;
         }
+        if cfg!(not(unix)) {
+            return Some(
+                "secrets may be swapped to disk: memory is not locked on this system; encrypt the swap file",
+            );
+        }
         Some(
             "secrets may be swapped to disk: raise the limit on locked memory (`ulimit -l`, or `LimitMEMLOCK=` of a systemd unit)",
         )
@@ -60,18 +67,20 @@ pub(crate) struct LockedBuf {
 }
 
 enum Home {
+    #[cfg(unix)]
     Pages(Pages),
-    /// The system gave no pages (out of mappings): the heap, cleared on drop, reported as unprotected.
+    /// The system gave no pages (out of mappings, or not Unix): the heap, cleared on drop, reported as unprotected.
     Heap(Zeroizing<Vec<u8>>),
 }
 
 impl LockedBuf {
     /// A buffer of `len` zero bytes.
     pub(crate) fn zeroed(len: usize) -> Self {
-        match Pages::map(len) {
-            Some((pages, protection)) => Self { home: Home::Pages(pages), protection },
-            None => Self { home: Home::Heap(Zeroizing::new(vec![0; len])), protection: Protection::NONE },
+        #[cfg(unix)]
+        if let Some((pages, protection)) = Pages::map(len) {
+            return Self { home: Home::Pages(pages), protection };
         }
+        Self { home: Home::Heap(Zeroizing::new(vec![0; len])), protection: Protection::NONE }
     }
 
     /// A buffer that holds a copy of `bytes`.
@@ -83,6 +92,7 @@ impl LockedBuf {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.home {
+            #[cfg(unix)]
             Home::Pages(pages) => pages.bytes(),
             Home::Heap(heap) => heap,
         }
@@ -90,6 +100,7 @@ impl LockedBuf {
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.home {
+            #[cfg(unix)]
             Home::Pages(pages) => pages.bytes_mut(),
             Home::Heap(heap) => heap,
         }
@@ -97,66 +108,6 @@ impl LockedBuf {
 
     pub(crate) fn protection(&self) -> Protection {
         self.protection
-    }
-}
-
-/// A private anonymous mapping. Invariant: `start` is the beginning of a live mapping of `mapped` bytes,
-/// readable and writable, owned by this value alone, and `len <= mapped`.
-struct Pages {
-    start: NonNull<u8>,
-    len: usize,
-    mapped: usize,
-}
-
-// SAFETY: the mapping is owned by this value alone and is plain memory without thread affinity.
-unsafe impl Send for Pages {}
-// SAFETY: `&Pages` only gives `&[u8]`, writing takes `&mut Pages`.
-unsafe impl Sync for Pages {}
-
-impl Pages {
-    fn map(len: usize) -> Option<(Self, Protection)> {
-        let mapped = len.max(1).checked_next_multiple_of(rustix::param::page_size())?;
-        // SAFETY: a null hint with a private anonymous mapping touches no memory that exists.
-        let start = unsafe {
-            mmap_anonymous(ptr::null_mut(), mapped, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        };
-        let start = NonNull::new(start.ok()?.cast::<u8>())?;
-        let pages = Self { start, len, mapped };
-        let protection = pages.protect();
-        Some((pages, protection))
-    }
-
-    fn protect(&self) -> Protection {
-        let at = self.start.as_ptr().cast();
-        // SAFETY: the range is this value's own mapping. DONTDUMP and WIPEONFORK do not change what this
-        // process reads, and `mlock` only keeps the pages resident.
-        unsafe {
-            Protection {
-                kept_out_of_dumps: madvise(at, self.mapped, Advice::LinuxDontDump).is_ok(),
-                wiped_on_fork: madvise(at, self.mapped, Advice::LinuxWipeOnFork).is_ok(),
-                locked: mlock(at, self.mapped).is_ok(),
-            }
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: by the invariant the first `len` bytes are mapped, initialised (the kernel gives zeros)
-        // and not written while `&self` lives.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        self.bytes_mut().zeroize();
-        // SAFETY: the mapping is this value's own and no reference into it outlives the value. A failure
-        // would leave cleared pages mapped, which is harmless. Unmapping also unlocks.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.mapped) };
     }
 }
 
@@ -176,7 +127,7 @@ mod tests {
     fn the_kernel_confirms_what_is_reported() {
         let buf = LockedBuf::copy_of(b"in its own mapping");
         let Home::Pages(pages) = &buf.home else { panic!("no pages") };
-        let flags = vm_flags(pages.start.as_ptr() as usize).expect("mapping is listed");
+        let flags = vm_flags(pages.bytes().as_ptr() as usize).expect("mapping is listed");
         let protection = buf.protection();
         assert_eq!(flags.contains(&"lo".to_string()), protection.locked, "{flags:?}");
         assert_eq!(flags.contains(&"dd".to_string()), protection.kept_out_of_dumps, "{flags:?}");

@@ -37,5 +37,5 @@ lacks!(ScrubSet: std::fmt::Debug, std::fmt::Display, Clone, serde::Serialize);
 lacks!(Scrubber: std::fmt::Debug, std::fmt::Display, Clone, serde::Serialize);
 lacks!(ChunkResigner: std::fmt::Debug, std::fmt::Display, Clone, serde::Serialize);
 lacks!(AwsKeys<'static>: std::fmt::Debug, std::fmt::Display, serde::Serialize);
-#[cfg(feature = "age-file")]
+#[cfg(all(feature = "age-file", unix))]
 hides!(crate::AgeKey, crate::AgeFileStore);

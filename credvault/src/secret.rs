@@ -5,7 +5,6 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -126,27 +125,45 @@ impl Eq for Secret {}
 ///
 /// # Errors
 /// The system's error if one of the two calls is refused; nothing is undone. Go on and tell the user, or
-/// stop: a library cannot know.
+/// stop: a library cannot know. Systems other than Linux do not have the first, others than Unix neither:
+/// there it is always an error.
 pub fn harden_process() -> io::Result<()> {
     // The second also where the first is refused.
-    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(dumpable?)
+    let dumpable = refuse_ptrace();
+    refuse_core_dumps()?;
+    dumpable
 }
 
-/// Fills `buf` from the system's randomness (getrandom(2)); the source to pass where this crate asks for
-/// one.
+#[cfg(target_os = "linux")]
+fn refuse_ptrace() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_ptrace() -> io::Result<()> {
+    let text = "this system cannot refuse that other programs of this user read the memory of this one";
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+#[cfg(unix)]
+fn refuse_core_dumps() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+}
+
+#[cfg(not(unix))]
+fn refuse_core_dumps() -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no limit on core dumps"))
+}
+
+/// Fills `buf` from the system's randomness (getrandom(2) on Linux); the source to pass where this crate
+/// asks for one.
 ///
 /// # Errors
-/// The system's error, on kernels without getrandom(2).
+/// The system's error.
 pub fn os_random(buf: &mut [u8]) -> io::Result<()> {
-    let mut rest = buf;
-    while !rest.is_empty() {
-        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())?;
-        let Some((_, unfilled)) = rest.split_at_mut_checked(filled) else { break };
-        rest = unfilled;
-    }
-    Ok(())
+    Ok(getrandom::fill(buf)?)
 }
 
 /// The system's clock, in seconds since 1970.

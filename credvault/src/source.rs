@@ -3,21 +3,25 @@
 //! Must never start a shell, take a value from a place that was not named, or go on to another place when one
 //! fails.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+#[cfg(unix)]
+mod command;
+#[cfg(not(unix))]
+mod elsewhere;
+#[cfg(unix)]
+mod file;
+
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
-use rustix::process::{Pid, Signal, kill_process_group};
-
-use crate::limits::{COMMAND_GRACE_MS, COMMAND_LOOK_MS, COMMAND_MS_MAX, COMMAND_WORDS_MAX};
+use crate::limits::{COMMAND_MS_MAX, COMMAND_WORDS_MAX};
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
+
+#[cfg(not(unix))]
+use elsewhere::{read_file, run};
+#[cfg(unix)]
+use {command::run, file::read_file};
 
 /// Where a value comes from. Written as `store`, `env:VARIABLE`, `file:/absolute/path`, or
 /// `cmd:PROGRAM ARGUMENT …` (`cmd:op read op://vault/item/field`, `cmd:pass show x`, `cmd:gh auth token`).
@@ -28,9 +32,11 @@ pub enum Source {
     Store,
     /// A variable of this process. It stays readable in `/proc/PID/environ` for the user's own processes.
     Env(String),
-    /// A file of the host, in the clear; refused unless it belongs to this user and nobody else may read it.
+    /// A file of the host, in the clear; refused unless it belongs to this user and nobody else may read it, which
+    /// only Unix can tell: elsewhere it is always refused.
     File(PathBuf),
-    /// A program and its arguments; no shell reads them. The first line end is not part of the value.
+    /// A program and its arguments; no shell reads them. The first line end is not part of the value. Only on Unix,
+    /// which can end all that a program started.
     Command(Vec<String>),
 }
 
@@ -123,9 +129,8 @@ impl Source {
         match self {
             Self::Store => Ok(store.get(name)?),
             Self::Env(variable) => {
-                use std::os::unix::ffi::OsStringExt;
                 let value = std::env::var_os(variable).ok_or_else(|| SourceError::Unset(variable.clone()))?;
-                Ok(Secret::new(value.into_vec()))
+                Ok(Secret::new(value.into_encoded_bytes()))
             }
             Self::File(path) => read_file(path),
             Self::Command(words) => run(words, COMMAND_MS_MAX),
@@ -142,27 +147,6 @@ impl Source {
             Self::Command(words) => format!("command {}", words.first().map_or("", String::as_str)),
         }
     }
-}
-
-/// Reads a file that is this user's alone. A link is followed; what counts is what it leads to.
-fn read_file(path: &Path) -> Result<Secret, SourceError> {
-    let shown = || path.display().to_string();
-    let failed = |error| SourceError::File { path: shown(), error };
-    let exposed = |detail| SourceError::Exposed { path: shown(), detail };
-    // Non-blocking: a FIFO in its place must not hang.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-    let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(exposed("it is not a regular file"));
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(exposed("it belongs to another user"));
-    }
-    if stat.st_mode & 0o077 != 0 {
-        return Err(exposed("other users may read or write it"));
-    }
-    Secret::read(File::from(file)).map_err(failed)
 }
 
 /// A command whose answer is kept for a time, as each call may ask the user for a fingerprint.
@@ -203,112 +187,13 @@ impl CommandSource {
     }
 }
 
-/// In a process group of its own, so that what the program itself started ends with it. Its standard error is not
-/// read: some programs repeat the value there. The limit holds for all of it: what is printed, and the end.
-fn run(words: &[String], timeout_ms: u64) -> Result<Secret, SourceError> {
-    let (program, arguments) = words.split_first().ok_or(SourceError::Form)?;
-    let start = |error| SourceError::Start { program: program.clone(), error };
-    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(start)?;
-    let Some(pipe) = child.stdout.take() else { return Err(SourceError::Form) };
-    let mut output = Output { pipe, child, deadline, ended: None };
-    let answer = output.value().and_then(|value| Ok((value, output.status()?)));
-    let failed = |status: String| SourceError::Failed { program: program.clone(), status };
-    match answer {
-        Ok((Ok(value), status)) if status.success() && !value.is_empty() => Ok(value),
-        Ok((Ok(_), status)) => Err(failed(status.to_string())),
-        Ok((Err(error), _)) => Err(failed(error.to_string())),
-        Err(error) => {
-            end(output.child);
-            match error.kind() {
-                ErrorKind::TimedOut => {
-                    Err(SourceError::Timeout { program: program.clone(), limit_ms: timeout_ms })
-                }
-                _ => Err(failed(error.to_string())),
-            }
-        }
-    }
-}
-
-/// What a program prints, until it closes it, or ended a moment ago: what it left running may hold the pipe for ever.
-struct Output {
-    pipe: ChildStdout,
-    child: Child,
-    deadline: Instant,
-    /// When it was seen to have ended.
-    ended: Option<Instant>,
-}
-
-impl Output {
-    /// The outer error ends the program, the inner one is about what it printed.
-    fn value(&mut self) -> io::Result<io::Result<Secret>> {
-        fcntl_setfl(&self.pipe, OFlags::NONBLOCK)?;
-        let value = match Secret::read(&mut *self) {
-            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(error),
-            value => value,
-        };
-        // What is too long is still taken, so that the program can end.
-        io::copy(&mut self.take(1 << 20), &mut io::sink())?;
-        Ok(value)
-    }
-
-    fn status(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(self.pause()?);
-        }
-    }
-
-    fn pause(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        Ok(left.min(Duration::from_millis(COMMAND_LOOK_MS)))
-    }
-}
-
-impl Read for Output {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let pause = self.pause()?;
-            match self.pipe.read(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-            if let Some(ended) = self.ended {
-                if ended.elapsed() >= Duration::from_millis(COMMAND_GRACE_MS) {
-                    return Ok(0);
-                }
-            } else if self.child.try_wait()?.is_some() {
-                self.ended = Some(Instant::now());
-            }
-            std::thread::sleep(pause);
-        }
-    }
-}
-
-/// Does not wait for it: one that may not be ended (`sudo`) would be waited for without a limit.
-fn end(mut child: Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    // Without a thread to spare it stays a zombie until this process ends.
-    let _ = std::thread::Builder::new().spawn(move || child.wait());
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use rustix::fs::{FileType, Mode};
+    use rustix::process::{Pid, Signal};
 
     use super::*;
     use crate::store::MemoryStore;

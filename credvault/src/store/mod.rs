@@ -3,7 +3,7 @@
 //! Must never fall back: a store that cannot be used is an error that names the remedy, and which store
 //! is in use is for the caller to show ([`Store::describe`]).
 
-#[cfg(feature = "age-file")]
+#[cfg(all(feature = "age-file", unix))]
 mod age_file;
 mod choose;
 #[cfg(any(feature = "keychain", feature = "wincred"))]
@@ -16,7 +16,7 @@ mod memory;
 #[cfg(feature = "secret-service")]
 mod secret_service;
 
-#[cfg(feature = "age-file")]
+#[cfg(all(feature = "age-file", unix))]
 pub use age_file::{AgeFileStore, AgeKey, AskKey};
 pub use choose::{ChooseError, Surveyed, chosen, survey};
 #[cfg(any(feature = "keychain", feature = "wincred"))]

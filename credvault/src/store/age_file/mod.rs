@@ -176,6 +176,8 @@ impl AgeFileStore {
         if stat.st_mode & 0o077 != 0 {
             return Err(exposed("other users may read or write it"));
         }
+        // Linux has another type for it than other systems.
+        #[allow(clippy::useless_conversion)]
         let changed = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
         Ok((file, FileStamp { inode: stat.st_ino, size: stat.st_size, changed }))
     }
