@@ -4,10 +4,14 @@
 //!
 //! It never resolves, never dials, and never drops a bad address from a mixed answer: the answer is refused.
 
+mod local;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::authority::{Authority, Host};
 use crate::limits::ADDRESSES_MAX;
+
+pub use local::LocalNetwork;
 
 /// Why no address of an answer may be dialled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +30,16 @@ pub enum GuardError {
         /// What the range is for, as IANA names it.
         range: &'static str,
     },
+    /// One address is this machine's own, or on a link of it, and no rule allows it.
+    #[error("{host} resolves to {address}, which is {place}")]
+    Near {
+        /// The host that was asked for.
+        host: Host,
+        /// The first address that may not be dialled.
+        address: IpAddr,
+        /// In words.
+        place: &'static str,
+    },
     /// A public address that a rule denies.
     #[error("{host} resolves to {address}, which the sandbox's network policy denies")]
     Denied {
@@ -42,7 +56,7 @@ pub enum GuardError {
     },
 }
 
-/// Whether the rules admit an address, given whether it is special-purpose.
+/// Whether the rules admit an address, given whether it is special: of a special-purpose range, or near.
 pub type Admits<'a> = &'a dyn Fn(IpAddr, bool) -> bool;
 
 /// Addresses that were judged, with the authority they were judged for. Only [`Guard::check`] makes one.
@@ -74,14 +88,14 @@ pub struct Guard {
 
 impl Guard {
     /// `own_listeners` are refused under every spelling, whatever a rule allows. A listener on the
-    /// unspecified address stands for its port on every special-purpose address of the machine.
+    /// unspecified address stands for its port on every special-purpose address and every other of the machine.
     #[must_use]
     pub fn new(own_listeners: Vec<SocketAddr>) -> Self {
         Self { own_listeners }
     }
 
-    /// Judges all `addresses` of `authority`; `admits` says whether the rules admit one address, given whether it
-    /// is special-purpose.
+    /// Judges all `addresses` of `authority`, with what is `near` this machine; `admits` says whether the rules admit
+    /// one address, given whether it is special-purpose or near.
     ///
     /// # Errors
     /// [`GuardError`] if the answer is empty or if *any* address may not be dialled.
@@ -89,12 +103,13 @@ impl Guard {
         &self,
         authority: &Authority,
         addresses: &[IpAddr],
+        near: &LocalNetwork,
         admits: Admits<'_>,
     ) -> Result<Checked, GuardError> {
-        let judged = judge(authority.host(), addresses, admits)?;
+        let judged = judge(authority.host(), addresses, near, admits)?;
         let addresses: Vec<SocketAddr> =
             judged.into_iter().map(|ip| SocketAddr::new(ip, authority.port())).collect();
-        match addresses.iter().find(|address| self.is_own(**address)) {
+        match addresses.iter().find(|address| self.is_own(**address, near)) {
             Some(address) => Err(GuardError::OwnListener { address: *address }),
             None => Ok(Checked { authority: authority.clone(), addresses }),
         }
@@ -108,15 +123,17 @@ impl Guard {
         &self,
         host: &Host,
         addresses: &[IpAddr],
+        near: &LocalNetwork,
         admits: Admits<'_>,
     ) -> Result<Vec<IpAddr>, GuardError> {
-        judge(host, addresses, admits)
+        judge(host, addresses, near, admits)
     }
 
-    fn is_own(&self, address: SocketAddr) -> bool {
+    fn is_own(&self, address: SocketAddr, near: &LocalNetwork) -> bool {
         self.own_listeners.iter().any(|own| {
             let same_place = own.ip().to_canonical() == address.ip()
                 || (own.ip().is_unspecified() && special_range(address.ip()).is_some())
+                || (own.ip().is_unspecified() && near.is_own(address.ip()))
                 // On Linux a connect to 0.0.0.0 or :: arrives at loopback.
                 || (address.ip().is_unspecified() && own.ip().is_loopback());
             own.port() == address.port() && same_place
@@ -124,15 +141,21 @@ impl Guard {
     }
 }
 
-fn judge(host: &Host, addresses: &[IpAddr], admits: Admits<'_>) -> Result<Vec<IpAddr>, GuardError> {
+fn judge(
+    host: &Host,
+    addresses: &[IpAddr],
+    near: &LocalNetwork,
+    admits: Admits<'_>,
+) -> Result<Vec<IpAddr>, GuardError> {
     let mut judged = Vec::with_capacity(addresses.len().min(ADDRESSES_MAX));
     for address in addresses.iter().map(IpAddr::to_canonical) {
-        let range = special_range(address);
-        if !admits(address, range.is_some()) {
+        let (range, place) = (special_range(address), near.place(address));
+        if !admits(address, range.is_some() || place.is_some()) {
             let host = host.clone();
-            return Err(match range {
-                Some(range) => GuardError::Special { host, address, range },
-                None => GuardError::Denied { host, address },
+            return Err(match (range, place) {
+                (Some(range), _) => GuardError::Special { host, address, range },
+                (None, Some(place)) => GuardError::Near { host, address, place },
+                (None, None) => GuardError::Denied { host, address },
             });
         }
         if judged.len() < ADDRESSES_MAX && !judged.contains(&address) {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use glue::question::Question;
 use netproxy::Host;
-use netproxy::guard::special_range;
+use netproxy::guard::{LocalNetwork, special_range};
 use policy::{Facts, Ruleset, TlsMode, Verdict, decide, decide_address, decide_public_address};
 use serde_json::json;
 
@@ -44,10 +44,16 @@ pub fn check(args: &CheckArgs, json: bool) -> Result<u8> {
     Ok(u8::from(!verdict.is_allowed()))
 }
 
+/// Why the proxy takes an address for a special one, if it does.
+fn special(address: IpAddr) -> Option<String> {
+    let near = || Some(LocalNetwork::of_this_machine().ok()?.place(address)?.to_owned());
+    special_range(address).map(str::to_owned).or_else(near)
+}
+
 fn judge<'r>(rules: &'r Ruleset, facts: &Facts<'_>, address: Option<IpAddr>) -> Verdict<'r> {
     match address {
         None => decide(rules, facts),
-        Some(address) if special_range(address).is_some() => decide_address(rules, facts, address),
+        Some(address) if special(address).is_some() => decide_address(rules, facts, address),
         Some(address) => decide_public_address(rules, facts, address),
     }
 }
@@ -56,8 +62,7 @@ fn judge<'r>(rules: &'r Ruleset, facts: &Facts<'_>, address: Option<IpAddr>) -> 
 fn details(verdict: &Verdict<'_>, address: Option<IpAddr>) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(address) = address {
-        let range =
-            special_range(address).map_or("a public address".to_owned(), |name| format!("special: {name}"));
+        let range = special(address).map_or("a public address".to_owned(), |name| format!("special: {name}"));
         lines.push(format!("address     {address} ({range})"));
     }
     if verdict.would_deny() {

@@ -17,7 +17,7 @@ pub trait Authorize: Send + Sync {
     /// May this name be resolved for the guest?
     fn dns_name(&self, name: &HostName) -> Verdict;
     /// May this address, to which an allowed name leads, be dialled? By default a public one may and a
-    /// special one (loopback, private, …) may not.
+    /// special one (loopback, private, this machine's own, …) may not.
     fn address(&self, facts: &AddressFacts<'_>) -> bool {
         !facts.special
     }

@@ -81,7 +81,7 @@ pub struct AddressFacts<'a> {
     pub port: Option<u16>,
     /// Canonical: IPv4 inside IPv6 is unwrapped.
     pub address: IpAddr,
-    /// Whether it is in a special-purpose range.
+    /// Whether it is in a special-purpose range, this machine's own, or on a link of this machine.
     pub special: bool,
 }
 

@@ -224,9 +224,9 @@ async fn addresses(shared: &Shared, name: &HostName) -> Result<(Vec<IpAddr>, u32
     let admits = |address, special| {
         shared.authorize.address(&AddressFacts { host: &host, port: None, address, special })
     };
-    let judged =
-        shared.guard.check_answer(&host, &addresses, &admits).map_err(|error| guard_refusal(&error))?;
-    Ok((judged, ttl_s))
+    let near = shared.local.get(Instant::now());
+    let judged = shared.guard.check_answer(&host, &addresses, &near, &admits);
+    Ok((judged.map_err(|error| guard_refusal(&error))?, ttl_s))
 }
 
 async fn resolve(shared: &Shared, name: &HostName) -> (Resolved, u32) {

@@ -16,6 +16,7 @@ mod incoming;
 mod inject;
 mod ledger;
 mod limiter;
+mod local;
 mod multiplex;
 mod opaque;
 mod outgoing;

@@ -16,6 +16,7 @@ use super::control::Control;
 use super::dns::DnsState;
 use super::http2::ALPN;
 use super::limiter::{Entry, Limiter};
+use super::local::{self, Local};
 use super::paced::Paced;
 use super::pool::Pool;
 use super::rewind::Rewind;
@@ -27,7 +28,7 @@ use super::{dns, front, preface, socks};
 use crate::audit::Outcome;
 use crate::authority::{Host, HostName};
 use crate::coding::Room;
-use crate::guard::Guard;
+use crate::guard::{Guard, LocalNetwork};
 use crate::hooks::{
     Ask, AskNobody, Audit, AuditNothing, Authorize, DenyAll, Inject, InjectNothing, Redact, RedactNothing,
     Resolve, ResolveNothing,
@@ -66,6 +67,12 @@ pub enum BuildError {
     /// A client certificate.
     #[error(transparent)]
     ClientCertificate(#[from] ClientCertificateError),
+    /// Which addresses are this machine's own.
+    #[error(
+        "the addresses of this machine's interfaces cannot be read ({0}), so that it cannot be kept from the sandbox; \
+         allow netlink sockets to this program"
+    )]
+    LocalNetwork(std::io::Error),
 }
 
 /// Collects hooks; whatever is not given does nothing, and allows nothing.
@@ -80,6 +87,7 @@ pub struct Builder {
     ids: Arc<dyn IdSource>,
     limits: Limits,
     own_listeners: Vec<SocketAddr>,
+    local_network: local::Read,
     extra_roots_pem: Vec<String>,
     upstream_tls: Option<Arc<ClientConfig>>,
     socks_token: Option<Token>,
@@ -103,6 +111,7 @@ impl Proxy {
             ids: Arc::new(RandomIds::default()),
             limits: Limits::default(),
             own_listeners: Vec::new(),
+            local_network: Box::new(LocalNetwork::of_this_machine),
             extra_roots_pem: Vec::new(),
             upstream_tls: None,
             socks_token: None,
@@ -345,6 +354,19 @@ impl Builder {
         self
     }
 
+    /// Who knows which addresses are this machine's own and its links': those are special-purpose to the rules, also
+    /// where they are public ones. Asked when something is resolved, but not within
+    /// [`LOCAL_NETWORK_AGE`](crate::limits::LOCAL_NETWORK_AGE) of the last time; should take no longer than a system
+    /// call. Default: [`LocalNetwork::of_this_machine`].
+    #[must_use]
+    pub fn local_network(
+        mut self,
+        read: impl Fn() -> io::Result<LocalNetwork> + Send + Sync + 'static,
+    ) -> Self {
+        self.local_network = Box::new(read);
+        self
+    }
+
     /// More trust roots for upstreams, as PEM, on top of this machine's.
     #[must_use]
     pub fn extra_roots_pem(mut self, pem: impl Into<String>) -> Self {
@@ -427,6 +449,7 @@ impl Builder {
             limits: self.limits,
             limiter: Limiter::default(),
             guard: Guard::new(self.own_listeners),
+            local: Local::new(self.local_network).map_err(BuildError::LocalNetwork)?,
             coding: Room::new(CODING_BYTES_MAX),
             leaves: LeafCache::new(ca),
             upstream_tls,

@@ -70,8 +70,9 @@ async fn connect_via(
     };
     // Its place is the embedder's choice, and may be private; only our own listeners are none.
     let addresses = resolve(shared, proxy.authority()).await.map_err(|refusal| failed(&refusal.detail))?;
-    let checked =
-        shared.guard.check(proxy.authority(), &addresses, &|_, _| true).map_err(|error| failed(&error))?;
+    let near = shared.local.get(Instant::now());
+    let checked = shared.guard.check(proxy.authority(), &addresses, &near, &|_, _| true);
+    let checked = checked.map_err(|error| failed(&error))?;
     let mut stream = dial_checked(shared, &checked).await.map_err(|refusal| failed(&refusal.detail))?;
     match timeout(shared.limits.connect_timeout, proxy.ask(&mut stream, &target)).await {
         Ok(Ok(())) => Ok(stream),
@@ -106,7 +107,8 @@ async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Re
         let port = Some(authority.port());
         shared.authorize.address(&AddressFacts { host: authority.host(), port, address, special })
     };
-    shared.guard.check(authority, &addresses, &admits).map_err(|error| guard_refusal(&error))
+    let near = shared.local.get(Instant::now());
+    shared.guard.check(authority, &addresses, &near, &admits).map_err(|error| guard_refusal(&error))
 }
 
 pub fn resolve_failure(error: ResolveError) -> Box<Refusal> {
@@ -121,7 +123,9 @@ pub fn guard_refusal(error: &GuardError) -> Box<Refusal> {
     let kind = match error {
         GuardError::NoAddress => Kind::NameNotFound,
         GuardError::Denied { .. } => Kind::Policy,
-        GuardError::Special { .. } | GuardError::OwnListener { .. } => Kind::SpecialAddress,
+        GuardError::Special { .. } | GuardError::Near { .. } | GuardError::OwnListener { .. } => {
+            Kind::SpecialAddress
+        }
     };
     Box::new(Refusal::new(kind, Layer::Address, error.to_string()))
 }

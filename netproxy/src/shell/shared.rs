@@ -10,6 +10,7 @@ use super::control::Control;
 use super::dns::DnsState;
 use super::held::Budget;
 use super::limiter::Limiter;
+use super::local::Local;
 use super::pool::Pool;
 use super::token::Token;
 use super::trace::Span;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub limits: Limits,
     pub limiter: Limiter,
     pub guard: Guard,
+    /// What is near this machine.
+    pub local: Local,
     /// Memory for decoding answers.
     pub coding: Room,
     pub leaves: LeafCache,

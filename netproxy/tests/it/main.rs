@@ -24,6 +24,7 @@ mod hooks;
 mod http2;
 mod interim;
 mod limits;
+mod nearby;
 mod quotas;
 mod redaction;
 mod refusals;

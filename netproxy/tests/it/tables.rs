@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use netproxy::dns::{Asked, Query};
-use netproxy::guard::{Guard, GuardError, special_range};
+use netproxy::guard::{Guard, GuardError, LocalNetwork, special_range};
 use netproxy::wire::framing::{Framer, Step};
 use netproxy::{Authority, Host, HostName};
 use serde::Deserialize;
@@ -61,9 +61,10 @@ fn special_addresses_are_refused_alone_and_among_public_ones() {
     for (range, address) in cases.iter().flat_map(|case| case.addresses.iter().map(|a| (&case.range, *a))) {
         assert_eq!(special_range(address), range.as_deref(), "{address}");
         for answer in [vec![address], vec![public, address], vec![address, public]] {
-            let checked = Guard::default().check(&name, &answer, &|_, special| !special);
+            let checked =
+                Guard::default().check(&name, &answer, &LocalNetwork::default(), &|_, special| !special);
             assert_eq!(checked.is_ok(), range.is_none(), "{answer:?}");
-            assert!(Guard::default().check(&name, &answer, &|_, _| true).is_ok());
+            assert!(Guard::default().check(&name, &answer, &LocalNetwork::default(), &|_, _| true).is_ok());
         }
     }
 }
@@ -71,7 +72,11 @@ fn special_addresses_are_refused_alone_and_among_public_ones() {
 #[test]
 fn own_listeners_are_refused_whatever_a_rule_allows() {
     let guard = Guard::new(vec!["127.0.0.1:3128".parse().unwrap(), "0.0.0.0:9090".parse().unwrap()]);
+    let near = LocalNetwork::default().with_interface("198.51.101.7".parse().unwrap(), 24);
     for (place, address, refused) in [
+        ("a.example:9090", "198.51.101.7", true),
+        ("a.example:9090", "198.51.101.8", false),
+        ("a.example:3128", "198.51.101.7", false),
         ("a.example:3128", "127.0.0.1", true),
         ("[::ffff:127.0.0.1]:3128", "::ffff:127.0.0.1", true),
         ("a.example:3128", "0.0.0.0", true),
@@ -82,7 +87,7 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
         ("a.example:9090", "1.1.1.1", false),
     ] {
         let authority = Authority::parse(place, None).unwrap();
-        let got = guard.check(&authority, &[address.parse().unwrap()], &|_, _| true);
+        let got = guard.check(&authority, &[address.parse().unwrap()], &near, &|_, _| true);
         assert_eq!(matches!(got, Err(GuardError::OwnListener { .. })), refused, "{place} {address}");
     }
 }
@@ -90,18 +95,42 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
 #[test]
 fn an_answer_is_deduplicated_bounded_and_never_empty() {
     let name = Authority::parse("a.example:443", None).unwrap();
-    let guard = Guard::default();
+    let (guard, near) = (Guard::default(), LocalNetwork::default());
     let public = ["198.51.101.7".parse().unwrap()];
     assert_eq!(
-        guard.check(&name, &public, &|_, _| false),
+        guard.check(&name, &public, &near, &|_, _| false),
         Err(GuardError::Denied { host: name.host().clone(), address: public[0] })
     );
-    assert_eq!(guard.check(&name, &[], &|_, _| true), Err(GuardError::NoAddress));
+    assert_eq!(guard.check(&name, &[], &near, &|_, _| true), Err(GuardError::NoAddress));
     let many: Vec<IpAddr> = (0..200u8).map(|n| IpAddr::from([1, 1, 1, n / 2])).collect();
-    assert_eq!(guard.check(&name, &many, &|_, special| !special).unwrap().addresses().len(), 16);
+    assert_eq!(guard.check(&name, &many, &near, &|_, special| !special).unwrap().addresses().len(), 16);
     // The bound does not hide a bad address at the end.
     let hidden = [many, vec!["10.0.0.1".parse().unwrap()]].concat();
-    assert!(guard.check(&name, &hidden, &|_, special| !special).is_err());
+    assert!(guard.check(&name, &hidden, &near, &|_, special| !special).is_err());
+}
+
+#[test]
+fn public_addresses_of_this_machine_and_its_links_are_special() {
+    let name = Authority::parse("a.example:443", None).unwrap();
+    let near = LocalNetwork::default()
+        .with_interface("198.51.101.7".parse().unwrap(), 32)
+        .with_interface("2a00:1:2:3::7".parse().unwrap(), 128);
+    let public: IpAddr = "1.1.1.1".parse().unwrap();
+    for (text, place) in [
+        ("198.51.101.7", "an address of this machine"),
+        ("::ffff:198.51.101.7", "an address of this machine"),
+        ("2a00:1:2:3::8", "on this machine's local network"),
+    ] {
+        let address: IpAddr = text.parse().unwrap();
+        for answer in [vec![address], vec![public, address]] {
+            let guard = Guard::default();
+            let refused = guard.check(&name, &answer, &near, &|_, special| !special).unwrap_err();
+            assert!(matches!(refused, GuardError::Near { .. }) && refused.to_string().ends_with(place));
+            assert!(guard.check_answer(name.host(), &answer, &near, &|_, special| !special).is_err());
+            // Only a rule that admits special addresses opens it.
+            assert!(guard.check(&name, &answer, &near, &|_, _| true).is_ok());
+        }
+    }
 }
 
 #[derive(Deserialize)]
