@@ -58,7 +58,7 @@ pub const DNS_NEGATIVE_TTL_S_MAX: u32 = 5;
 pub const SYNTHETIC_NAMES_MAX: usize = 4096;
 /// Between two looks at an audit log that could not take a record.
 pub const AUDIT_LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Longest name below a wildcard that is answered for, in bytes.
+/// Longest name below a wildcard that is looked up, in bytes.
 pub const DNS_WILDCARD_NAME_BYTES_MAX: usize = 100;
 /// Longest label of such a name, in bytes: a SHA-1 in hexadecimal has 40.
 pub const DNS_WILDCARD_LABEL_BYTES_MAX: usize = 40;
@@ -184,7 +184,8 @@ pub struct Limits {
     pub audit_wait: Duration,
     /// Lifetime of a DNS answer, in seconds. Default 30: the policy may change.
     pub dns_ttl_s: u32,
-    /// New names below one rule's wildcards that are answered for in a minute. Default 60.
+    /// New names below one rule's wildcards that are looked up in a minute, for DNS and for connections together.
+    /// Default 60.
     pub dns_new_names_per_minute: u32,
 }
 

@@ -1,8 +1,8 @@
-//! Limits on names below a wildcard: whoever answers for `*.example` sees every name asked for, so that a query
-//! is a message. Names of rules without a wildcard are not limited: there is nothing to choose in them.
+//! Limits on names below a wildcard: whoever answers for `*.example` sees every name asked for or connected to, so
+//! that it is a message. Names of rules without a wildcard are not limited: there is nothing to choose in them.
 //!
 //! Each name may carry little (its length, the length of a label, and the information in a label are bounded),
-//! and few new names may be asked for in a minute. Together that bounds what leaves by DNS to about
+//! and few new names may be asked for in a minute. Together that bounds what leaves that way to about
 //! `names/min × DNS_WILDCARD_NAME_BYTES_MAX`; it does not stop it.
 
 use std::collections::HashMap;

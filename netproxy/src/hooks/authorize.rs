@@ -14,7 +14,8 @@ pub trait Authorize: Send + Sync {
     fn tcp(&self, facts: &ConnectFacts<'_>) -> Verdict {
         Deny::unmatched(format!("no rule allows other protocols to {}", facts.authority)).into()
     }
-    /// May this name be resolved for the guest?
+    /// May this name be resolved for the guest? Also asked before a name is looked up for a connection that was
+    /// allowed, only for [`Allow::wildcard`](super::Allow::wildcard): the limits on such names hold there as well.
     fn dns_name(&self, name: &HostName) -> Verdict;
     /// May this address, to which an allowed name leads, be dialled? By default a public one may and a
     /// special one (loopback, private, this machine's own, …) may not.

@@ -48,6 +48,17 @@ impl DnsState {
         lock(self.synthetic.as_ref()?).name_of(address)
     }
 
+    /// The limits on names below a wildcard, of which `allow` may be. They are the same whether the guest asks for a
+    /// name or connects to it: who answers for the wildcard learns it either way.
+    pub fn may_look_up(&self, allow: &Allow, name: &HostName) -> Result<(), Box<Refusal>> {
+        if !allow.wildcard {
+            return Ok(());
+        }
+        check_name(name)
+            .and_then(|()| lock(&self.budget).take(&allow.rule, name, Instant::now()))
+            .map_err(|covert| Box::new(Refusal::new(Kind::Policy, Layer::Dns, covert.to_string())))
+    }
+
     /// The place that a connection means: a synthetic address stands for a name.
     pub fn named(&self, authority: Authority) -> Result<Authority, Box<Refusal>> {
         let Host::Ip(ip) = authority.host() else { return Ok(authority) };
@@ -202,11 +213,7 @@ async fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> 
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => return Err(Box::new(Refusal::policy(Layer::Dns, deny))),
     };
-    if allow.wildcard {
-        check_name(name)
-            .and_then(|()| lock(&shared.dns.budget).take(&allow.rule, name, Instant::now()))
-            .map_err(|covert| Refusal::new(Kind::Policy, Layer::Dns, covert.to_string()).after(&allow))?;
-    }
+    shared.dns.may_look_up(&allow, name).map_err(|refusal| refusal.after(&allow))?;
     match shared.recordable_now(Layer::Dns) {
         Ok(()) => Ok(allow),
         Err(refusal) => Err(Box::new(refusal.after(&allow))),

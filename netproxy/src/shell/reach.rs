@@ -14,7 +14,7 @@ use super::upstream::failure;
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
 use crate::guard::{Checked, GuardError};
-use crate::hooks::{AddressFacts, ResolveError};
+use crate::hooks::{AddressFacts, ResolveError, Verdict};
 use crate::refuse::{Kind, Refusal};
 
 /// What it took to open a connection. The judging is part of `dns`; an upstream proxy is part of `dial`.
@@ -32,6 +32,7 @@ pub async fn connect(
     via: Option<&Arc<str>>,
 ) -> Result<(TcpStream, OpenTimes), Box<Refusal>> {
     let started = Instant::now();
+    may_look_up(shared, authority)?;
     let (stream, dns) = match via {
         None => {
             let checked = check(shared, authority).await?;
@@ -41,6 +42,18 @@ pub async fn connect(
         Some(name) => (connect_via(shared, authority, name).await?, Duration::ZERO),
     };
     Ok((stream, OpenTimes { dns, dial: started.elapsed().saturating_sub(dns), tls: None }))
+}
+
+/// Names below a wildcard are limited here as at the DNS door; an upstream proxy that is sent names looks them up, too.
+/// A name that may not be resolved for the guest has no rule with a wildcard either.
+fn may_look_up(shared: &Shared, authority: &Authority) -> Result<(), Box<Refusal>> {
+    match authority.host() {
+        Host::Ip(_) => Ok(()),
+        Host::Name(name) => match shared.authorize.dns_name(name) {
+            Verdict::Allow(allow) => shared.dns.may_look_up(&allow, name),
+            Verdict::Deny(_) => Ok(()),
+        },
+    }
 }
 
 async fn dial_checked(shared: &Shared, checked: &Checked) -> Result<TcpStream, Box<Refusal>> {

@@ -12,6 +12,7 @@ mod coded;
 mod coding;
 mod control;
 mod counts;
+mod covert;
 mod decoding;
 mod denials;
 mod dial;
