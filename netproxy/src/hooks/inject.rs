@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 
 use super::{BodyFilter, BoxFuture, Decided};
 
@@ -19,13 +19,20 @@ pub struct RequestHead {
     pub body: Option<Bytes>,
     /// What the body has to pass through, if it is not in hand; empty when [`Inject`] is called.
     pub body_filter: Option<Box<dyn BodyFilter>>,
+    /// What answers in the upstream's place, which is not dialled then; empty when [`Inject`] is called.
+    pub answer: Option<OwnAnswer>,
 }
+
+/// An answer that a hook gets by means of its own. It runs in a task of its own and so to its end, whatever the client
+/// does: for what must not be cut off in the middle. Whoever makes it bounds its time, its size and how many there are.
+/// The client gets it like an upstream's, redacted as [`Redact`](super::Redact) sees fit once it is there.
+pub type OwnAnswer = BoxFuture<'static, Response<Bytes>>;
 
 impl RequestHead {
     /// With these headers and this query (without its `?`).
     #[must_use]
     pub fn new(headers: HeaderMap, query: Option<String>) -> Self {
-        Self { headers, query, body: None, body_filter: None }
+        Self { headers, query, body: None, body_filter: None, answer: None }
     }
 }
 

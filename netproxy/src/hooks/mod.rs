@@ -21,7 +21,7 @@ pub use self::audit::{Audit, AuditNothing, AuditUnavailable};
 pub use self::authorize::{Ask, AskNobody, Authorize, DenyAll};
 pub use self::body::{BodyFilter, BodyRefused};
 pub use self::facts::{AddressFacts, ConnectFacts, Decided, Miss, RequestFacts, Scheme};
-pub use self::inject::{Inject, InjectError, InjectNothing, Injected, RequestHead};
+pub use self::inject::{Inject, InjectError, InjectNothing, Injected, OwnAnswer, RequestHead};
 pub use self::redact::{HeaderFate, Redact, RedactNothing, ResponseFilter};
 pub use self::resolve::{Resolve, ResolveError, ResolveNothing, StaticResolve};
 pub use self::verdict::{Allow, Deny, OnOpaque, RuleLimits, TlsMode, Verdict};

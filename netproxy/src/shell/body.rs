@@ -227,11 +227,11 @@ impl Body for RequestBody {
     }
 }
 
-fn joined(first: Bytes, second: Bytes) -> Bytes {
+pub fn joined(first: Bytes, second: Bytes) -> Bytes {
     if second.is_empty() { first } else { Bytes::from([&first[..], &second[..]].concat()) }
 }
 
-fn count(counter: &AtomicU64, bytes: usize) {
+pub fn count(counter: &AtomicU64, bytes: usize) {
     counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 

@@ -15,6 +15,7 @@ use super::http1::Client;
 use super::incoming::Incoming;
 use super::inject::inject;
 use super::ledger::Ledger;
+use super::own_answer;
 use super::pool::{Place, Sender};
 use super::recordable::Recordable;
 use super::search::Search;
@@ -24,7 +25,7 @@ use super::websocket::{self, Session};
 use crate::audit::Layer;
 use crate::coding::accept_only_decodable;
 use crate::flow::{self, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, RequestHead, Verdict};
+use crate::hooks::{Allow, Decided, OwnAnswer, RequestHead, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
@@ -117,12 +118,21 @@ async fn exchange(
     };
     let asked = Asked { parts, body, request: &request, allow: &allow, place: &place, decision };
     match forward(client, asked, &mut ledger).await {
-        Ok((arrived, search)) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok(Came::Upstream(arrived, search))
+            if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+        {
             Ok(switch(client, arrived.response, search, (request, allow, decision.id.clone(), ledger)))
         }
-        Ok((arrived, search)) => {
+        Ok(Came::Upstream(arrived, search)) => {
             let connection = arrived.sender.map(|sender| (place, sender));
             Ok(pass_back(arrived.response, search, connection, ledger))
+        }
+        Ok(Came::Own(answer)) => {
+            let decided = Decided { request: request.facts(), allow: &allow, decision_id: &decision.id };
+            // Boxed: other requests do not carry its room about.
+            Box::pin(own_answer::give(answer, &decided, ledger))
+                .await
+                .map_err(|refusal| Box::new(refusal.about(request.subject()).after(&allow)))
         }
         Err(mut refusal) => {
             // What the upstream made of a body that was cut off is not what went wrong.
@@ -177,11 +187,15 @@ struct Asked<'a> {
     decision: &'a Decision,
 }
 
-async fn forward(
-    client: &Client,
-    asked: Asked<'_>,
-    ledger: &mut Ledger,
-) -> Result<(Arrived, Option<Search>), Box<Refusal>> {
+/// What there is to answer with.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and moved once")]
+enum Came {
+    Upstream(Arrived, Option<Search>),
+    /// A hook's, which it has yet to get.
+    Own(OwnAnswer),
+}
+
+async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Result<Came, Box<Refusal>> {
     let shared = &client.shared;
     let facts = asked.request.facts();
     let (trailers, length) =
@@ -199,6 +213,9 @@ async fn forward(
         return Err(Box::new(body_too_large(most)));
     }
     let (body, length) = inject(shared, (&decided, &mut head), (asked.body, length, most), ledger).await?;
+    if let Some(answer) = head.answer.take() {
+        return Ok(Came::Own(answer));
+    }
     let filter = shared.redact.filter(&decided);
     let mut request = write_anew(asked.request, asked.parts.method, head, length, body)?;
     trailers.put(request.headers_mut());
@@ -238,7 +255,7 @@ async fn forward(
         let reason = "the body could not be searched for secrets, and the rule lets it pass";
         ledger.note(|record| record.reason = Some(reason.to_owned()));
     }
-    Ok((arrived, search))
+    Ok(Came::Upstream(arrived, search))
 }
 
 /// The smaller of the sandbox's limit and the rule's.
@@ -270,7 +287,7 @@ fn switch(
 }
 
 /// Headers of a response as the client gets them.
-fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledger: &mut Ledger) -> HeaderMap {
+pub fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledger: &mut Ledger) -> HeaderMap {
     let mut headers = std::mem::take(headers);
     let trailers = trailers::announcement(&headers);
     strip_hop_by_hop(&mut headers);

@@ -3,7 +3,7 @@
 
 use http::HeaderValue;
 
-use super::body::RequestBody;
+use super::body::{RequestBody, count};
 use super::held::{Room, hold};
 use super::incoming::Incoming;
 use super::ledger::Ledger;
@@ -26,6 +26,12 @@ pub async fn inject(
     let injected = shared.inject.inject(decided, head).await;
     let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;
     ledger.note(|record| record.credential = injected.credential);
+    if head.answer.is_some()
+        && let Some(held) = &held
+    {
+        // Nobody else sends it.
+        count(&ledger.sent().bytes, held.bytes.len());
+    }
     let mut body = RequestBody::new(incoming, shared.limits.idle_timeout, (ledger.sent(), most));
     if let Some(held) = &mut held
         && let Some(bytes) = head.body.take()

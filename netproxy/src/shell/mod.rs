@@ -20,6 +20,7 @@ mod local;
 mod multiplex;
 mod opaque;
 mod outgoing;
+mod own_answer;
 mod paced;
 mod passage;
 mod pool;

@@ -26,6 +26,7 @@ mod http2;
 mod interim;
 mod limits;
 mod nearby;
+mod own_answers;
 mod quotas;
 mod redaction;
 mod refusals;
