@@ -15,7 +15,7 @@ use glue::logins::ToolsSpec;
 use glue::redact::VaultRedact;
 use glue::resolve::ResolveSpec;
 use glue::services::Chosen;
-use glue::tokens::{Renewals, RenewingInject, TokenRedact};
+use glue::tokens::{Renewals, RenewingInject};
 use glue::unlock::UnlockingInject;
 use guest_agent::proto::{DNS_PORT, PROXY_PORT};
 use netproxy::limits::Limits;
@@ -57,14 +57,23 @@ pub struct AskOn {
     pub files: Vec<PathBuf>,
 }
 
-/// The proxy of one sandbox. Dropping it ends every connection.
+/// The proxy of one sandbox. Dropping it ends every connection, once renewals of tokens that are under way are done.
 pub struct Gateway {
     proxy: Proxy,
     policy: Arc<LivePolicy>,
     vault: Arc<Vault>,
     _keys: Keyed,
     audit: Option<Arc<AuditFile>>,
+    renewals: Option<Arc<Renewals>>,
     runtime: Runtime,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(renewals) = &self.renewals {
+            self.runtime.block_on(renewals.finish());
+        }
+    }
 }
 
 pub fn runtime() -> Result<Runtime> {
@@ -100,20 +109,20 @@ impl Gateway {
         builder = roots.iter().fold(builder, Builder::extra_roots_pem);
         let inject = UnlockingInject::new(vault.clone(), network.keys.sources.unlock(&network.keys.specs));
         let tokens = std::mem::take(&mut network.keys.tokens);
+        let mut renewals = None;
         builder = match tokens.is_empty() {
-            true => builder.inject(inject).redact(VaultRedact(vault.clone())),
+            true => builder.inject(inject),
             false => {
                 let own = roots.iter().fold(Proxy::builder().name("tokens"), Builder::extra_roots_pem);
                 let servers = tokens.iter().map(|(_, source)| source.endpoint());
                 let fetch =
                     Fetch::new(own.resolve(resolve()?), servers, policy.clone()).map_err(Error::Usage)?;
-                let renewals =
-                    Arc::new(Renewals::new(vault.clone(), tokens, fetch, network.keys.keep.clone()));
-                builder
-                    .inject(RenewingInject::new(inject, renewals.clone()))
-                    .redact(TokenRedact::new(renewals))
+                let all = Renewals::new(vault.clone(), tokens, fetch, network.keys.keep.clone());
+                let all = renewals.insert(Arc::new(all));
+                builder.inject(RenewingInject::new(inject, all.clone()))
             }
-        };
+        }
+        .redact(VaultRedact(vault.clone()));
         drop(context);
         if let Some(AskOn { terminal, files }) = network.ask {
             let desk = Desk::start(Arc::clone(&policy), policy.file_for_rules(&files), terminal)
@@ -137,7 +146,7 @@ impl Gateway {
         }
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
-        Ok(Self { proxy, policy, vault, _keys: network.keys, audit, runtime })
+        Ok(Self { proxy, policy, vault, _keys: network.keys, audit, renewals, runtime })
     }
 
     /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere. The proxy sees by itself

@@ -1,4 +1,4 @@
-//! The host's own requests for tokens. They go through a proxy of their own, in memory, so that they get the same strict
+//! The host's requests for tokens, its own and those that it sends in the place of a tool of the guest's. They go through a proxy of their own, in memory, so that they get the same strict
 //! resolver, address guard, trust and limits as the guest's requests; no guest reaches that proxy, and it leads to the
 //! token servers only.
 
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use credvault::{TokenEndpoint, TokenRequest};
+use http::StatusCode;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use netproxy::hooks::{AddressFacts, Allow, Authorize, ConnectFacts, Deny, RequestFacts, Scheme, Verdict};
@@ -20,10 +22,13 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 /// Longest for one request, from connecting to the last byte.
-const FETCH_TIME: Duration = Duration::from_secs(30);
+pub(crate) const FETCH_TIME: Duration = Duration::from_secs(30);
 /// Longest answer of the in-memory proxy to `CONNECT`.
 const CONNECT_BYTES_MAX: usize = 4096;
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Status and body.
+pub type Answer = (StatusCode, Zeroizing<Vec<u8>>);
 
 /// Sends requests for tokens.
 pub struct Fetch {
@@ -31,10 +36,11 @@ pub struct Fetch {
     tls: TlsConnector,
 }
 
-/// Leads to the token servers; which addresses are good is for the guest's own rules to say.
+/// Leads to the token servers; which addresses are good, and which upstream proxy is on the way, is for the guest's own
+/// rules to say.
 struct TokenServersOnly {
     servers: Vec<(String, u16)>,
-    addresses: Arc<dyn Authorize>,
+    rules: Arc<dyn Authorize>,
 }
 
 impl TokenServersOnly {
@@ -53,9 +59,14 @@ impl Authorize for TokenServersOnly {
     }
 
     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
-        match facts.scheme {
-            Scheme::Https => self.verdict(facts.authority),
-            Scheme::Http => Deny::unmatched("tokens are asked for over https only").into(),
+        if facts.scheme == Scheme::Http {
+            return Deny::unmatched("tokens are asked for over https only").into();
+        }
+        match (self.verdict(facts.authority), self.rules.request(facts)) {
+            (Verdict::Allow(allow), Verdict::Allow(Allow { upstream: Some(upstream), .. })) => {
+                allow.via(upstream).into()
+            }
+            (verdict, _) => verdict,
         }
     }
 
@@ -64,24 +75,24 @@ impl Authorize for TokenServersOnly {
     }
 
     fn address(&self, facts: &AddressFacts<'_>) -> bool {
-        self.addresses.address(facts)
+        self.rules.address(facts)
     }
 }
 
 impl Fetch {
-    /// Leads to these servers only. `builder` has the resolver and the trusted roots; `addresses` says which special
-    /// addresses may be dialled.
+    /// Leads to these servers only. `builder` has the resolver, the trusted roots and the upstream proxies; `rules` are the
+    /// guest's.
     ///
     /// # Errors
     /// What is wrong with the builder.
     pub fn new<'e>(
         builder: Builder,
         servers: impl IntoIterator<Item = &'e TokenEndpoint>,
-        addresses: Arc<dyn Authorize>,
+        rules: Arc<dyn Authorize>,
     ) -> Result<Self, String> {
         let servers = servers.into_iter().map(|endpoint| (endpoint.host.clone(), endpoint.port)).collect();
         let proxy = builder
-            .authorize(TokenServersOnly { servers, addresses })
+            .authorize(TokenServersOnly { servers, rules })
             .build()
             .map_err(|error| error.to_string())?;
         let mut roots = RootCertStore::empty();
@@ -100,8 +111,27 @@ impl Fetch {
     ///
     /// # Errors
     /// One sentence without a secret.
-    pub async fn send(&self, request: TokenRequest) -> Result<(u16, Zeroizing<Vec<u8>>), String> {
-        match tokio::time::timeout(FETCH_TIME, self.exchange(request)).await {
+    pub async fn send(&self, request: TokenRequest) -> Result<Answer, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &request.headers {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| format!("the {name} of a request for a token cannot be sent"))?;
+            headers.insert(*name, value);
+        }
+        self.post(&request.endpoint, headers, Bytes::copy_from_slice(&request.body)).await
+    }
+
+    /// Sends `body` with these fields.
+    ///
+    /// # Errors
+    /// One sentence without a secret.
+    pub async fn post(
+        &self,
+        endpoint: &TokenEndpoint,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, String> {
+        match tokio::time::timeout(FETCH_TIME, self.exchange(endpoint, headers, body)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("the token server cannot be asked: {error}")),
             Err(_) => Err("the token server did not answer in time".to_owned()),
@@ -110,23 +140,26 @@ impl Fetch {
 
     async fn exchange(
         &self,
-        request: TokenRequest,
-    ) -> Result<(u16, Zeroizing<Vec<u8>>), Box<dyn std::error::Error + Send + Sync>> {
-        let TokenEndpoint { host, port, path } = &request.endpoint;
+        endpoint: &TokenEndpoint,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let TokenEndpoint { host, port, path } = endpoint;
         let stream =
             self.tls.connect(ServerName::try_from(host.clone())?, self.connect(host, *port).await?).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let authority = if *port == 443 { host.clone() } else { format!("{host}:{port}") };
-        let mut head = http::Request::post(path.as_str()).header("host", authority);
-        for (name, value) in &request.headers {
-            let mut value = http::HeaderValue::from_str(value)?;
-            value.set_sensitive(true);
-            head = head.header(*name, value);
-        }
-        let body = Full::new(Bytes::copy_from_slice(&request.body));
-        let response = sender.send_request(head.body(body)?).await?;
-        let status = response.status().as_u16();
+        // Of the body that stood there before.
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(HOST, HeaderValue::from_str(&authority)?);
+        // Nothing here decodes, and what cannot be read is lost with the tokens in it.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        let mut request = http::Request::post(path.as_str()).body(Full::new(body))?;
+        *request.headers_mut() = headers;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
         let most = credvault::limits::TOKEN_ANSWER_BYTES_MAX;
         let body = Limited::new(response.into_body(), most).collect().await?.to_bytes();
         Ok((status, Zeroizing::new(body.into())))

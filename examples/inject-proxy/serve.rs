@@ -56,13 +56,16 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
         }
     };
     watch.abort();
-    let Setup { listener, audit, proxy, .. } = setup;
+    let Setup { listener, audit, proxy, renewals, .. } = setup;
     drop((listener, doors, open));
     messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
     let longest = Duration::from_secs(options.drain);
     let (_, all_gone) = tokio::join!(proxy.drain(longest), timeout(longest, all_gone.recv()));
     if all_gone.is_err() {
         messages.say("cut", "the time is over: what is still open is closed");
+    }
+    if let Some(renewals) = renewals {
+        renewals.finish().await;
     }
     match audit {
         Some(audit) if audit.has_failed() => Err(Error::Audit),

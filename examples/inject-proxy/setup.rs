@@ -16,7 +16,7 @@ use glue::redact::VaultRedact;
 use glue::registries::Machine;
 use glue::services::Chosen;
 use glue::sources::{Refresher, Sources};
-use glue::tokens::{Renewals, RenewingInject, TokenRedact, keep_in_store};
+use glue::tokens::{Renewals, RenewingInject, keep_in_store};
 use glue::unlock::UnlockingInject;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use policy::ask::Grants;
@@ -43,6 +43,8 @@ pub struct Setup {
     /// Which store is in use, if one is.
     pub store: Option<String>,
     pub audit: Option<Arc<AuditFile>>,
+    /// Of tokens: what is under way at the end is waited for.
+    pub renewals: Option<Arc<Renewals>>,
     /// What clients need.
     pub variables: Vec<(String, String)>,
 }
@@ -98,21 +100,22 @@ impl Setup {
         let roots = options.upstream_ca.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
         builder = roots.iter().fold(builder, Builder::extra_roots_pem);
         let inject = UnlockingInject::new(vault.clone(), sources.unlock(&specs));
+        let mut renewals = None;
         builder = match tokens.is_empty() {
-            true => builder.inject(inject).redact(VaultRedact(vault.clone())),
+            true => builder.inject(inject),
             false => {
                 let own = roots.iter().fold(Proxy::builder().name("tokens"), Builder::extra_roots_pem);
+                let own = with_upstream_proxies(own, options, &values)?;
                 let servers = tokens.iter().map(|(_, source)| source.endpoint());
                 let fetch = Fetch::new(own.resolve(resolver(options)?), servers, policy.clone());
                 let messages = Messages { json: options.json };
                 let keep = keep_in_store(&sources, &chosen, move |text| messages.say("secret", &text));
-                let renewals = Renewals::new(vault.clone(), tokens, fetch.map_err(Error::Usage)?, keep);
-                let renewals = Arc::new(renewals);
-                builder
-                    .inject(RenewingInject::new(inject, renewals.clone()))
-                    .redact(TokenRedact::new(renewals))
+                let fetch = fetch.map_err(Error::Usage)?;
+                let all = renewals.insert(Arc::new(Renewals::new(vault.clone(), tokens, fetch, keep)));
+                builder.inject(RenewingInject::new(inject, all.clone()))
             }
-        };
+        }
+        .redact(VaultRedact(vault.clone()));
         builder = with_upstream_proxies(builder, options, &values)?;
         for (host, path) in &options.client_certificates {
             let usage = |error| Error::Usage(format!("--client-cert {host}: {error}"));
@@ -135,7 +138,7 @@ impl Setup {
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
         let variables = variables(options, listen, &proxy, &vault)?;
-        Ok(Self { proxy, listener, doors, listen, policy, refresher, store, audit, variables })
+        Ok(Self { proxy, listener, doors, listen, policy, refresher, store, audit, renewals, variables })
     }
 }
 

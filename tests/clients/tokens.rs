@@ -2,6 +2,9 @@
 //! its own server.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::proxy::KEY;
 use crate::tools::{find, need};
@@ -16,6 +19,20 @@ fn world() -> World {
 fn curl(world: &World, options: &[&str], path: &str) -> Output {
     let mut command = world.client("curl".as_ref());
     command.args(["-sS", "--fail-with-body"]).args(options).arg(world.url(ALLOWED, path)).output().unwrap()
+}
+
+/// The placeholder of the refresh token.
+fn refresh(world: &World) -> &str {
+    &world.variables()["MOCK_REFRESH_TOKEN"]
+}
+
+/// What never is so fails.
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "it never is so");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What the service was shown, and how often the token server was asked.
@@ -74,6 +91,7 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
     let form = format!("grant_type=refresh_token&refresh_token={refresh}&client_id=client");
     for _ in 0..2 {
         let text = shown(&curl(&world, &["-d", &form], "/oauth/token"));
+        assert_eq!(text.matches(access.as_str()).count(), 2, "in the note, too: {text}");
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&json["access_token"], &json["refresh_token"]),
@@ -98,6 +116,30 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
         assert!(refused.contains("credential_refused") && refused.contains("own login"), "{refused}");
     }
     assert_eq!(seen(&world).1, 2, "nothing of it was sent");
+}
+
+#[test]
+fn a_tool_of_the_guest_that_is_killed_while_it_renews_loses_no_login() {
+    let Some(_) = need("a_tool_of_the_guest_that_is_killed…", "curl", find("curl")) else { return };
+    let world = world();
+    let form = format!("grant_type=refresh_token&refresh_token={}&client_id=client", refresh(&world));
+    world.upstream.hold_tokens(true);
+    let mut tool = world.client("curl".as_ref());
+    // Over HTTP/1.1 the proxy would see only when it answers that nobody waits any more.
+    let tool = tool.args(["-sS", "--http2", "-d", &form]).arg(world.url(ALLOWED, "/oauth/token"));
+    let mut tool = tool.spawn().unwrap();
+    wait_until(|| seen(&world).1 == 1);
+    // Which ends curl as well.
+    kill_process(Pid::from_child(&tool), Signal::TERM).unwrap();
+    tool.wait().unwrap();
+    let log = world.folder.path().join("audit.jsonl");
+    wait_until(|| std::fs::read_to_string(&log).unwrap().contains("client_went_away"));
+    world.upstream.hold_tokens(false);
+    // The answer was lost on the tool, and not on the host: it can renew once more, in the tool's place too.
+    let output = curl(&world, &["-d", &form], "/oauth/token");
+    assert!(output.status.success(), "{}", shown(&output));
+    assert!(curl(&world, &[], "/api/x").status.success());
+    assert_eq!(seen(&world), (vec!["Bearer access-token-2".to_owned()], 2));
 }
 
 #[test]

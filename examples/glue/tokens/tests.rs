@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
 use credvault::{AgeFileStore, AgeKey};
 use netproxy::Proxy;
 use netproxy::hooks::ResolveNothing;
+
+mod served;
 
 use super::*;
 use crate::keys::{SecretSpec, Value};
@@ -59,8 +61,13 @@ fn answer(number: usize) -> String {
     )
 }
 
+/// As the guest sees it.
+async fn mask(renewals: &Renewals, body: String) -> String {
+    String::from_utf8(renewals.mask(&renewals.sources[0], body.as_bytes()).await.unwrap()).unwrap()
+}
+
 #[tokio::test]
-async fn a_token_is_used_once_all_refresh_tokens_are_stored_in_their_order() {
+async fn a_token_is_used_once_what_it_was_made_from_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let (open, gate) = channel();
     let (gate, kept) = (std::sync::Mutex::new(gate), Arc::new(std::sync::Mutex::new(Vec::new())));
@@ -71,30 +78,96 @@ async fn a_token_is_used_once_all_refresh_tokens_are_stored_in_their_order() {
     });
     let renewals = renewals(folder.path(), keep);
     for number in 1..=3 {
-        assert!(!renewals.mask(0, answer(number).as_bytes()).is_empty());
+        let turn = renewals.turn(&renewals.sources[0]).await.unwrap();
+        let mut masked = pin!(async {
+            let _turn = turn;
+            mask(&renewals, answer(number)).await
+        });
+        let is_pending = |future: Pin<&mut dyn Future<Output = _>>| {
+            future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        };
+        assert!(is_pending(masked.as_mut()));
+        // The host's own waits its turn, and then there is nothing to do.
+        let version = renewals.vault.version("mock").map_or(0, |(version, _)| version);
+        assert_eq!(version, u64::try_from(number).unwrap());
+        open.send(()).unwrap();
+        masked.await;
+        renewals.renew(0).await.unwrap();
     }
-    let mut renewed = pin!(renewals.renew(0));
-    // The token is fresh, and what it was made from is not stored yet.
-    assert!(matches!(renewed.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
-    (0..3).for_each(|_| open.send(()).unwrap());
-    renewed.await.unwrap();
     let expected = |number| ("mock".to_owned(), format!("refresh-token-{number}").into_bytes());
     assert_eq!(*kept.lock().unwrap(), [1, 2, 3].map(expected));
     // The end that the stored one has holds for its successors.
     assert_eq!(renewals.vault.version("mock.refresh"), Some((4, Some(4_000_000_000))));
 }
 
-#[test]
-fn the_end_of_a_stored_refresh_token_stays() {
+#[tokio::test]
+async fn nobody_waits_for_a_renewal_whose_token_is_good() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, identity) = (folder.path().join("s.age"), folder.path().join("me.txt"));
+    let renewals = renewals(folder.path(), Arc::new(|_, _| ()));
+    let turn = renewals.turn(&renewals.sources[0]).await.unwrap();
+    let wait = |future: Pin<&mut dyn Future<Output = Result<(), String>>>| {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    };
+    // There is none yet: it waits for the one under way.
+    assert!(wait(pin!(renewals.renew(0))).is_pending());
+    mask(&renewals, answer(1)).await;
+    // Ready at its first poll: no task was started for it.
+    assert_eq!(wait(pin!(renewals.renew(0))), Poll::Ready(Ok(())));
+    drop(turn);
+}
+
+#[tokio::test]
+async fn the_host_waits_for_one_of_many_renewals_of_the_guests_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let renewals = renewals(folder.path(), Arc::new(|_, _| ()));
+    let renewed = &renewals.sources[0];
+    let mut context = Context::from_waker(Waker::noop());
+    let under_way = renewals.turn(renewed).await.unwrap();
+    let (mut first, mut second) =
+        (pin!(guest::turn(&renewals, renewed)), pin!(guest::turn(&renewals, renewed)));
+    assert!(
+        first.as_mut().poll(&mut context).is_pending() && second.as_mut().poll(&mut context).is_pending()
+    );
+    let mut host = pin!(renewals.turn(renewed));
+    assert!(host.as_mut().poll(&mut context).is_pending());
+    drop(under_way);
+    drop(first.await.unwrap());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    drop(host.await.unwrap());
+    second.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_waits_for_the_renewal_under_way_and_lets_none_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let renewals = renewals(folder.path(), Arc::new(|_, _| ()));
+    let turn = renewals.turn(&renewals.sources[0]).await.unwrap();
+    let mut waiting = pin!(renewals.renew(0));
+    let mut finish = pin!(renewals.finish());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert!(finish.as_mut().poll(&mut context).is_pending());
+    drop(turn);
+    assert!(waiting.await.unwrap_err().contains("the program ends"));
+    finish.await;
+}
+
+/// A store with the first refresh token, and the sources of values that use it.
+fn stored(folder: &std::path::Path) -> (AgeFileStore, Arc<Sources>) {
+    let (path, identity) = (folder.join("s.age"), folder.join("me.txt"));
     let key = AgeKey::new_identity();
     fs::write(&identity, key.expose()).unwrap();
     fs::set_permissions(&identity, fs::Permissions::from_mode(0o600)).unwrap();
     let store = AgeFileStore::new(&path, AgeKey::Identity(key));
     store.put_until("mock", &Secret::new(b"refresh-token-0".to_vec()), Some(4_000_000_000)).unwrap();
     let args = StoreArgs::of(StoreSpec::AgeFile(path), Some(identity));
-    let sources = Arc::new(Sources::new(args, Box::new(|_| None)));
+    (store, Arc::new(Sources::new(args, Box::new(|_| None))))
+}
+
+#[test]
+fn the_end_of_a_stored_refresh_token_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, sources) = stored(folder.path());
     let chosen = mock(folder.path());
     bind(&mut Vault::builder(), &chosen, |spec| sources.value(spec)).unwrap();
     let keep = keep_in_store(&sources, &chosen, |text| panic!("{text}"));
@@ -102,36 +175,4 @@ fn the_end_of_a_stored_refresh_token_stays() {
     let (value, stored) = store.fetch("mock").unwrap();
     assert_eq!(value.expose(), b"refresh-token-1");
     assert_eq!((stored.version, stored.not_after_s), (2, Some(4_000_000_000)));
-}
-
-/// Changes nothing.
-struct Nothing;
-
-impl ResponseFilter for Nothing {
-    fn header(&mut self, _: &HeaderName, _: &HeaderValue) -> HeaderFate {
-        HeaderFate::Keep
-    }
-    fn body(&mut self, chunk: Bytes) -> Bytes {
-        chunk
-    }
-    fn finish(&mut self) -> Bytes {
-        Bytes::new()
-    }
-    fn redactions(&self) -> u64 {
-        0
-    }
-}
-
-#[tokio::test]
-async fn what_is_masked_is_scrubbed_of_the_new_token_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let renewals = renewals(folder.path(), Arc::new(|_, _| ()));
-    let (inner, held) = (Box::new(Nothing), Zeroizing::default());
-    let mut filter = Answer { inner, renewals: Arc::clone(&renewals), number: 0, held, scrubbed: 0 };
-    assert!(filter.body(answer(1).into()).is_empty());
-    let text = String::from_utf8(filter.finish().to_vec()).unwrap();
-    assert!(!text.contains("access-token-1") && !text.contains("refresh-token-1"), "{text}");
-    let note = format!("you got {}", renewals.vault.placeholder("mock").unwrap().as_str());
-    assert!(text.contains(&note), "{text}");
-    assert_eq!(filter.redactions(), 2);
 }

@@ -9,7 +9,7 @@ mod websocket;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -31,6 +31,8 @@ pub struct Shared {
     files: Mutex<HashMap<String, (String, Vec<u8>)>>,
     /// How many access tokens.
     tokens_given: Mutex<u32>,
+    /// Whether the token server keeps its answers for itself just now.
+    tokens_held: (Mutex<bool>, Condvar),
     /// Whole requests for tokens.
     asked: Mutex<Vec<Arc<http::Request>>>,
     /// Those that AWS would have to check.
@@ -58,6 +60,7 @@ impl Upstream {
             asked: Mutex::default(),
             signed: Mutex::default(),
             tokens_given: Mutex::default(),
+            tokens_held: Default::default(),
             repositories,
         });
         let all = shared.clone();
@@ -90,6 +93,12 @@ impl Upstream {
 
     pub fn check_signature(&self, request: &http::Request, id: &str, secret: &str) -> Result<(), String> {
         sigv4::check(request, id, secret)
+    }
+
+    /// Whether the token server answers, or lets its clients wait.
+    pub fn hold_tokens(&self, held: bool) {
+        *self.shared.tokens_held.0.lock().unwrap() = held;
+        self.shared.tokens_held.1.notify_all();
     }
 
     /// Serves `content` under `path`.

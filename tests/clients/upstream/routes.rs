@@ -33,7 +33,8 @@ pub fn answer(request: &Request, shared: &Shared, out: &mut impl Write) -> io::R
     }
 }
 
-/// A token server: each refresh token is good once, and the first access token ends soon.
+/// A token server: each refresh token is good once, and the first access token ends soon. It says the token more often
+/// than it has to.
 fn tokens(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Result<()> {
     let mut given = shared.tokens_given.lock().unwrap();
     let refresh = if *given == 0 { crate::proxy::KEY.to_owned() } else { format!("refresh-token-{given}") };
@@ -43,9 +44,14 @@ fn tokens(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Resul
     }
     *given += 1;
     let (number, life) = (*given, if *given == 1 { 30 } else { 3600 });
-    let answer = json!({ "access_token": format!("access-token-{number}"), "token_type": "Bearer",
-                                     "expires_in": life, "refresh_token": format!("refresh-token-{number}") });
-    respond(out, "200 OK", "application/json", answer.to_string().as_bytes())
+    drop(given);
+    let (held, told) = &shared.tokens_held;
+    drop(told.wait_while(held.lock().unwrap(), |held| *held).unwrap());
+    let (token, refresh) = (format!("access-token-{number}"), format!("refresh-token-{number}"));
+    let answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": life,
+                         "refresh_token": refresh, "note": format!("you got {token}") });
+    let status = format!("200 OK\r\nset-cookie: login={token}");
+    respond(out, &status, "application/json", answer.to_string().as_bytes())
 }
 
 /// Where GitHub makes tokens of an installation.
