@@ -106,8 +106,9 @@ const HELD_BYTES_MAX: u64 = 1 << 30;
 const ANY_BYTES: (u64, u64) = (1, u64::MAX);
 
 /// Heads below a kibibyte or above a mebibyte, waits of less than 10 ms: nothing works with those.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     kind("connections", Unit::Count, (1, 1 << 20), |limits, n| limits.client_connections_max = size(n)),
+    kind("requests-at-once", Unit::Count, (1, 1 << 20), |limits, n| limits.requests_at_once_max = size(n)),
     kind("requests-per-s", Unit::Count, (1, 1 << 30), |limits, n| {
         limits.requests_per_s = u32::try_from(n).ok()
     }),
@@ -181,6 +182,7 @@ mod tests {
     fn each_limit_reaches_its_own_field() {
         let given = of(&[
             "connections=7",
+            "requests-at-once=11",
             "requests-per-s=6",
             "bytes-per-s=5MiB",
             "request-body-bytes=4GiB",
@@ -197,6 +199,7 @@ mod tests {
         .unwrap();
         let mut expected = Limits::default();
         expected.client_connections_max = 7;
+        expected.requests_at_once_max = 11;
         expected.requests_per_s = Some(6);
         expected.bytes_per_s = Some(5 << 20);
         expected.request_body_bytes_max = Some(4 << 30);
@@ -217,7 +220,7 @@ mod tests {
     fn what_is_no_limit_is_refused_with_its_reason() {
         for (bad, reason) in [
             ("connections", "expected NAME=VALUE"),
-            ("conections=3", "those that there are: connections, requests-per-s"),
+            ("conections=3", "those that there are: connections, requests-at-once"),
             ("connections=", "a whole number"),
             ("connections=+3", "a whole number"),
             ("connections=3MiB", "a whole number"),

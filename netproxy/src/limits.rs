@@ -142,6 +142,10 @@ pub struct Limits {
     /// Client connections open at once, of all kinds but DNS (see [`DNS_STREAMS_MAX`]); a client above it is answered
     /// 503. Default 2,048.
     pub client_connections_max: usize,
+    /// Requests under way at once, over all connections and both versions of HTTP, each until its answer is sent; above
+    /// it the answer is 503. The head of each may have [`Limits::header_bytes_max`]. Tunnels and WebSockets that are
+    /// open are connections, and no requests. Default 1,024.
+    pub requests_at_once_max: usize,
     /// Requests in a second, over all connections; a second's worth may come at once. Default: no limit.
     pub requests_per_s: Option<u32>,
     /// Bytes in a second, each way, over all client connections as they are on the wire: traffic above it is slowed
@@ -193,6 +197,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             client_connections_max: 2048,
+            requests_at_once_max: 1024,
             requests_per_s: None,
             bytes_per_s: None,
             request_body_bytes_max: None,

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::control::{Alarm, Event, Gate};
-use super::exchange;
+use super::crowd;
 use super::incoming::Incoming;
 use super::multiplex::Multiplex;
 use super::shared::Shared;
@@ -136,7 +136,7 @@ where
 {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let client = Arc::clone(client);
-        async move { Ok::<_, Infallible>(exchange::answer(&client, request.map(Incoming::Http1)).await) }
+        async move { Ok::<_, Infallible>(crowd::answer(&client, request.map(Incoming::Http1)).await) }
     });
     let mut connection = Builder::new()
         // The end of the stream may be StrictIo's: the answer in hand must still go out.

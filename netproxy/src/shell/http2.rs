@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::body::Reply;
+use super::crowd;
 use super::exchange;
 use super::http1::Client;
 use super::incoming::{self, Incoming};
@@ -34,6 +35,7 @@ use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
     HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
+use crate::refuse::Refusal;
 
 /// What TLS calls it (RFC 9113 §3.1).
 pub const ALPN: &[u8] = b"h2";
@@ -43,18 +45,24 @@ pub async fn serve<S>(io: S, client: &Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = |request| {
+    let answer = |request, room: Option<Box<Refusal>>| {
         let client = Arc::clone(client);
-        async move { exchange::answer(&client, request).await }
+        async move {
+            match room {
+                None => exchange::answer(&client, request).await,
+                Some(refusal) => crowd::turn_away(&client, request, *refusal),
+            }
+        }
     };
     drive(io, &client.shared, client.gone(client.shared.control.alarm()), answer).await;
 }
 
-/// Answers every stream by `answer`, until `stop`; then finishes what is under way.
+/// Answers every stream by `answer`, until `stop`; then finishes what is under way. `answer` is given the refusal of
+/// those for which there is no room.
 pub async fn drive<S, A, F>(io: S, shared: &Shared, stop: impl Future<Output = ()>, answer: A)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Fn(Request<Incoming>) -> F,
+    A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
@@ -67,11 +75,15 @@ where
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                let open = streams.open();
+                let (open, slot) = (streams.open(), shared.limiter.under_way(&shared.limits));
                 let (request, wanted) = take(request);
-                let answered = answer(request);
+                let (slot, refusal) = match slot {
+                    Ok(slot) => (Some(slot), None),
+                    Err(refusal) => (None, Some(refusal)),
+                };
+                let answered = answer(request, refusal);
                 tokio::spawn(Span::current().around(async move {
-                    let _open = open;
+                    let _held = (open, slot);
                     stream(answered, respond, (wanted, stuck)).await;
                 }));
             }

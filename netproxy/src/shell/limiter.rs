@@ -18,6 +18,7 @@ pub struct Limiter {
     clients: Count,
     turned_away: Count,
     dns_streams: Count,
+    under_way: Count,
     requests: Mutex<Rate>,
     rules: Mutex<BTreeMap<Arc<str>, Rule>>,
     up: Mutex<Rate>,
@@ -84,6 +85,15 @@ impl Limiter {
     /// One more DNS stream, if there is room for it.
     pub fn dns_stream(&self) -> Option<Slot> {
         Slot::take(&self.dns_streams, DNS_STREAMS_MAX)
+    }
+
+    /// One more request that is under way until the slot is dropped.
+    pub fn under_way(&self, limits: &Limits) -> Result<Slot, Box<Refusal>> {
+        let most = limits.requests_at_once_max;
+        Slot::take(&self.under_way, most).ok_or_else(|| {
+            let detail = format!("the sandbox may have {most} requests under way at once");
+            Box::new(Refusal::new(Kind::TooManyConnections, Layer::Http, detail))
+        })
     }
 
     /// One more request in the sandbox, whatever its verdict.

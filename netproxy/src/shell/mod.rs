@@ -5,6 +5,7 @@ mod asking;
 mod body;
 mod connect;
 mod control;
+mod crowd;
 mod dial;
 mod dns;
 mod exchange;

@@ -32,7 +32,7 @@ impl Passage<'_> {
             refused.done.notified().await;
             sleep(self.shared.limits.linger_timeout).await;
         };
-        http2::drive(tls, self.shared, told, |request| {
+        http2::drive(tls, self.shared, told, |request, _| {
             let (client, refused) = (Arc::clone(&client), Arc::clone(&refused));
             async move { refused.answer(&client, &request) }
         })

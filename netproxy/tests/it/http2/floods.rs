@@ -99,7 +99,7 @@ fn a_client_cannot_make_the_proxy_grow() {
     }
 }
 
-fn run(scene: impl Future<Output = ()>) {
+pub fn run(scene: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(scene);
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/2 on both sides.
 
 pub mod client;
+mod crowd;
 mod doors;
 mod floods;
 mod forwarding;
