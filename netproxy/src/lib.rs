@@ -1,6 +1,6 @@
 //! The only way out of a sandbox: a proxy that asks, injects, forwards, redacts and records.
 //!
-//! Programs in a sandbox reach the network through one stream to a [`Proxy`]. It understands each request,
+//! Programs in a sandbox reach the network through one stream to a `Proxy`. It understands each request,
 //! asks the embedder whether it may go, puts credentials in that the program never sees, and keeps a record.
 //! What is refused is refused with an answer that says so, once, in the language the client speaks.
 //!

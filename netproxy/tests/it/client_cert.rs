@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use netproxy::hooks::*;
-use netproxy::{BuildError, Host, HostName, Proxy};
+use netproxy::{BuildError, Host, Proxy};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -14,24 +13,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::*;
-use crate::hooks::Names;
-
-struct Any;
-
-impl Authorize for Any {
-    fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn dns_name(&self, _: &HostName) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn address(&self, _: &AddressFacts<'_>) -> bool {
-        true
-    }
-}
+use crate::hooks::{Any, Names};
 
 struct Authority {
     pem: String,

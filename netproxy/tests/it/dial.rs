@@ -8,31 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record, RecordType};
-use netproxy::hooks::*;
-use netproxy::{HostName, Proxy, SystemResolve};
+use netproxy::{Proxy, SystemResolve};
 use tokio::net::UdpSocket;
 
 use crate::client::*;
-use crate::hooks::Names;
+use crate::hooks::{Any, Names};
 use crate::upstream;
-
-/// Allows all requests; of the special addresses, loopback only.
-struct Any;
-
-impl Authorize for Any {
-    fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn dns_name(&self, _: &HostName) -> Verdict {
-        Allow::by("any").into()
-    }
-    fn address(&self, facts: &AddressFacts<'_>) -> bool {
-        !facts.special || facts.address.is_loopback()
-    }
-}
 
 type Counts = Arc<Mutex<HashMap<String, usize>>>;
 

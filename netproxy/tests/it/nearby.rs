@@ -6,28 +6,15 @@ use std::process::Command;
 
 use netproxy::guard::LocalNetwork;
 use netproxy::hooks::*;
-use netproxy::{Builder, Host, HostName, Proxy};
+use netproxy::{Builder, Host, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use crate::hooks::Any;
 
 const INSIDE: &str = "NETPROXY_TEST_IN_A_NETWORK_OF_ITS_OWN";
 const SCRIPT: &str = "ip link set lo up && ip address add 198.51.101.7/24 dev lo && \
                       ip address add 2a00:1:2:3::7/128 dev lo || exit 77; exec \"$0\" --exact \"$1\" --nocapture";
-
-/// Allows everything, but no special address.
-struct Everything;
-
-impl Authorize for Everything {
-    fn connect(&self, _: &ConnectFacts<'_>) -> Verdict {
-        Allow::by("all").into()
-    }
-    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
-        Allow::by("all").into()
-    }
-    fn dns_name(&self, _: &HostName) -> Verdict {
-        Allow::by("all").into()
-    }
-}
 
 #[test]
 fn names_that_lead_to_public_addresses_of_this_machine_are_refused() {
@@ -97,7 +84,7 @@ fn names() -> Builder {
             resolve.with(name, address.parse::<IpAddr>().unwrap())
         },
     );
-    Proxy::builder().authorize(Everything).resolve(resolve)
+    Proxy::builder().authorize(Any).resolve(resolve)
 }
 
 async fn get(proxy: &Proxy, host: &str, port: u16) -> String {

@@ -50,9 +50,12 @@ pub fn all(_: &Context) -> Vec<Step> {
             Ok(vec![c.cargo(&arguments)])
         }),
         quiet("doc", "documentation without broken links", |c| {
-            let mut doc = c.cargo(&["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
-            doc.env("RUSTDOCFLAGS", "-D warnings");
-            Ok(vec![doc])
+            let all = ["doc", "--locked", "--workspace", "--no-deps", "--all-features"];
+            // The one whose core alone is of use to others.
+            let core = ["doc", "--locked", "-p", "netproxy", "--no-deps", "--no-default-features"];
+            let mut docs = vec![c.cargo(&core), c.cargo(&all)];
+            docs.iter_mut().for_each(|doc| _ = doc.env("RUSTDOCFLAGS", "-D warnings"));
+            Ok(docs)
         }),
         quiet("deny", "licences, banned and doubled crates, sources", deny),
         loud("kvm-lab", "the VMM on a standard /dev/kvm", |c| Ok(vec![xtask(c, &["kvm-lab"])])),
