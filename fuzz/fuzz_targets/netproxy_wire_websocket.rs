@@ -49,15 +49,16 @@ impl MessageFilter for Keep {
 }
 
 fn scrubbed(pieces: &[&[u8]]) -> (Vec<u8>, Result<(), WebSocketError>) {
-    let (mut frames, mut out) = (ServerFrames::<Scrub>::default(), Vec::new());
-    let end = pieces.iter().try_for_each(|piece| frames.push(piece, &mut Scrub::default, &mut out));
+    let (mut frames, mut out) = (ServerFrames::new(Scrub::default(), Scrub::default()), Vec::new());
+    let end = pieces.iter().try_for_each(|piece| frames.push(piece, &mut out));
     (out, end)
 }
 
 fn messages(wire: &[u8]) -> Result<Vec<Vec<u8>>, WebSocketError> {
     let kept = Rc::new(RefCell::new(Vec::new()));
-    let mut frames = ServerFrames::<Keep>::default();
-    frames.push(wire, &mut || Keep(Vec::new(), Rc::clone(&kept)), &mut Vec::new())?;
+    let keep = || Keep(Vec::new(), Rc::clone(&kept));
+    let mut frames = ServerFrames::new(keep(), keep());
+    frames.push(wire, &mut Vec::new())?;
     drop(frames);
     Ok(Rc::try_unwrap(kept).unwrap_or_default().into_inner())
 }

@@ -26,14 +26,19 @@ pub enum HeaderFate {
 
 /// One response passing by. Implementations hold back no more than could be the start of a secret, so that
 /// an event stream is not delayed.
+///
+/// The messages of a WebSocket pass by the filter of its handshake: each is a body that ends, and the next one begins.
+/// (Pings, pongs and the close, which may come in the middle of a message, pass by a second filter of the same request.)
+/// A session may last for hours: a filter that knows secrets which are renewed has to keep those of its own request and
+/// learn the newer ones.
 pub trait ResponseFilter: Send {
     /// Judges a header. The name is in lower case, however the upstream wrote it.
     fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate;
     /// Takes the next chunk and gives what may be sent now; may be empty.
     fn body(&mut self, chunk: Bytes) -> Bytes;
-    /// The body ended: gives what was held back.
+    /// The body ended: gives what was held back. Another may begin, see above.
     fn finish(&mut self) -> Bytes;
-    /// How many values were removed so far.
+    /// How many values were removed so far, from all of it.
     fn redactions(&self) -> u64;
 }
 

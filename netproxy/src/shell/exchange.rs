@@ -281,8 +281,8 @@ fn switch(
     *back.status_mut() = response.status();
     *back.headers_mut() = headers;
     websocket::put(back.headers_mut());
-    let searched = search.is_some();
-    client.set_session(Session { request, allow, id, ledger, upstream, searched });
+    let filter = search.map(Search::into_filter);
+    client.set_session(Session { request, allow, id, ledger, upstream, filter });
     back
 }
 

@@ -88,6 +88,11 @@ impl Search {
         Ok(self.filter.finish())
     }
 
+    /// For what comes after the head of a `101`.
+    pub fn into_filter(self) -> Box<dyn ResponseFilter> {
+        self.filter
+    }
+
     pub fn redactions(&self) -> u64 {
         self.filter.redactions()
     }

@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::asking::still_holds;
 use super::ledger::Ledger;
 use super::rewind::Rewind;
-use super::shared::Shared;
 use super::strict_io::StrictIo;
 use super::tunnel;
 use crate::flow;
@@ -47,8 +46,8 @@ pub struct Session {
     pub id: DecisionId,
     pub ledger: Ledger,
     pub upstream: OnUpgrade,
-    /// The server's messages are searched.
-    pub searched: bool,
+    /// That of the handshake's answer: the server's messages are searched.
+    pub filter: Option<Box<dyn ResponseFilter>>,
 }
 
 impl Session {
@@ -64,18 +63,15 @@ impl Session {
         };
         let mut upstream = TokioIo::new(upstream);
         let shared = Arc::clone(self.ledger.shared());
-        let (request, redactions) = (&self.request, Arc::new(AtomicU64::new(0)));
-        let allow = self.allow.clone();
-        let still_allowed = || still_holds(&allow, &shared.authorize.request(&request.facts()));
-        if self.searched {
-            let messages = Messages {
-                shared: Arc::clone(&shared),
-                request: self.request.clone(),
-                allow: self.allow,
-                id: self.id,
-                redactions: Arc::clone(&redactions),
-            };
-            let mut upstream = Searched::new(upstream, messages);
+        let (request, allow) = (&self.request, &self.allow);
+        let still_allowed = || still_holds(allow, &shared.authorize.request(&request.facts()));
+        if let Some(filter) = self.filter {
+            let redactions = Arc::new(AtomicU64::new(0));
+            // A session may outlast its secrets: what was known at its beginning is known to its end.
+            let decided = Decided { request: request.facts(), allow, decision_id: &self.id };
+            let controls = Message::new(shared.redact.filter(&decided), &redactions);
+            let frames = ServerFrames::new(Message::new(Some(filter), &redactions), controls);
+            let mut upstream = Searched { io: upstream, frames, out: BytesMut::new(), ended: false };
             tunnel::relay(&mut client, &mut upstream, &mut self.ledger, still_allowed).await;
             let found = redactions.load(Ordering::Relaxed);
             self.ledger.note(|record| record.redactions = record.redactions.saturating_add(found));
@@ -85,25 +81,19 @@ impl Session {
     }
 }
 
-/// Makes the filters of a session's messages.
-struct Messages {
-    shared: Arc<Shared>,
-    request: flow::Request,
-    allow: Allow,
-    id: DecisionId,
-    redactions: Arc<AtomicU64>,
-}
-
-impl Messages {
-    fn filter(&self) -> Message {
-        let decided = Decided { request: self.request.facts(), allow: &self.allow, decision_id: &self.id };
-        Message { filter: self.shared.redact.filter(&decided), redactions: Arc::clone(&self.redactions) }
-    }
-}
-
+/// A filter of messages, one after the other.
 struct Message {
     filter: Option<Box<dyn ResponseFilter>>,
+    /// What it had found when the last message ended.
+    before: u64,
     redactions: Arc<AtomicU64>,
+}
+
+impl Message {
+    fn new(filter: Option<Box<dyn ResponseFilter>>, redactions: &Arc<AtomicU64>) -> Self {
+        let before = filter.as_ref().map_or(0, |filter| filter.redactions());
+        Self { filter, before, redactions: Arc::clone(redactions) }
+    }
 }
 
 impl MessageFilter for Message {
@@ -117,7 +107,9 @@ impl MessageFilter for Message {
     fn end(&mut self) -> Vec<u8> {
         let Some(filter) = &mut self.filter else { return Vec::new() };
         let rest = filter.finish().into();
-        self.redactions.fetch_add(filter.redactions(), Ordering::Relaxed);
+        let found = filter.redactions();
+        self.redactions.fetch_add(found.saturating_sub(self.before), Ordering::Relaxed);
+        self.before = found;
         rest
     }
 }
@@ -129,15 +121,8 @@ const CLOSE_PROTOCOL_ERROR: &[u8] = &[0x03, 0xea];
 struct Searched<S> {
     io: S,
     frames: ServerFrames<Message>,
-    messages: Messages,
     out: BytesMut,
     ended: bool,
-}
-
-impl<S> Searched<S> {
-    fn new(io: S, messages: Messages) -> Self {
-        Self { io, frames: ServerFrames::default(), messages, out: BytesMut::new(), ended: false }
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Searched<S> {
@@ -153,8 +138,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Searched<S> {
             ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
             this.ended = read.filled().is_empty();
             let mut passes = Vec::new();
-            let messages = &this.messages;
-            if this.frames.push(read.filled(), &mut || messages.filter(), &mut passes).is_err() {
+            if this.frames.push(read.filled(), &mut passes).is_err() {
                 write_frame(0x88, CLOSE_PROTOCOL_ERROR, &mut passes);
                 this.ended = true;
             }

@@ -127,11 +127,11 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Takes secrets out of one message, or out of the payload of one control frame.
+/// Takes secrets out of messages, or out of the payloads of control frames, one after the other.
 pub trait MessageFilter {
     /// Takes the next piece and gives what may pass now.
     fn piece(&mut self, piece: &[u8]) -> Vec<u8>;
-    /// The message ended: gives what was held back.
+    /// The message ended: gives what was held back. The next piece begins another.
     fn end(&mut self) -> Vec<u8>;
 }
 
@@ -156,28 +156,24 @@ pub struct ServerFrames<F> {
     next: Next,
     /// Bytes of an unfinished head or control frame.
     held: Vec<u8>,
-    /// The message under way, and the opcode that its first fragment still has to carry.
-    message: Option<(F, u8)>,
-}
-
-impl<F: MessageFilter> Default for ServerFrames<F> {
-    fn default() -> Self {
-        Self { next: Next::Head, held: Vec::new(), message: None }
-    }
+    messages: F,
+    /// Control frames may come in the middle of a message, so they have a filter of their own.
+    controls: F,
+    /// The opcode that the first fragment of the message under way still has to carry.
+    message: Option<u8>,
 }
 
 impl<F: MessageFilter> ServerFrames<F> {
-    /// Takes what the server sent, and appends to `out` what the client gets. `filter` makes the filter of the
-    /// next message.
+    /// `messages` and `controls` take secrets out of messages and of control frames.
+    pub fn new(messages: F, controls: F) -> Self {
+        Self { next: Next::Head, held: Vec::new(), messages, controls, message: None }
+    }
+
+    /// Takes what the server sent, and appends to `out` what the client gets.
     ///
     /// # Errors
     /// [`WebSocketError::Frame`]: nothing more may pass.
-    pub fn push(
-        &mut self,
-        mut bytes: &[u8],
-        filter: &mut dyn FnMut() -> F,
-        out: &mut Vec<u8>,
-    ) -> Result<(), WebSocketError> {
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), WebSocketError> {
         loop {
             match self.next {
                 Next::Head => {
@@ -186,7 +182,7 @@ impl<F: MessageFilter> ServerFrames<F> {
                     bytes = rest;
                     if let Some((first, length)) = head(&self.held)? {
                         self.held.clear();
-                        self.begin(first, length, filter)?;
+                        self.begin(first, length)?;
                     }
                 }
                 Next::Data { left, last } => {
@@ -210,7 +206,7 @@ impl<F: MessageFilter> ServerFrames<F> {
                         return Ok(());
                     }
                     let payload = std::mem::take(&mut self.held);
-                    control(opcode, &payload, &mut filter(), out);
+                    control(opcode, &payload, &mut self.controls, out);
                     self.next = Next::Head;
                 }
             }
@@ -218,11 +214,11 @@ impl<F: MessageFilter> ServerFrames<F> {
     }
 
     /// A head is whole. RFC 6455 §5.4: a message is one first frame and its continuations.
-    fn begin(&mut self, first: u8, length: u64, filter: &mut dyn FnMut() -> F) -> Result<(), WebSocketError> {
+    fn begin(&mut self, first: u8, length: u64) -> Result<(), WebSocketError> {
         let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
         match opcode {
             0 if self.message.is_some() => {}
-            1 | 2 if self.message.is_none() => self.message = Some((filter(), opcode)),
+            1 | 2 if self.message.is_none() => self.message = Some(opcode),
             8..=10 if last => {
                 let length = usize::try_from(length).map_err(|_| WebSocketError::Frame)?;
                 if length > CONTROL_BYTES_MAX {
@@ -238,10 +234,10 @@ impl<F: MessageFilter> ServerFrames<F> {
     }
 
     fn data(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), WebSocketError> {
-        let (filter, opcode) = self.message.as_mut().ok_or(WebSocketError::Frame)?;
-        let mut passes = filter.piece(piece);
+        let opcode = self.message.as_mut().ok_or(WebSocketError::Frame)?;
+        let mut passes = self.messages.piece(piece);
         if last {
-            passes.extend(filter.end());
+            passes.extend(self.messages.end());
         }
         if last || !passes.is_empty() {
             write_frame(*opcode | if last { 0x80 } else { 0 }, &passes, out);

@@ -91,9 +91,9 @@ impl MessageFilter for Scrub {
 
 /// Feeds `wire` in pieces of `step` bytes; gives the messages that the client puts together.
 fn passed(wire: &[u8], step: usize) -> Result<Vec<(u8, String)>, WebSocketError> {
-    let (mut frames, mut out) = (ServerFrames::<Scrub>::default(), Vec::new());
+    let (mut frames, mut out) = (ServerFrames::new(Scrub::default(), Scrub::default()), Vec::new());
     for piece in wire.chunks(step) {
-        frames.push(piece, &mut Scrub::default, &mut out)?;
+        frames.push(piece, &mut out)?;
     }
     let (mut rest, mut messages, mut whole) = (out.as_slice(), Vec::new(), Vec::new());
     let mut kind = 0;

@@ -270,6 +270,10 @@ async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(
     stream.read_to_end(&mut said).await?;
     log.seen.lock().unwrap().push(String::from_utf8(said).unwrap());
     let mut bye = Vec::new();
+    if path == "/ws-late" {
+        write_frame(0x89, b"sk-real-0123456789?", &mut bye);
+        write_frame(0x81, b"still sk-real-0123456789", &mut bye);
+    }
     write_frame(0x88, b"\x03\xe8", &mut bye);
     stream.write_all(&bye).await?;
     stream.shutdown().await

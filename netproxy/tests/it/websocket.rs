@@ -1,5 +1,8 @@
 //! WebSocket: a grant of its own, a strict handshake, and nothing of the client's before the upstream agreed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use netproxy::wire::websocket::{accept_of, write_frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -142,6 +145,27 @@ async fn secrets_leave_the_messages_of_the_server() {
     assert_eq!(String::from_utf8_lossy(&said), String::from_utf8_lossy(&expected));
     assert_eq!(header(&world.tls.seen.lock().unwrap()[0], "sec-websocket-extensions"), None);
     assert_eq!(world.records(1).await[0]["redactions"], 1);
+}
+
+/// A session lasts longer than a secret that is renewed.
+#[tokio::test]
+async fn what_was_known_at_the_handshake_leaves_every_message_of_the_session() {
+    let knows = Arc::new(AtomicBool::new(true));
+    let world = World::knowing(Arc::clone(&knows)).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    tls.write_all(handshake("/ws-late", &target, "").as_bytes()).await.unwrap();
+    read_until(&mut tls, format!("{PLACEHOLDER}.").as_bytes()).await;
+    knows.store(false, Ordering::SeqCst);
+    tls.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    tls.read_to_end(&mut said).await.unwrap();
+    let mut expected = Vec::new();
+    write_frame(0x89, format!("{PLACEHOLDER}?").as_bytes(), &mut expected);
+    write_frame(0x81, format!("still {PLACEHOLDER}").as_bytes(), &mut expected);
+    write_frame(0x88, b"\x03\xe8", &mut expected);
+    assert_eq!(String::from_utf8_lossy(&said), String::from_utf8_lossy(&expected));
+    assert_eq!(world.records(1).await[0]["redactions"], 3);
 }
 
 #[tokio::test]

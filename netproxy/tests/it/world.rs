@@ -1,13 +1,14 @@
 //! One proxy with its upstreams, ready to be talked to.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use netproxy::hooks::Authorize;
 use netproxy::limits::Limits;
 use netproxy::{Builder, Proxy};
 use tokio::io::DuplexStream;
 
-use crate::hooks::{Names, Records, Rules, Scrubber, Vault};
+use crate::hooks::{Knowing, Names, Records, Rules, Scrubber, Vault};
 use crate::upstream::{self, Upstream};
 
 pub struct World {
@@ -35,6 +36,11 @@ impl World {
 
     pub async fn with(more_names: impl FnOnce(Names) -> Names, redact: bool) -> Arc<Self> {
         Self::build(more_names, |builder| if redact { builder.redact(Scrubber) } else { builder }).await
+    }
+
+    /// Answers are scrubbed by filters that are made while `knows`.
+    pub async fn knowing(knows: Arc<AtomicBool>) -> Arc<Self> {
+        Self::build(|names| names, |builder| builder.redact(Knowing(knows))).await
     }
 
     async fn build(
