@@ -23,6 +23,21 @@ fn set() -> Arc<ScrubSet> {
     ScrubSet::new(secrets.iter().map(|secret| (secret, &b"[redacted]"[..])))
 }
 
+/// The same four after sixteen rotations each: every value that was replaced is still searched for.
+fn rotated() -> Arc<ScrubSet> {
+    let mut random = 1_u32;
+    let mut renewed = |text: &str| {
+        let mut letter = |byte: u8| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if byte.is_ascii_alphanumeric() { b"ABCDEFGHijklmnop"[(random >> 28) as usize] } else { byte }
+        };
+        let (begin, end) = text.as_bytes().split_at(7);
+        Secret::new(begin.iter().copied().chain(end.iter().map(|&byte| letter(byte))).collect())
+    };
+    let secrets: Vec<Secret> = SECRETS.iter().flat_map(|text| [*text; 17]).map(&mut renewed).collect();
+    ScrubSet::new(secrets.iter().map(|secret| (secret, &b"[redacted]"[..])))
+}
+
 /// Server-sent events, as they come from a model.
 fn events() -> Vec<u8> {
     let event = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":\
@@ -36,8 +51,8 @@ fn base64() -> Vec<u8> {
     (0..CHUNK_BYTES).map(|at| digits[(at * at / 7 + at * 31) % 64]).collect()
 }
 
-fn push(bencher: Bencher<'_, '_>, chunk: &[u8], redactions: u64) {
-    let mut scrubber = Scrubber::new(set());
+fn push(bencher: Bencher<'_, '_>, set: Arc<ScrubSet>, chunk: &[u8], redactions: u64) {
+    let mut scrubber = Scrubber::new(set);
     scrubber.push(chunk, &mut Vec::new());
     assert_eq!(scrubber.redactions(), redactions);
     let mut out = Vec::with_capacity(2 * CHUNK_BYTES);
@@ -58,12 +73,28 @@ fn clean_events_uncopied(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn clean_events(bencher: Bencher<'_, '_>) {
-    push(bencher, &events(), 0);
+    push(bencher, set(), &events(), 0);
 }
 
 #[divan::bench]
 fn clean_base64(bencher: Bencher<'_, '_>) {
-    push(bencher, &base64(), 0);
+    push(bencher, set(), &base64(), 0);
+}
+
+#[divan::bench]
+fn clean_events_after_rotations(bencher: Bencher<'_, '_>) {
+    push(bencher, rotated(), &events(), 0);
+}
+
+#[divan::bench]
+fn clean_base64_after_rotations(bencher: Bencher<'_, '_>) {
+    push(bencher, rotated(), &base64(), 0);
+}
+
+/// What a rotation costs.
+#[divan::bench]
+fn set_built_after_rotations(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(rotated);
 }
 
 #[divan::bench]
@@ -71,5 +102,5 @@ fn events_with_a_hit(bencher: Bencher<'_, '_>) {
     let mut chunk = events();
     let (at, secret) = (CHUNK_BYTES / 2, SECRETS[1].as_bytes());
     chunk[at..at + secret.len()].copy_from_slice(secret);
-    push(bencher, &chunk, 1);
+    push(bencher, set(), &chunk, 1);
 }

@@ -12,7 +12,7 @@ pub(crate) enum Alphabet {
 }
 
 impl Alphabet {
-    fn digit(self, six_bits: u8) -> u8 {
+    pub(crate) fn digit(self, six_bits: u8) -> u8 {
         match (six_bits & 0x3f, self) {
             (n @ 0..=25, _) => b'A' + n,
             (n @ 26..=51, _) => b'a' + (n - 26),

@@ -28,6 +28,20 @@ pub const PLACEHOLDER_RANDOM_BYTES_MAX: usize = 64 * 1024;
 /// must not depend on more of the secret than this: see `scrub` for the attack that it stops.
 pub const HOLD_PREFIX_BYTES: usize = 4;
 
+/// Most bytes of a form that are searched for at once. More skip more text at a time, and begin in more ways.
+pub const WINDOW_BYTES_MAX: usize = 32;
+
+/// In how many ways one form of one secret may begin within that many bytes; fewer bytes are searched for where there
+/// would be more. What searching takes in memory and cache grows with it.
+pub const BEGINNINGS_MAX: usize = 256;
+
+/// Replaced values of one credential that answers are still scrubbed of, besides the one in use. The oldest goes first.
+pub const OLD_VALUES_MAX: usize = 16;
+
+/// How long after it was replaced a value without an end is still scrubbed, in seconds: a week, in which whoever
+/// replaced it has revoked it.
+pub const OLD_VALUE_S: u64 = 7 * 24 * 3600;
+
 /// Longest `Authorization` value that is decoded to look for a placeholder inside Basic, in bytes.
 pub const BASIC_VALUE_BYTES_MAX: usize = 64 * 1024;
 

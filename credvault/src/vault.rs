@@ -14,7 +14,7 @@ mod apply;
 mod build;
 mod version;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::{fmt, io};
 
 use zeroize::Zeroizing;
@@ -29,7 +29,7 @@ use crate::scrub::{Patterns, ScrubSet, Scrubber};
 use crate::sign::{ChunkResigner, Payload, SignError};
 use crate::target::Target;
 pub use build::{BindError, VaultBuilder};
-use version::Version;
+use version::Versions;
 
 /// Source of randomness: fills the buffer. [`crate::os_random`] outside tests.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
@@ -39,6 +39,8 @@ pub struct Vault {
     entries: Vec<Entry>,
     placeholders: Patterns,
     scrub: RwLock<Arc<ScrubSet>>,
+    /// Held while a value is replaced.
+    rotating: Mutex<()>,
     clock: Clock,
 }
 
@@ -47,10 +49,6 @@ pub type ReplacedBody<'v> = (Zeroizing<Vec<u8>>, &'v str);
 
 /// A clock: seconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
-
-/// The newest and the one before, which answers under way may still hold. Neither while the store that holds the value
-/// is locked.
-type Versions = (Option<Arc<Version>>, Option<Arc<Version>>);
 
 struct Entry {
     binding: Binding,
@@ -386,23 +384,23 @@ impl Vault {
         }
     }
 
-    /// A scrubber for the body, or another stream, of one response. It knows every secret of this vault:
-    /// a service may echo what it got from another one.
+    /// A scrubber for one response: its body or another stream, headers and trailers. It knows every secret of this
+    /// vault: a service may echo what it got from another one. What is replaced later it is told by [`Vault::update`].
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {
         Scrubber::new(self.scrub_set())
     }
 
-    /// Scrubs one header or trailer value of a response; `None` when it is clean.
+    /// Tells a scrubber of the values that have come since it was made: before each chunk, header or message of a
+    /// response that may last. It keeps all that it knew when it was made. Costs next to nothing when there are none.
+    pub fn update(&self, scrubber: &mut Scrubber) {
+        scrubber.also(&self.scrub.read().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Scrubs one value, of what answers are scrubbed of at this moment; `None` when it is clean.
     #[must_use]
     pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
         self.scrub_set().scrub_value(value)
-    }
-
-    /// Whether the name of a response's header contains a key. Such a header is to be left out.
-    #[must_use]
-    pub fn is_key_in_name(&self, name: &str) -> bool {
-        self.scrub_set().is_in_name(name)
     }
 
     fn scrub_set(&self) -> Arc<ScrubSet> {
@@ -438,14 +436,13 @@ impl Vault {
     }
 
     fn collect<'v>(&'v self, text: &[u8], place: Place, present: &mut Vec<(&'v Entry, Place)>) {
-        self.placeholders.scan(text, |hit| {
+        for hit in self.placeholders.hits(text, text.len()) {
             if let Some(entry) = self.entries.get(hit.owner)
                 && !present.iter().any(|&(other, at)| std::ptr::eq(other, entry) && at == place)
             {
                 present.push((entry, place));
             }
-            true
-        });
+        }
     }
 }
 

@@ -1,227 +1,316 @@
-//! The forms in which a value may come back: raw, percent-encoded (as encoders do, or every byte), JSON-escaped
-//! (as writers do, or every character), hexadecimal, base64 at each alignment, UTF-16.
+//! The forms in which a value may come back: raw, percent-encoded, JSON-escaped, with HTML's references,
+//! hexadecimal, base64 at each alignment, UTF-16.
 //!
-//! A server that echoes a request does one of these. It is a match of bytes and best effort by nature: a
-//! server that reverses, encrypts or splits the value gets past it, and so does one that escapes some bytes
-//! and not others as no encoder does, or breaks base64 into lines. Must never keep a form in memory that
-//! is not cleared.
+//! A server that echoes a request does one of these. Writers differ in which characters they escape, so a form is
+//! no string but a choice at each character: letters and digits stand as they are, anything else stands as it is or
+//! in one of its escapes. That covers every set of characters that a writer leaves alone. A form is described, never
+//! written out: how it may begin is what [`super::Patterns`] looks for, the rest is compared with the value itself.
+//!
+//! It is a match of bytes and best effort by nature: a server that reverses, encrypts or splits the value gets past
+//! it, and so does one that escapes some letters and not others, or breaks base64 into lines.
+//! No choice is the beginning of another at the same character, so comparing never goes back.
 
 use zeroize::Zeroizing;
 
-use crate::encode::{Alphabet, base64};
+use super::spelling::Spelling;
+use crate::encode::Alphabet;
 
-/// Bytes of one form, cleared on drop.
-pub(crate) type Form = Zeroizing<Vec<u8>>;
+/// Bytes that lead somewhere in a form, cleared on drop.
+pub(crate) type Beginning = Zeroizing<Vec<u8>>;
 
-/// All different forms of `value`, raw first.
-pub(crate) fn forms(value: &[u8]) -> Vec<Form> {
-    let mut all: Vec<Form> = Vec::new();
-    let mut add = |form: Form| {
-        if !form.is_empty() && !all.contains(&form) {
-            all.push(form);
-        }
-    };
-    add(sized(value.len(), |out| out.extend_from_slice(value)));
-    for hex in [HEX_UPPER, HEX_LOWER] {
-        for keep in [Keep::Unreserved, Keep::Component, Keep::Form, Keep::Nothing] {
-            add(percent(value, hex, keep));
-        }
-    }
-    for style in [Json::Minimal, Json::Slash, Json::Html, Json::Everything] {
-        for hex in [HEX_LOWER, HEX_UPPER] {
-            add(json(value, style, hex, false));
-            add(json(value, style, hex, true));
-        }
-    }
-    for hex in [HEX_LOWER, HEX_UPPER] {
-        add(sized(value.len().saturating_mul(2), |out| {
-            value.iter().for_each(|&byte| out.extend_from_slice(&hex_pair(hex, byte)));
-        }));
-    }
-    for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
-        add(utf16(value, to_bytes));
-    }
-    for alphabet in [Alphabet::Standard, Alphabet::UrlSafe] {
-        for before in 0..3 {
-            add(base64_at(value, before, alphabet));
-        }
-    }
-    all
-}
-
-/// A buffer that never grows past its first capacity, so that no copy is left behind.
-fn sized(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Form {
-    let mut out = Zeroizing::new(Vec::with_capacity(capacity));
-    fill(&mut out);
-    debug_assert!(out.len() <= capacity, "a form outgrew its buffer");
-    out
-}
-
-type HexDigits = fn(u8) -> u8;
-const HEX_UPPER: HexDigits = |nibble| if nibble < 10 { b'0' + nibble } else { b'A' + (nibble - 10) };
-const HEX_LOWER: HexDigits = |nibble| if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) };
-
-fn hex_pair(hex: HexDigits, byte: u8) -> [u8; 2] {
-    [hex(byte >> 4), hex(byte & 0x0f)]
-}
-
-/// Which bytes a percent-encoder leaves alone.
-#[derive(Clone, Copy)]
-enum Keep {
-    /// RFC 3986 §2.3, as Python's `quote(safe='')` and Go's `PathEscape` nearly do.
-    Unreserved,
-    /// JavaScript's `encodeURIComponent`.
-    Component,
-    /// `application/x-www-form-urlencoded` (WHATWG URL §5.2): space as `+`.
-    Form,
-    /// Not one.
-    Nothing,
-}
-
-fn percent(value: &[u8], hex: HexDigits, keep: Keep) -> Form {
-    sized(value.len().saturating_mul(3), |out| {
-        for &byte in value {
-            let plain = match keep {
-                Keep::Unreserved => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
-                Keep::Component => byte.is_ascii_alphanumeric() || b"-._~!'()*".contains(&byte),
-                Keep::Form => byte.is_ascii_alphanumeric() || b"-._*".contains(&byte),
-                Keep::Nothing => false,
-            };
-            match (byte, keep) {
-                (b' ', Keep::Form) => out.push(b'+'),
-                _ if plain => out.push(byte),
-                _ => {
-                    out.push(b'%');
-                    out.extend_from_slice(&hex_pair(hex, byte));
-                }
-            }
-        }
-    })
-}
-
-/// Which characters a JSON writer escapes beyond what RFC 8259 §7 demands.
-#[derive(Clone, Copy, PartialEq)]
-enum Json {
-    Minimal,
-    /// `/` as `\/`, as PHP does.
-    Slash,
-    /// `<`, `>` and `&` as `\u00XX`, as Go does.
+/// One way to write a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Raw,
+    /// RFC 3986 §2.1, and a space as `+` (WHATWG URL §5.2).
+    Percent,
+    /// RFC 8259 §7: `\/`, `\"`, `\u002b`.
+    Json,
+    /// `&amp;`, `&#43;`, `&#043;`, `&#x2B;`.
     Html,
-    /// Every character as `\uXXXX`.
-    Everything,
+    /// Every byte as `%2b`.
+    WholePercent(Case),
+    /// Every character as `\u002b`.
+    WholeJson(Case),
+    Hex(Case),
+    Utf16(Order),
+    /// The digits that the value alone decides when so many bytes (modulo 3) come first: `user:secret` in Basic
+    /// authentication is such a text. Up to six bits at either end are shared with a neighbour and left out.
+    Base64(Alphabet, Before),
 }
 
-/// `ascii_only` writes everything above U+007F as `\uXXXX`, as Python does; bytes that are not UTF-8 stay.
-fn json(value: &[u8], style: Json, hex: HexDigits, ascii_only: bool) -> Form {
-    // Longest: one byte becomes `\u00XX`. (A two-byte character becomes six bytes, a four-byte one twelve.)
-    sized(value.len().saturating_mul(6), |out| {
-        for chunk in value.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    _ if style == Json::Everything => unicode_escape(out, c, hex),
-                    '"' | '\\' => out.extend([b'\\', u8::try_from(c).unwrap_or(b'\\')]),
-                    '\t' => out.extend_from_slice(b"\\t"),
-                    '/' if style == Json::Slash => out.extend_from_slice(b"\\/"),
-                    '<' | '>' | '&' if style == Json::Html => unicode_escape(out, c, hex),
-                    '\0'..='\x1f' => unicode_escape(out, c, hex),
-                    _ if ascii_only && !c.is_ascii() => unicode_escape(out, c, hex),
-                    _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+/// Of hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Upper,
+    Lower,
+}
+
+/// Of the bytes of a UTF-16 unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Little,
+    Big,
+}
+
+/// Bytes before the value, modulo 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    None,
+    One,
+    Two,
+}
+
+/// One character of the value, or one byte that is part of none.
+struct Unit<'v> {
+    bytes: &'v [u8],
+    c: Option<char>,
+}
+
+/// Calls `each` for every way to write one unit.
+type Each<'e> = &'e mut dyn FnMut(&[u8]);
+
+impl Form {
+    /// All forms of `value` that differ, raw first.
+    pub(crate) fn all(value: &[u8]) -> Vec<Self> {
+        let mut all = vec![Self::Raw];
+        // What encoders write of letters and digits alone is the same bytes.
+        if !value.iter().all(u8::is_ascii_alphanumeric) {
+            all.extend([Self::Percent, Self::Json, Self::Html]);
+        }
+        for case in [Case::Upper, Case::Lower] {
+            all.extend([Self::WholePercent(case), Self::WholeJson(case), Self::Hex(case)]);
+        }
+        if str::from_utf8(value).is_ok() {
+            all.extend([Self::Utf16(Order::Little), Self::Utf16(Order::Big)]);
+        }
+        for before in [Before::None, Before::One, Before::Two] {
+            let standard = Self::Base64(Alphabet::Standard, before);
+            all.push(standard);
+            if (0..standard.end(value)).any(|at| digit(value, at, before) >= 62) {
+                all.push(Self::Base64(Alphabet::UrlSafe, before));
+            }
+        }
+        all
+    }
+
+    /// How long the text is that `text` begins with and that is `value` in this form; `None` if it is not.
+    /// `eq` compares two pieces of the same length.
+    pub(super) fn match_len(self, value: &[u8], text: &[u8], eq: fn(&[u8], &[u8]) -> bool) -> Option<usize> {
+        let (mut at, mut length) = (self.start(), 0_usize);
+        while at < self.end(value) {
+            let rest = text.get(length..)?;
+            let mut taken = None;
+            at = self.spell(value, at, &mut |spelling| {
+                let fits = rest.get(..spelling.len()).is_some_and(|piece| eq(piece, spelling));
+                taken = taken.or(fits.then_some(spelling.len()));
+            })?;
+            super::work::done(taken.unwrap_or(1));
+            length = length.checked_add(taken?)?;
+        }
+        Some(length)
+    }
+
+    /// The different first `length` bytes of this form of `value`, sorted; `None` if there are more than `most`.
+    pub(super) fn beginnings(self, value: &[u8], length: usize, most: usize) -> Option<Vec<Beginning>> {
+        let mut done: Vec<Beginning> = Vec::new();
+        let mut open = vec![(self.start(), Beginning::new(Vec::new()))];
+        while let Some((at, text)) = open.pop() {
+            let mut longer: Vec<Beginning> = Vec::new();
+            let next = if text.len() >= length || at >= self.end(value) {
+                None
+            } else {
+                self.spell(value, at, &mut |spelling| {
+                    // Of its full size at once: a vector that grows leaves its old bytes behind.
+                    let mut both = Beginning::new(Vec::with_capacity(length));
+                    both.extend_from_slice(&text);
+                    both.extend_from_slice(spelling.get(..length - text.len()).unwrap_or(spelling));
+                    longer.push(both);
+                })
+            };
+            match next {
+                None => done.push(text),
+                Some(next) => {
+                    // Cut off at the end, escapes of the same character may have become the same.
+                    longer.sort_unstable_by(|a, b| a[..].cmp(&b[..]));
+                    longer.dedup();
+                    open.extend(longer.into_iter().map(|text| (next, text)));
                 }
             }
-            out.extend_from_slice(chunk.invalid());
+            if done.len().saturating_add(open.len()) > most {
+                return None;
+            }
         }
-    })
-}
+        done.sort_unstable_by(|a, b| a[..].cmp(&b[..]));
+        Some(done)
+    }
 
-fn unicode_escape(out: &mut Vec<u8>, c: char, hex: HexDigits) {
-    for unit in c.encode_utf16(&mut [0; 2]) {
-        out.extend_from_slice(b"\\u");
-        for byte in unit.to_be_bytes() {
-            out.extend_from_slice(&hex_pair(hex, byte));
+    /// Least and most bytes of this form. The most is not exact: no unit of `n` bytes takes more than the longest
+    /// escape of a byte, `n` times.
+    pub(super) fn lengths(self, value: &[u8]) -> (usize, usize) {
+        let bytes = value.len();
+        let plain = value.iter().filter(|byte| byte.is_ascii_alphanumeric()).count();
+        let escaped = |longest: usize| plain.saturating_add((bytes - plain).saturating_mul(longest));
+        match self {
+            Self::Raw => (bytes, bytes),
+            Self::Percent => (bytes, escaped(3)),
+            Self::Json | Self::Html => (bytes, escaped(6)),
+            Self::WholePercent(_) => (bytes.saturating_mul(3), bytes.saturating_mul(3)),
+            Self::WholeJson(_) => (bytes, bytes.saturating_mul(6)),
+            Self::Hex(_) => (bytes.saturating_mul(2), bytes.saturating_mul(2)),
+            Self::Utf16(_) => {
+                let units = str::from_utf8(value).map_or(0, |text| text.encode_utf16().count());
+                (units.saturating_mul(2), units.saturating_mul(2))
+            }
+            Self::Base64(..) => {
+                let digits = self.end(value).saturating_sub(self.start());
+                (digits, digits)
+            }
+        }
+    }
+
+    fn start(self) -> usize {
+        match self {
+            Self::Base64(_, before) => (before.bytes() * 8).div_ceil(6),
+            _ => 0,
+        }
+    }
+
+    /// Where `at` ends: bytes of the value, or digits.
+    fn end(self, value: &[u8]) -> usize {
+        match self {
+            Self::Base64(_, before) => value.len().saturating_add(before.bytes()).saturating_mul(8) / 6,
+            _ => value.len(),
+        }
+    }
+
+    /// Calls `each` for every way to write what is at `at`, and returns what comes after it.
+    fn spell(self, value: &[u8], at: usize, each: Each<'_>) -> Option<usize> {
+        let byte = *match self {
+            Self::Base64(alphabet, before) => {
+                each(&[alphabet.digit(digit(value, at, before))]);
+                return Some(at + 1);
+            }
+            _ => value.get(at)?,
+        };
+        let next = at + 1;
+        match self {
+            Self::Percent | Self::Json | Self::Html if byte.is_ascii_alphanumeric() => each(&[byte]),
+            Self::Raw => each(&[byte]),
+            Self::Hex(case) => each(Spelling::default().hex(case, byte).bytes()),
+            Self::WholePercent(case) => each(Spelling::of(b"%").hex(case, byte).bytes()),
+            Self::Percent => percent(byte, each),
+            Self::Json | Self::Html | Self::WholeJson(_) | Self::Utf16(_) | Self::Base64(..) => {
+                let unit = Unit::at(value, at)?;
+                self.spell_unit(&unit, each);
+                return Some(at + unit.bytes.len());
+            }
+        }
+        Some(next)
+    }
+
+    fn spell_unit(self, unit: &Unit<'_>, each: Each<'_>) {
+        match (self, unit.c) {
+            (Self::Json, Some(c)) => json(c, unit.bytes, each),
+            (Self::Html, Some(c)) => html(c, unit.bytes, each),
+            (Self::WholeJson(case), Some(c)) => each(Spelling::default().json(case, c).bytes()),
+            (Self::Utf16(order), Some(c)) => each(Spelling::default().utf16(order, c).bytes()),
+            _ => each(unit.bytes),
         }
     }
 }
 
-/// Empty for what is no text.
-fn utf16(value: &[u8], to_bytes: fn(u16) -> [u8; 2]) -> Form {
-    let text = str::from_utf8(value).unwrap_or_default();
-    sized(value.len().saturating_mul(2), |out| {
-        text.encode_utf16().for_each(|unit| out.extend_from_slice(&to_bytes(unit)));
-    })
+impl Before {
+    fn bytes(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
 }
 
-/// The digits of a base64 text that `value` alone decides when `before` unknown bytes (modulo 3) come
-/// first: `user:secret` in Basic authentication is such a text. Up to six bits at either end are shared
-/// with a neighbour and stay out of the form.
-fn base64_at(value: &[u8], before: usize, alphabet: Alphabet) -> Form {
-    let shifted = sized(value.len().saturating_add(2), |out| {
-        out.extend(std::iter::repeat_n(0, before));
-        out.extend_from_slice(value);
-    });
-    let digits = base64(&shifted, alphabet);
-    let first = (before * 8).div_ceil(6);
-    let end = shifted.len().saturating_mul(8) / 6;
-    sized(digits.len(), |out| out.extend_from_slice(digits.get(first..end).unwrap_or_default()))
+impl<'v> Unit<'v> {
+    fn at(value: &'v [u8], at: usize) -> Option<Self> {
+        let rest = value.get(at..)?;
+        // No character is longer than four bytes: nothing behind them is looked at.
+        let near = rest.get(..4).unwrap_or(rest);
+        let c = near.utf8_chunks().next()?.valid().chars().next();
+        Some(Self { bytes: near.get(..c.map_or(1, char::len_utf8))?, c })
+    }
+}
+
+/// The base64 digit at `at`, as a number, of `before` zero bytes and `value`.
+fn digit(value: &[u8], at: usize, before: Before) -> u8 {
+    let bit = at.saturating_mul(6);
+    let byte = |index: usize| index.checked_sub(before.bytes()).and_then(|index| value.get(index)).copied();
+    let pair = [byte(bit / 8).unwrap_or(0), byte(bit / 8 + 1).unwrap_or(0)];
+    let shifted = u16::from_be_bytes(pair) << (bit % 8);
+    u8::try_from(shifted >> 10).unwrap_or(0)
+}
+
+fn percent(byte: u8, each: Each<'_>) {
+    // Everywhere else it is the beginning of an escape.
+    if byte != b'%' {
+        each(&[byte]);
+    }
+    if byte == b' ' {
+        each(b"+");
+    }
+    both_cases(|case| Spelling::of(b"%").hex(case, byte), each);
+}
+
+fn json(c: char, plain: &[u8], each: Each<'_>) {
+    if c != '\\' {
+        each(plain);
+    }
+    let short = match c {
+        '"' | '\\' | '/' | '\'' => u8::try_from(c).ok(),
+        '\t' => Some(b't'),
+        '\n' => Some(b'n'),
+        '\r' => Some(b'r'),
+        '\u{8}' => Some(b'b'),
+        '\u{c}' => Some(b'f'),
+        _ => None,
+    };
+    if let Some(short) = short {
+        each(&[b'\\', short]);
+    }
+    both_cases(|case| Spelling::default().json(case, c), each);
+}
+
+fn html(c: char, plain: &[u8], each: Each<'_>) {
+    if c != '&' {
+        each(plain);
+    }
+    let named: &[u8] = match c {
+        '&' => b"&amp;",
+        '<' => b"&lt;",
+        '>' => b"&gt;",
+        '"' => b"&quot;",
+        '\'' => b"&apos;",
+        _ => b"",
+    };
+    if !named.is_empty() {
+        each(named);
+    }
+    each(Spelling::of(b"&#").decimal(c, 1).push(b';').bytes());
+    if u32::from(c) < 100 {
+        // PHP's `&#039;`.
+        each(Spelling::of(b"&#").decimal(c, 3).push(b';').bytes());
+    }
+    both_cases(|case| Spelling::of(b"&#x").hex_number(case, c).push(b';'), each);
+}
+
+/// Both, if they differ.
+fn both_cases(spell: impl Fn(Case) -> Spelling, each: Each<'_>) {
+    let (upper, lower) = (spell(Case::Upper), spell(Case::Lower));
+    each(upper.bytes());
+    if upper.bytes() != lower.bytes() {
+        each(lower.bytes());
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn has(value: &str, form: &str) -> bool {
-        forms(value.as_bytes()).iter().any(|f| &f[..] == form.as_bytes())
-    }
-
-    #[test]
-    fn an_ordinary_key_has_a_dozen_forms() {
-        // 1 raw (what percent and JSON encoders write is the same bytes), 2 hex, 3 base64 (both alphabets
-        // agree), 2 percent and 2 JSON with nothing left plain, 2 UTF-16.
-        assert_eq!(forms(b"ghp_0123456789abcdef").len(), 12);
-    }
-
-    #[test]
-    fn encoders_of_the_wild_are_covered() {
-        let value = r#"p@ss/w"ö &1<"#;
-        for form in [
-            "p%40ss%2Fw%22%C3%B6%20%261%3C",
-            "p%40ss%2fw%22%c3%b6%20%261%3c",
-            "p%40ss%2Fw%22%C3%B6+%261%3C",
-            r#"p@ss/w\"ö &1<"#,
-            r#"p@ss\/w\"ö &1<"#,
-            r#"p@ss/w\"\u00f6 &1<"#,
-            r#"p@ss/w\"ö \u00261\u003c"#,
-        ] {
-            assert!(has(value, form), "{form}");
-        }
-        assert!(has("it's(me)*now", "it's(me)*now"));
-        assert!(has("\u{1f511}-key-key", r"\ud83d\udd11-key-key"));
-    }
-
-    #[test]
-    fn a_value_with_nothing_left_plain_is_covered() {
-        for form in ["%73%6b%2d%4b%65%79", "%73%6B%2D%4B%65%79", r"\u0073\u006b\u002d\u004b\u0065\u0079"] {
-            assert!(has("sk-Key", form), "{form}");
-        }
-        assert!(has("sk-Key", r"\u0073\u006B\u002D\u004B\u0065\u0079"));
-        assert!(has("sk-Key", "s\0k\0-\0K\0e\0y\0"));
-        assert!(has("sk-Key", "\0s\0k\0-\0K\0e\0y"));
-        assert!(has("\u{1f511}", r"\ud83d\udd11"));
-        assert!(forms(b"\xff-no-text").iter().all(|form| !form.is_empty()));
-    }
-
-    #[test]
-    fn base64_forms_are_found_at_every_alignment() {
-        let secret = b"sk-proj-0123456789";
-        let all = forms(secret);
-        for before in 0..7 {
-            for after in 0..4 {
-                let mut text = vec![b'u'; before];
-                text.extend_from_slice(secret);
-                text.extend(vec![b'!'; after]);
-                let encoded = base64(&text, Alphabet::Standard);
-                let found = all.iter().any(|form| encoded.windows(form.len()).any(|w| w == &form[..]));
-                assert!(found, "{before} before, {after} after");
-            }
-        }
-    }
-}
+#[path = "forms_tests.rs"]
+mod tests;

@@ -23,9 +23,15 @@
 //! not cleared.
 
 mod forms;
+mod held;
+mod holds;
+#[cfg(test)]
+mod oracle;
 mod patterns;
+mod spelling;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::sync::Arc;
 
@@ -33,9 +39,11 @@ use zeroize::Zeroizing;
 
 use crate::limits::{HOLD_PREFIX_BYTES, SECRET_BYTES_MIN};
 use crate::secret::Secret;
+use held::Held;
 pub(crate) use patterns::Patterns;
+use patterns::{Hit, Letters, Values};
 
-/// The forms of a set of secrets and their markers: built once, shared by all streams of a sandbox.
+/// A set of secrets and their markers, ready to search for: built once, shared by all streams of a sandbox.
 pub struct ScrubSet {
     patterns: Patterns,
     /// The same in lower case: what HTTP libraries make of header names.
@@ -47,17 +55,16 @@ impl ScrubSet {
     /// Builds the set from secrets and what to write in their place. A secret shorter than
     /// [`SECRET_BYTES_MIN`] is left out, since its bytes occur by chance; [`crate::Vault`] refuses it.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a Secret, &'a [u8])>) -> Arc<Self> {
-        let mut markers = Vec::new();
-        let mut all = Vec::new();
+        let (mut markers, mut all) = (Vec::new(), Vec::new());
         for (owner, (secret, marker)) in secrets.into_iter().enumerate() {
             markers.push(marker.to_vec());
             if secret.len() >= SECRET_BYTES_MIN {
-                all.extend(forms::forms(secret.expose()).into_iter().map(|form| (owner, form)));
+                all.push((owner, secret.expose()));
             }
         }
-        let patterns = Patterns::new(&all);
-        all.iter_mut().for_each(|(_, form)| form.make_ascii_lowercase());
-        Arc::new(Self { patterns, lower_case: Patterns::new(&all), markers })
+        let values = Values::new(&all);
+        let patterns = Patterns::new(&values, Letters::AsTheyAre);
+        Arc::new(Self { patterns, lower_case: Patterns::new(&values, Letters::Lowered), markers })
     }
 
     /// Whether the name of a header contains a secret, in any case: names are written in lower case.
@@ -86,18 +93,17 @@ impl ScrubSet {
 
 /// Patterns that find values in every form, with their owners.
 pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = (usize, &'a [u8])>) -> Patterns {
-    let all: Vec<_> = values
-        .flat_map(|(owner, value)| forms::forms(value).into_iter().map(move |form| (owner, form)))
-        .collect();
-    Patterns::new(&all)
+    Patterns::new(&Values::new(&values.collect::<Vec<_>>()), Letters::AsTheyAre)
 }
 
 /// Scrubs one stream. `push` chunks, then `finish`.
 ///
-/// Found are these forms of a secret: raw, hexadecimal, URL (percent-encoded as encoders do, or every byte), JSON
-/// (escaped as writers do, or every character as `\u`), base64 at each alignment, UTF-16 in both orders. Not found
-/// are: any other choice of escaped bytes, base64 broken into lines, HTML entities, a form of a form, and whatever
-/// else a server can think of. A compressed body must be decoded first.
+/// Found are these forms of a secret: raw, hexadecimal, base64 at each alignment, UTF-16 in both orders; URL, JSON
+/// and HTML, whichever characters that are no letters or digits are escaped there; every byte as `%2b`, every
+/// character as `\u002b`. Not found are: some letters escaped and others not, other escapes (`\x2b`), base64 broken
+/// into lines, a form of a form, and whatever else a server can think of. A compressed body must be decoded first.
+///
+/// Time is linear in the length of the stream, however it is cut and whatever is in it.
 ///
 /// ```
 /// use credvault::{ScrubSet, Scrubber, Secret};
@@ -111,12 +117,25 @@ pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = (usize, &'a [u8])>) -
 /// assert_eq!(scrubber.redactions(), 1);
 /// ```
 pub struct Scrubber {
-    set: Arc<ScrubSet>,
+    sets: Sets,
     /// The unfinished end of what was pushed.
-    held: Zeroizing<Vec<u8>>,
-    /// Leading bytes of `held` that a marker already written stands for.
+    held: Held,
+    progress: Progress,
+}
+
+/// What is searched for.
+struct Sets {
+    /// From the beginning of the stream to its end.
+    own: Arc<ScrubSet>,
+    /// See [`Scrubber::also`].
+    newer: Option<Arc<ScrubSet>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Leading held bytes that a marker already written stands for.
     covered: usize,
-    /// Leading bytes of `held` that need no writing any more: covered, or released early.
+    /// Leading held bytes that need no writing any more: covered, or released early.
     spent: usize,
     redactions: u64,
 }
@@ -125,7 +144,19 @@ impl Scrubber {
     /// A scrubber for one stream.
     #[must_use]
     pub fn new(set: Arc<ScrubSet>) -> Self {
-        Self { set, held: Zeroizing::new(Vec::new()), covered: 0, spent: 0, redactions: 0 }
+        let sets = Sets { own: set, newer: None };
+        Self { sets, held: Held::new(), progress: Progress::default() }
+    }
+
+    /// From here on, looks for the secrets of this set too, in place of those that were given here before. The set that
+    /// the scrubber was made with stays.
+    ///
+    /// A secret that nobody knew before this call is found whole: none of its bytes can have come in yet.
+    pub fn also(&mut self, set: &Arc<ScrubSet>) {
+        let newer = (!Arc::ptr_eq(set, &self.sets.own)).then_some(set);
+        if self.sets.newer.as_ref().map(Arc::as_ptr) != newer.map(Arc::as_ptr) {
+            self.sets.newer = newer.map(Arc::clone);
+        }
     }
 
     /// Whether this chunk may be passed on as it is, in place of a `push`: nothing is held, nothing is
@@ -141,23 +172,30 @@ impl Scrubber {
     /// ```
     #[must_use]
     pub fn is_clean(&self, chunk: &[u8]) -> bool {
-        let patterns = &self.set.patterns;
-        self.held.is_empty() && patterns.hold_from(chunk) == chunk.len() && patterns.find(chunk).is_none()
+        self.held.is_empty()
+            && self.sets.hold_from(chunk, 0) == chunk.len()
+            && self.sets.all().all(|set| set.patterns.find(chunk).is_none())
     }
 
     /// Takes the next chunk and appends to `out` all that is decided.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         if self.held.is_empty() {
-            return self.advance(chunk, out, false);
+            let hold = self.sets.hold_from(chunk, 0);
+            self.progress.write(&self.sets, chunk, hold, out);
+            self.held.push(chunk.get(hold..).unwrap_or_default());
+        } else {
+            let held = self.held.len();
+            self.held.push(chunk);
+            let hold = self.sets.hold_from(self.held.bytes(), held);
+            self.progress.write(&self.sets, self.held.bytes(), hold, out);
+            self.held.give_up(hold);
         }
-        let text = self.held_and(chunk);
-        self.advance(&text, out, false);
     }
 
     /// Ends the stream: appends what was held. The scrubber can then be used for another stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let text = std::mem::take(&mut self.held);
-        self.advance(&text, out, true);
+        let held = std::mem::replace(&mut self.held, Held::new());
+        self.progress.write(&self.sets, held.bytes(), held.len(), out);
     }
 
     /// Says that the stream is quiet: appends a held end shorter than four bytes, which any text may end
@@ -169,54 +207,86 @@ impl Scrubber {
     /// the secret's (public) beginning.
     pub fn release(&mut self, out: &mut Vec<u8>) {
         if self.held.len() < HOLD_PREFIX_BYTES {
-            out.extend_from_slice(self.held.get(self.spent..).unwrap_or_default());
-            self.spent = self.held.len();
+            out.extend_from_slice(self.held.bytes().get(self.progress.spent..).unwrap_or_default());
+            self.progress.spent = self.held.len();
         }
+    }
+
+    /// [`ScrubSet::is_in_name`] of every set.
+    #[must_use]
+    pub fn is_in_name(&self, name: &str) -> bool {
+        self.sets.all().any(|set| set.is_in_name(name))
+    }
+
+    /// Scrubs a complete value beside the stream, such as a header's, of what the stream is scrubbed of. `None` when
+    /// it is clean.
+    #[must_use]
+    pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
+        self.sets.all().find_map(|set| set.patterns.find(value))?;
+        let (mut progress, mut out) = (Progress::default(), Vec::with_capacity(value.len()));
+        progress.write(&self.sets, value, value.len(), &mut out);
+        Some(out)
     }
 
     /// How many markers were written.
     #[must_use]
     pub fn redactions(&self) -> u64 {
-        self.redactions
+        self.progress.redactions
     }
 
     /// How many bytes are held back now: less than the longest form of a secret.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held.len() - self.spent
+        self.held.len().saturating_sub(self.progress.spent)
+    }
+}
+
+impl Sets {
+    fn all(&self) -> impl Iterator<Item = &Arc<ScrubSet>> {
+        std::iter::once(&self.own).chain(&self.newer)
     }
 
-    /// Held bytes and chunk in one buffer that does not grow, so that no copy of a beginning is left.
-    fn held_and(&self, chunk: &[u8]) -> Zeroizing<Vec<u8>> {
-        let mut text = Zeroizing::new(Vec::with_capacity(self.held.len().saturating_add(chunk.len())));
-        text.extend_from_slice(&self.held);
-        text.extend_from_slice(chunk);
-        text
+    /// Where what must be held begins. `held` bytes of `text` were held before.
+    fn hold_from(&self, text: &[u8], held: usize) -> usize {
+        self.all().map(|set| set.patterns.hold_from(text, held)).min().unwrap_or(text.len())
     }
 
-    /// Writes what is decided of `text`, which begins with the bytes held so far, and holds the rest.
-    fn advance(&mut self, text: &[u8], out: &mut Vec<u8>, last: bool) {
+    /// The hits that begin before `until`, in order, and what to write for each.
+    fn hits<'t>(&'t self, text: &'t [u8], until: usize) -> impl Iterator<Item = (Hit, &'t [u8])> {
+        let of = move |set: &'t ScrubSet| {
+            let hits = set.patterns.hits(text, until);
+            hits.map(move |hit| (hit, set.marker(hit.owner))).peekable()
+        };
+        let (mut own, mut newer) = (of(&self.own), self.newer.as_deref().map(of));
+        std::iter::from_fn(move || {
+            let Some(newer) = &mut newer else { return own.next() };
+            match (own.peek(), newer.peek()) {
+                (Some((first, _)), Some((second, _))) if first.start <= second.start => own.next(),
+                (Some(_), None) => own.next(),
+                _ => newer.next(),
+            }
+        })
+    }
+}
+
+impl Progress {
+    /// Writes what comes before `hold` of `text`, which begins with the bytes held so far. Each place is looked at
+    /// once: what is held is searched when it is given up, as only then it is known what begins there.
+    fn write(&mut self, sets: &Sets, text: &[u8], hold: usize, out: &mut Vec<u8>) {
         // Next byte to write, and the end of what the newest marker stands for.
         let (mut next, mut covered) = (self.spent, self.covered);
-        let hold = if last { text.len() } else { self.set.patterns.hold_from(text) };
-        self.set.patterns.scan(text, |hit| {
-            // It may lie inside a longer one that is not complete yet, whose beginning must not go out now.
-            if hit.start >= hold {
-                return false;
-            }
+        for (hit, marker) in sets.hits(text, hold) {
             if hit.start >= covered {
                 // Empty when the bytes before the hit were released early.
                 out.extend_from_slice(text.get(next..hit.start).unwrap_or_default());
-                out.extend_from_slice(self.set.marker(hit.owner));
+                out.extend_from_slice(marker);
                 self.redactions = self.redactions.saturating_add(1);
             }
             covered = covered.max(hit.end);
             next = next.max(hit.end);
-            true
-        });
+        }
         out.extend_from_slice(text.get(next..hold).unwrap_or_default());
         self.covered = covered.saturating_sub(hold);
         self.spent = next.saturating_sub(hold);
-        self.held = Zeroizing::new(text.get(hold..).unwrap_or_default().to_vec());
     }
 }

@@ -2,9 +2,9 @@
 //! error.
 
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
-use super::version::{Version, scrub_set};
+use super::version::{Version, Versions, scrub_set};
 use super::{Clock, Entry, Random, Vault};
 use crate::binding::{Binding, is_credential_name, is_env_name};
 use crate::limits::{BINDINGS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
@@ -165,7 +165,7 @@ impl VaultBuilder {
             Ok::<_, BindError>(version)
         };
         let version = value.map(first).transpose()?;
-        let versions = RwLock::new((version.map(Arc::new), None));
+        let versions = RwLock::new(Versions::first(version.map(Arc::new)));
         self.entries.push(Entry { binding, versions, placeholder, companions });
         Ok(self)
     }
@@ -181,15 +181,15 @@ impl VaultBuilder {
         self.bind(binding, Secret::new(nobodys.as_bytes().to_vec()), random)?;
         if let Some(entry) = self.entries.last_mut() {
             let versions = entry.versions.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(version) = versions.0.as_mut().and_then(Arc::get_mut) {
+            if let Some(version) = versions.current.as_mut().and_then(Arc::get_mut) {
                 version.not_after_s = Some(0);
             }
         }
         Ok(self)
     }
 
-    /// Another clock than the system's: seconds since 1970. Asked only for credentials that have an end, and
-    /// for signatures that hold the time.
+    /// Another clock than the system's: seconds since 1970. Asked only for credentials that have an end, where a value
+    /// is replaced, and for signatures that hold the time.
     pub fn clock(&mut self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> &mut Self {
         self.clock = Some(Box::new(clock));
         self
@@ -204,9 +204,9 @@ impl VaultBuilder {
             all.map(move |placeholder| (index, placeholder.as_bytes()))
         });
         let placeholders = patterns_of(placeholders);
-        let scrub = RwLock::new(scrub_set(&entries));
+        let scrub = RwLock::new(scrub_set(&entries, None));
         let clock = self.clock.unwrap_or_else(|| Box::new(crate::secret::os_clock));
-        Vault { entries, placeholders, scrub, clock }
+        Vault { entries, placeholders, scrub, rotating: Mutex::new(()), clock }
     }
 
     fn check_binding(&self, binding: &Binding) -> Result<(), BindError> {

@@ -1,8 +1,10 @@
 //! The vault: what goes out, what is refused, what comes back.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::encode::base64_padded;
-use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::limits::{OLD_VALUE_S, OLD_VALUES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::secret::Secret;
 use crate::services::Services;
 use crate::target::Scheme;
@@ -213,11 +215,11 @@ fn a_key_in_the_name_of_a_header_is_found_in_lower_case_too() {
     for key in [KEY, GIT] {
         for name in [format!("x-{key}"), format!("X-{key}-y").to_ascii_lowercase(), key.to_ascii_uppercase()]
         {
-            assert!(vault.is_key_in_name(&name), "{name}");
+            assert!(vault.scrubber().is_in_name(&name), "{name}");
         }
     }
-    assert!(!vault.is_key_in_name("content-type"));
-    assert!(!vault.is_key_in_name(&ph(&vault, "github")));
+    assert!(!vault.scrubber().is_in_name("content-type"));
+    assert!(!vault.scrubber().is_in_name(&ph(&vault, "github")));
 }
 
 #[test]
@@ -302,4 +304,107 @@ fn a_vault_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Vault>();
     shared::<Scrubber>();
+}
+
+const TARGET_PATH: &str = "/v1/messages";
+
+/// A vault with one credential whose first value is `value-00…`, on a clock that tests set.
+fn on_a_clock(not_after_s: Option<u64>) -> (Vault, Arc<AtomicU64>) {
+    let clock = Arc::new(AtomicU64::new(1_000));
+    let (services, ours) = (Services::builtin().unwrap(), Arc::clone(&clock));
+    let binding = services.get("anthropic").unwrap().binding.clone();
+    let mut builder = Vault::builder();
+    builder.bind_until(binding, secret(&value(0)), not_after_s, &mut crate::os_random).unwrap();
+    builder.clock(move || ours.load(Ordering::Relaxed));
+    (builder.build(), clock)
+}
+
+fn value(number: usize) -> String {
+    format!("value-{number:02}-Rr8Zk2Qm5Xv7")
+}
+
+fn scrubbed_of(vault: &Vault, numbers: std::ops::Range<usize>) -> Vec<usize> {
+    numbers.filter(|&number| vault.scrub_value(value(number).as_bytes()).is_some()).collect()
+}
+
+#[test]
+fn replaced_values_are_scrubbed_until_a_week_is_over_or_there_are_too_many() {
+    let (vault, clock) = on_a_clock(None);
+    for number in 1..=OLD_VALUES_MAX + 3 {
+        vault.rotate("anthropic", secret(&value(number)), None).unwrap();
+    }
+    assert_eq!(scrubbed_of(&vault, 0..30), (3..=OLD_VALUES_MAX + 3).collect::<Vec<_>>());
+    clock.fetch_add(OLD_VALUE_S - 1, Ordering::Relaxed);
+    vault.rotate("anthropic", secret(&value(20)), None).unwrap();
+    assert_eq!(scrubbed_of(&vault, 0..30), (4..=20).collect::<Vec<_>>());
+    clock.fetch_add(1, Ordering::Relaxed);
+    vault.rotate("anthropic", secret(&value(21)), None).unwrap();
+    assert_eq!(scrubbed_of(&vault, 0..30), [19, 20, 21]);
+}
+
+#[test]
+fn replaced_values_with_an_end_are_scrubbed_until_then() {
+    let (vault, clock) = on_a_clock(Some(1_100));
+    for (number, end) in [(1, 1_300), (2, 1_200), (3, 9_000)] {
+        vault.rotate("anthropic", secret(&value(number)), Some(end)).unwrap();
+    }
+    assert_eq!(scrubbed_of(&vault, 0..10), [0, 1, 2, 3]);
+    clock.store(1_200, Ordering::Relaxed);
+    vault.rotate("anthropic", secret(&value(4)), Some(1_201)).unwrap();
+    assert_eq!(scrubbed_of(&vault, 0..10), [1, 3, 4]);
+    // The last one is kept although it is over: answers to it may be under way.
+    clock.store(1_400, Ordering::Relaxed);
+    vault.rotate("anthropic", secret(&value(5)), Some(9_000)).unwrap();
+    assert_eq!(scrubbed_of(&vault, 0..10), [3, 4, 5]);
+    vault.rotate("anthropic", secret(&value(6)), Some(9_000)).unwrap();
+    assert_eq!(scrubbed_of(&vault, 0..10), [3, 5, 6]);
+}
+
+/// As a store does that gives the same token again with another end, or two in turn.
+#[test]
+fn values_that_come_again_take_no_room() {
+    let (vault, _) = on_a_clock(None);
+    for number in 1..=OLD_VALUES_MAX + 20 {
+        vault.rotate("anthropic", secret(&value(number % 3)), None).unwrap();
+    }
+    assert_eq!(scrubbed_of(&vault, 0..10), [0, 1, 2]);
+    assert_eq!(vault.version("anthropic").unwrap().0, u64::try_from(OLD_VALUES_MAX).unwrap() + 21);
+}
+
+#[test]
+fn a_scrubber_keeps_the_values_of_its_beginning_and_learns_those_that_come() {
+    let (vault, _) = on_a_clock(None);
+    let mut scrubber = vault.scrubber();
+    let last = OLD_VALUES_MAX + 5;
+    for number in 1..=last {
+        vault.rotate("anthropic", secret(&value(number)), None).unwrap();
+        let mut sent = headers(&[]);
+        vault.inject(&to("api.anthropic.com", TARGET_PATH), &mut sent).unwrap();
+        assert_eq!(sent, headers(&[("x-api-key", &value(number))]));
+        vault.update(&mut scrubber);
+        assert!(scrubber.scrub_value(value(number).as_bytes()).is_some());
+    }
+    assert_eq!(vault.scrub_value(value(0).as_bytes()), None);
+    let mut out = Vec::new();
+    scrubber.push(format!("{} {} {}", value(0), value(last), value(1)).as_bytes(), &mut out);
+    scrubber.finish(&mut out);
+    let own = ph(&vault, "anthropic");
+    assert_eq!(String::from_utf8(out).unwrap(), format!("{own} {own} {}", value(1)));
+}
+
+#[test]
+fn no_request_carries_what_no_answer_is_scrubbed_of() {
+    let (vault, _) = on_a_clock(None);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..60 {
+                vault.rotate("anthropic", secret(&value(number)), None).unwrap();
+            }
+        });
+        while vault.version("anthropic").unwrap().0 < 60 {
+            let mut sent = headers(&[]);
+            vault.inject(&to("api.anthropic.com", TARGET_PATH), &mut sent).unwrap();
+            assert!(vault.scrub_value(&sent[0].1).is_some());
+        }
+    });
 }

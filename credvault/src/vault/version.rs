@@ -1,5 +1,6 @@
-//! Versions of a credential's value: the newest is used, and the one before it is still kept out of answers.
-//! Must never serve a value whose time is over.
+//! Versions of a credential's value: the newest is used, and those before it are still kept out of answers: until
+//! their own end or, without one, for [`OLD_VALUE_S`]; at most [`OLD_VALUES_MAX`], and the last one always.
+//! Must never serve a value whose time is over, nor one that answers are not scrubbed of.
 
 use std::sync::{Arc, PoisonError};
 
@@ -7,6 +8,7 @@ use super::build::check_secret;
 use super::{BindError, Clock, Entry, InjectError, Vault};
 use crate::binding::Binding;
 use crate::injection::Injection;
+use crate::limits::{OLD_VALUE_S, OLD_VALUES_MAX};
 use crate::placeholder::Placeholder;
 use crate::scrub::ScrubSet;
 use crate::secret::Secret;
@@ -48,13 +50,55 @@ impl Version {
     }
 }
 
-/// What answers are scrubbed of: every part of both versions of every entry.
-pub(super) fn scrub_set(entries: &[Entry]) -> Arc<ScrubSet> {
+/// The values of one credential.
+#[derive(Clone)]
+pub(super) struct Versions {
+    /// `None` while the store that holds it is locked.
+    pub(super) current: Option<Arc<Version>>,
+    /// Replaced ones, newest first, and until when (seconds since 1970) they are scrubbed.
+    old: Vec<(Arc<Version>, u64)>,
+}
+
+impl Versions {
+    pub(super) fn first(current: Option<Arc<Version>>) -> Self {
+        Self { current, old: Vec::new() }
+    }
+
+    /// With `new` in use. Replaced values whose time is over are dropped here and only here, so nothing has to
+    /// watch the clock; no value is kept twice.
+    fn succeeded_by(&self, mut new: Version, now_s: u64) -> Self {
+        new.number = self.current.as_ref().map_or(1, |last| last.number.saturating_add(1));
+        let last = self.current.iter().map(|last| {
+            let until_s = last.not_after_s.unwrap_or_else(|| now_s.saturating_add(OLD_VALUE_S));
+            (Arc::clone(last), until_s)
+        });
+        let older = self.old.iter().filter(|(_, until_s)| *until_s > now_s).cloned();
+        let mut old: Vec<(Arc<Version>, u64)> = Vec::new();
+        for (version, until_s) in last.chain(older) {
+            let is_known = old.iter().any(|(other, _)| other.secret == version.secret);
+            if !is_known && version.secret != new.secret && old.len() < OLD_VALUES_MAX {
+                old.push((version, until_s));
+            }
+        }
+        Self { current: Some(Arc::new(new)), old }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Version> {
+        self.current.iter().chain(self.old.iter().map(|(version, _)| version)).map(Arc::as_ref)
+    }
+}
+
+/// What answers are scrubbed of: every part of every version of every entry. `next` has other versions soon.
+pub(super) fn scrub_set(entries: &[Entry], next: Option<(&Entry, &Versions)>) -> Arc<ScrubSet> {
     let versions: Vec<_> = entries
         .iter()
-        .flat_map(|entry| entry.both().into_iter().map(move |version| (entry, version)))
+        .map(|entry| match next {
+            Some((other, versions)) if std::ptr::eq(other, entry) => (entry, versions.clone()),
+            _ => (entry, entry.versions.read().unwrap_or_else(PoisonError::into_inner).clone()),
+        })
         .collect();
-    ScrubSet::new(versions.iter().flat_map(|(entry, version)| {
+    let each = versions.iter().flat_map(|(entry, versions)| versions.all().map(move |one| (entry, one)));
+    ScrubSet::new(each.flat_map(|(entry, version)| {
         let markers = std::iter::once(&entry.placeholder).chain(&entry.companions);
         let last = entry.companions.last().unwrap_or(&entry.placeholder);
         let markers = markers.chain(std::iter::repeat(last));
@@ -64,7 +108,7 @@ pub(super) fn scrub_set(entries: &[Entry]) -> Arc<ScrubSet> {
 
 impl Entry {
     pub(super) fn current(&self) -> Option<Arc<Version>> {
-        self.versions.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.versions.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
     /// The current version, if its time is not over.
@@ -76,20 +120,16 @@ impl Entry {
             _ => Ok(version),
         }
     }
-
-    fn both(&self) -> Vec<Arc<Version>> {
-        let versions = self.versions.read().unwrap_or_else(PoisonError::into_inner);
-        versions.0.iter().chain(&versions.1).map(Arc::clone).collect()
-    }
 }
 
 impl Vault {
     /// Replaces the value of a credential while the sandbox runs, without a new placeholder: requests that
-    /// begin from now on get the new value, and answers are still scrubbed of the old one. `not_after_s`
-    /// (seconds since 1970) is when it stops being sent. Returns the number of the version: 1 for a credential that
-    /// was bound while its store was locked, else from 2.
+    /// begin from here on get the new value, and answers are still scrubbed of the old ones: until the end of each, or
+    /// for a week ([`OLD_VALUE_S`]) where it has none, but of no more than sixteen ([`OLD_VALUES_MAX`]).
+    /// `not_after_s` (seconds since 1970) is when the new value stops being sent. Returns the number of the version: 1
+    /// for a credential that was bound while its store was locked, else from 2.
     ///
-    /// Scrubbers made before know the old values only: make one per response.
+    /// Scrubbers made before know the old values only: make one per response, and [`Vault::update`] it.
     ///
     /// # Errors
     /// [`BindError`]; the old value stays then.
@@ -97,16 +137,15 @@ impl Vault {
         let entry = self.entry(name).ok_or_else(|| BindError::NoSuchCredential { name: name.to_owned() })?;
         let mut new = Version::first(&entry.binding, &entry.placeholder, value)?;
         new.not_after_s = not_after_s;
-        // Held until the new set stands, so that two rotations cannot leave an older one.
-        let mut scrub = self.scrub.write().unwrap_or_else(PoisonError::into_inner);
-        let number = {
-            let mut versions = entry.versions.write().unwrap_or_else(PoisonError::into_inner);
-            new.number = versions.0.as_ref().map_or(1, |old| old.number.saturating_add(1));
-            let number = new.number;
-            versions.1 = versions.0.replace(Arc::new(new));
-            number
-        };
-        *scrub = scrub_set(&self.entries);
+        // Two rotations at once must not leave a set that lacks one of them. Answers go on meanwhile.
+        let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = entry.versions.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let versions = versions.succeeded_by(new, (self.clock)());
+        let number = versions.current.as_ref().map_or(1, |version| version.number);
+        // The set first: no request may carry what no answer is scrubbed of yet.
+        let set = scrub_set(&self.entries, Some((entry, &versions)));
+        *self.scrub.write().unwrap_or_else(PoisonError::into_inner) = set;
+        *entry.versions.write().unwrap_or_else(PoisonError::into_inner) = versions;
         Ok(number)
     }
 
