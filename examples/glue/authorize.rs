@@ -244,6 +244,28 @@ mod tests {
     }
 
     #[test]
+    fn a_public_address_that_is_near_needs_a_rule_with_its_network() {
+        let text = r#"
+            version = 1
+            [[allow]]
+            host = "a.example"
+            [[allow]]
+            host = "b.example"
+            cidr = "198.51.101.0/24"
+        "#;
+        let authorize = PolicyAuthorize(Ruleset::parse(text, "test").unwrap());
+        for (name, near, expected) in
+            [("a.example", false, true), ("a.example", true, false), ("b.example", true, true)]
+        {
+            let host = Host::parse(name).unwrap();
+            for port in [None, Some(443)] {
+                let facts = AddressFacts::new(&host, port, IpAddr::from([198, 51, 101, 7]), near);
+                assert_eq!(authorize.address(&facts), expected, "{name} {port:?} {near}");
+            }
+        }
+    }
+
+    #[test]
     fn what_a_rule_says_beside_yes_is_copied() {
         let text = r#"
             version = 1

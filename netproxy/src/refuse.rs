@@ -99,7 +99,7 @@ impl Kind {
             Self::Policy => row(S::FORBIDDEN, "http_request_denied", "blocked_by_policy", "Blocked by the sandbox's network policy",
                 "Do not retry and do not look for another route: every route has the same policy. If this access is needed, ask the user to allow it in the sandbox policy.", false),
             Self::SpecialAddress => row(S::FORBIDDEN, "destination_ip_prohibited", "address_prohibited", "The address is not a public one",
-                "Do not retry. Loopback, private and link-local addresses are closed unless the sandbox policy allows them by cidr; ask the user.", false),
+                "Do not retry. Loopback, private and link-local addresses, and those of the host machine and its networks, are closed unless the sandbox policy allows them by cidr; ask the user.", false),
             Self::Malformed => row(S::BAD_REQUEST, "http_request_error", "malformed_request", "The request is malformed",
                 "Do not retry the same request. Send well-formed HTTP/1.1: an absolute http:// URL, or CONNECT host:port for TLS.", false),
             Self::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", "request_head_too_large", "The request head is too large",
