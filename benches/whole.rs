@@ -67,10 +67,10 @@ fn one(rules: &Ruleset, vault: &Vault, headers: &mut Headers) -> String {
     let id = DecisionId::new(1, [7; 10]);
     let mut record = Record::new(SystemTime::UNIX_EPOCH, id, Layer::Http, Outcome::Allow);
     record.rule = rule;
-    record.host = Some(host.to_owned());
+    record.host = Some(host.into());
     record.port = Some(443);
-    record.method = Some("POST".to_owned());
-    record.path = Some(PATH.to_owned());
+    record.method = Some("POST".into());
+    record.path = Some(PATH.into());
     record.status = Some(200);
     record.credential = credential.map(Arc::from);
     record.ms_total = netproxy::audit::milliseconds(Duration::from_micros(1234));

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use netproxy::audit::{Record, audit_json_line};
+use netproxy::audit::{Record, push_audit_json_line};
 use netproxy::hooks::{Audit, AuditUnavailable};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
@@ -153,7 +153,6 @@ impl Audit for AuditFile {
     }
 
     fn record(&self, record: Record) {
-        let line = audit_json_line(&record);
         let mut waiting = self.shared.lock();
         if waiting.lines.len() > WAITING_BYTES_MAX {
             waiting.lost = waiting.lost.saturating_add(1);
@@ -165,8 +164,7 @@ impl Audit for AuditFile {
             return;
         }
         let first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line.as_bytes());
-        waiting.lines.push(b'\n');
+        push_audit_json_line(&mut waiting.lines, &record);
         drop(waiting);
         if first {
             self.shared.news.notify_one();
@@ -326,7 +324,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::time::SystemTime;
 
-    use netproxy::audit::{Layer, Outcome};
+    use netproxy::audit::{Layer, Outcome, audit_json_line};
     use netproxy::id::DecisionId;
 
     use super::*;

@@ -1,5 +1,6 @@
 //! `netproxy` asks for a credential, `credvault` puts it in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,21 +30,21 @@ impl Inject for VaultInject {
 }
 
 /// Host and URL as texts.
-pub(crate) struct Place {
-    host: String,
-    url: String,
+pub(crate) struct Place<'a> {
+    host: Cow<'a, str>,
+    url: Cow<'a, str>,
 }
 
-impl Place {
+impl<'p> Place<'p> {
     /// With the query of `head`, or else the one that was judged.
-    pub(crate) fn of(decided: &Decided<'_>, head: Option<&RequestHead>) -> Self {
+    pub(crate) fn of(decided: &Decided<'p>, head: Option<&RequestHead>) -> Self {
         let path = decided.request.path;
         let query = head.map_or(decided.request.query, |head| head.query.as_deref());
         let url = match query {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
+            Some(query) => format!("{path}?{query}").into(),
+            None => path.into(),
         };
-        Self { host: decided.request.authority.host().to_string(), url }
+        Self { host: decided.request.authority.host().to_text(), url }
     }
 
     pub(crate) fn target<'a>(&'a self, decided: &Decided<'a>) -> Target<'a> {
@@ -57,7 +58,11 @@ impl Place {
 }
 
 impl VaultInject {
-    fn inject_now(&self, decided: &Decided<'_>, head: &mut RequestHead) -> Result<Injected, InjectError> {
+    pub(crate) fn inject_now(
+        &self,
+        decided: &Decided<'_>,
+        head: &mut RequestHead,
+    ) -> Result<Injected, InjectError> {
         let place = Place::of(decided, Some(head));
         let target = place.target(decided);
         if decided.allow.would_deny.is_some() {

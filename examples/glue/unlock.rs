@@ -1,6 +1,7 @@
 //! Credentials whose store was locked when the sandbox started. A request that needs one is refused as "locked";
 //! first it is asked whether the store is open by now, and then the request goes on with the value.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use credvault::{Secret, Vault};
@@ -30,15 +31,12 @@ impl UnlockingInject {
         Self { inject: VaultInject(Arc::clone(&vault)), vault, unlock: Box::new(unlock) }
     }
 
-    async fn inject_unlocked(
+    /// After `name` was found to be locked.
+    async fn unlock_and_inject(
         &self,
-        decided: &Decided<'_>,
-        head: &mut RequestHead,
+        name: String,
+        (decided, head): (&Decided<'_>, &mut RequestHead),
     ) -> Result<Injected, InjectError> {
-        let name = match self.inject.inject(decided, head).await {
-            Err(InjectError::Locked { name }) => name,
-            done => return done,
-        };
         let Some((value, not_after_s)) = (self.unlock)(name.clone()).await else {
             return Err(InjectError::Locked { name });
         };
@@ -47,7 +45,7 @@ impl UnlockingInject {
             let kept = self.vault.rotate(&name, value, not_after_s);
             kept.map_err(|error| InjectError::Refused { reason: error.to_string() })?;
         }
-        self.inject.inject(decided, head).await
+        self.inject.inject_now(decided, head)
     }
 }
 
@@ -61,7 +59,10 @@ impl Inject for UnlockingInject {
         decided: &'a Decided<'a>,
         head: &'a mut RequestHead,
     ) -> BoxFuture<'a, Result<Injected, InjectError>> {
-        Box::pin(self.inject_unlocked(decided, head))
+        match self.inject.inject_now(decided, head) {
+            Err(InjectError::Locked { name }) => Box::pin(self.unlock_and_inject(name, (decided, head))),
+            done => Box::pin(ready(done)),
+        }
     }
 }
 

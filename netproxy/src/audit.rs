@@ -1,6 +1,8 @@
 //! The audit record: one per refusal and per finished exchange. It holds names of rules and credentials,
 //! the path without its query, and sizes and times; never a header value, a body byte or a secret.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -123,13 +125,13 @@ pub struct Record {
     /// `http` or `https`.
     pub scheme: Option<Scheme>,
     /// Canonical host, IPv6 in brackets.
-    pub host: Option<String>,
+    pub host: Option<Arc<str>>,
     /// Port.
     pub port: Option<u16>,
     /// Method, or the record type of a DNS query.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// Canonical path; the query is dropped.
-    pub path: Option<String>,
+    pub path: Option<Arc<str>>,
     /// Status given to the client.
     pub status: Option<u16>,
     /// Body or tunnel bytes towards the upstream.
@@ -211,6 +213,13 @@ pub fn audit_json_line(record: &Record) -> String {
     serde_json::to_string(record).unwrap_or_default()
 }
 
+/// Appends the record as one line of JSON, with the line feed.
+pub fn push_audit_json_line(lines: &mut Vec<u8>, record: &Record) {
+    // As above; nor does writing to memory fail.
+    let _ = serde_json::to_writer(&mut *lines, record);
+    lines.push(b'\n');
+}
+
 /// A duration in milliseconds, to the microsecond.
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
@@ -218,25 +227,29 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    serializer.serialize_str(&format_utc(since))
+    serializer.collect_str(&Utc(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
+/// A time since 1970 as RFC 3339 writes it, in milliseconds.
+struct Utc(Duration);
+
 /// Howard Hinnant's `civil_from_days`, for days after 1970.
-fn format_utc(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-    let ms = since_epoch.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+        let z = days + 719_468;
+        let (era, day_of_era) = (z / 146_097, z % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        let ms = self.0.subsec_millis();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
 }
 
 #[cfg(test)]
@@ -251,7 +264,7 @@ mod tests {
             (1_795_570_704_987, "2026-11-25T01:38:24.987Z"),
             (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(format_utc(Duration::from_millis(ms)), text);
+            assert_eq!(Utc(Duration::from_millis(ms)).to_string(), text);
         }
     }
 
@@ -259,7 +272,7 @@ mod tests {
     fn a_record_is_one_line_even_with_line_feeds_in_it() {
         let id = DecisionId::new(0, [0; 10]);
         let mut record = Record::new(UNIX_EPOCH, id, Layer::Http, Outcome::Deny);
-        record.path = Some("/a\nb".to_owned());
+        record.path = Some("/a\nb".into());
         let line = audit_json_line(&record);
         assert!(!line.contains('\n'));
         assert!(

@@ -78,6 +78,12 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl Host {
@@ -100,6 +106,15 @@ impl Host {
         match self {
             Self::Name(name) => Cow::Borrowed(name.as_str()),
             Self::Ip(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
+    /// The same, shared; a name is not copied.
+    #[must_use]
+    pub fn shared_text(&self) -> Arc<str> {
+        match self {
+            Self::Name(name) => name.shared(),
+            Self::Ip(_) => Arc::from(self.to_string()),
         }
     }
 
@@ -170,6 +185,19 @@ impl Authority {
             text.push_str(&self.port.to_string());
         }
         text
+    }
+
+    /// Whether `text` is what [`Authority::host_header`] writes.
+    #[must_use]
+    pub fn is_host_header(&self, text: &str, default_port: u16) -> bool {
+        match text.strip_prefix(&*self.host.to_text()) {
+            Some("") => self.port == default_port,
+            Some(rest) => {
+                let port = rest.strip_prefix(':').and_then(|digits| parse_port(digits).ok());
+                self.port != default_port && port == Some(self.port)
+            }
+            None => false,
+        }
     }
 }
 
@@ -309,5 +337,31 @@ impl fmt::Debug for Host {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authority({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_header_is_known_by_its_text() {
+        let names = [
+            "a.example",
+            "a.example.",
+            "A.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "[2001:DB8::1]",
+            "b.a.example",
+        ];
+        let ports = ["", ":443", ":80", ":0443", ":8443", ":", ":+443"];
+        let texts = || names.iter().flat_map(|name| ports.map(|port| format!("{name}{port}")));
+        for authority in texts().filter_map(|text| Authority::parse(&text, Some(443)).ok()) {
+            for text in texts() {
+                let ours = authority.host_header(443) == text;
+                assert_eq!(authority.is_host_header(&text, 443), ours, "{text} for {authority}");
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! From a well-formed head to facts that can be judged, or to a refusal. Pure: the shell asks, dials and
 //! forwards, but what a request *is* gets decided here, the same for every front door.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header;
 use http::header::{CONNECTION, HeaderName, IF_RANGE, RANGE, TRANSFER_ENCODING};
@@ -42,7 +44,7 @@ pub struct Request {
     /// Where to.
     pub authority: Authority,
     /// The method.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Target without its authority.
     pub target: Target,
     /// It asks to become a WebSocket, with a handshake that was judged.
@@ -69,23 +71,32 @@ impl Request {
         Subject {
             scheme: Some(self.scheme),
             method: Some(self.method.clone()),
-            path: Some(self.target.path.as_str().to_owned()),
+            path: Some(self.target.path.shared()),
             websocket: self.websocket,
             ..subject_of(&self.authority)
         }
     }
 }
 
+/// A method as answers and audit records name it; the usual ones are not copied.
+#[must_use]
+pub fn method_text(method: &str) -> Cow<'static, str> {
+    const USUAL: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    match USUAL.iter().find(|usual| **usual == method) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(method.to_owned()),
+    }
+}
+
 /// Host and port of an authority as a subject.
 #[must_use]
 pub fn subject_of(authority: &Authority) -> Subject {
-    let host = authority.host().to_text().into_owned();
-    Subject { host: Some(host), port: Some(authority.port()), ..Subject::default() }
+    Subject { host: Some(authority.host().shared_text()), port: Some(authority.port()), ..Subject::default() }
 }
 
 /// What little is known of a request that was not understood.
 fn subject_at(door: Door<'_>, method: &str) -> Subject {
-    let method = Some(method.to_owned());
+    let method = Some(method_text(method));
     match door.leads_to() {
         None => Subject { scheme: Some(Scheme::Http), method, ..Subject::default() },
         Some((scheme, authority)) => Subject { scheme: Some(scheme), method, ..subject_of(authority) },
@@ -125,7 +136,10 @@ pub fn understand(
             return Err(refuse(Kind::AuthorityMismatch, detail.to_owned()));
         }
     };
-    if let Some(host) = host {
+    if let Some(host) = host
+        // Most write it as we do.
+        && !authority.is_host_header(host, scheme.default_port())
+    {
         let named = Authority::parse(host, Some(scheme.default_port()))
             .map_err(|error| refuse(Kind::Malformed, format!("the Host field: {error}")))?;
         if named != authority {
@@ -133,7 +147,7 @@ pub fn understand(
             return Err(refuse(Kind::AuthorityMismatch, detail));
         }
     }
-    Ok(Request { scheme, authority, method: method.to_owned(), target, websocket: false })
+    Ok(Request { scheme, authority, method: method_text(method), target, websocket: false })
 }
 
 /// Understands the head of a `CONNECT`: the authority to connect to.
@@ -142,7 +156,7 @@ pub fn understand(
 /// Malformed (400) or mismatch (421).
 pub fn understand_connect(head: &Head<'_>) -> Result<Authority, Box<Refusal>> {
     let refuse = |kind, detail: String| {
-        let subject = Subject { method: Some("CONNECT".to_owned()), ..Subject::default() };
+        let subject = Subject { method: Some("CONNECT".into()), ..Subject::default() };
         Box::new(Refusal::new(kind, Layer::Connect, detail).about(subject))
     };
     let authority = Authority::parse(head.target, None)

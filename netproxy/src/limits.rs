@@ -82,8 +82,9 @@ pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
 pub const UPSTREAMS_IDLE_MAX: usize = 64;
 /// Longest that an upstream connection is kept between two requests.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
-/// Interim answers (1xx) that an upstream may send before the answer, over HTTP/1.1.
-pub const HTTP1_INTERIM_ANSWERS_MAX: usize = 16;
+/// Bytes that an upstream may send over HTTP/1.1 before the head of its answer is read (2 MiB): interim answers (1xx),
+/// that head, and what of the body comes with it, for which the library reads up to 408 KiB at once.
+pub const HTTP1_UNANSWERED_BYTES_MAX: u64 = 2 << 20;
 /// Most bytes that a tunnel reads at once.
 pub const TUNNEL_READ_BYTES: usize = 64 * 1024;
 /// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some

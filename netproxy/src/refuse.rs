@@ -4,6 +4,7 @@
 //!
 //! It never echoes a header value, a query or a body, and never text that was not escaped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -182,13 +183,13 @@ pub struct Subject {
     /// Scheme.
     pub scheme: Option<Scheme>,
     /// Canonical host.
-    pub host: Option<String>,
+    pub host: Option<Arc<str>>,
     /// Port.
     pub port: Option<u16>,
     /// Method.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// Path without its query.
-    pub path: Option<String>,
+    pub path: Option<Arc<str>>,
     /// Whether it is the handshake of a WebSocket.
     pub websocket: bool,
 }
@@ -458,7 +459,7 @@ mod tests {
     #[test]
     fn a_denial_is_403_with_problem_json_and_no_retry() {
         let (mut refusal, id) = refusal();
-        refusal.subject.host = Some("api.example".to_owned());
+        refusal.subject.host = Some("api.example".into());
         let response = http_response(&refusal, &id);
         assert_eq!(response.status(), 403);
         assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -182,7 +182,7 @@ mod tests {
     fn record(layer: Layer, verdict: Outcome, error: Option<&'static str>) -> Record {
         let mut record = Record::new(UNIX_EPOCH, DecisionId::new(0, [0; 10]), layer, verdict);
         record.error = error;
-        record.host = Some("a.test".to_owned());
+        record.host = Some("a.test".into());
         record
     }
 
@@ -191,14 +191,13 @@ mod tests {
         let mut log = Log::default();
         let mut http = record(Layer::Http, Outcome::Deny, Some("blocked_by_policy"));
         http.scheme = Some(netproxy::hooks::Scheme::Https);
-        (http.port, http.method, http.path) =
-            (Some(443), Some("POST".to_owned()), Some("/v1/a%2Fb".to_owned()));
+        (http.port, http.method, http.path) = (Some(443), Some("POST".into()), Some("/v1/a%2Fb".into()));
         let mut socket = http.clone();
         (socket.verdict, socket.error, socket.status, socket.method) =
-            (Outcome::Allow, None, Some(101), Some("GET".to_owned()));
+            (Outcome::Allow, None, Some(101), Some("GET".into()));
         let mut tunnel = record(Layer::Connect, Outcome::Deny, Some("blocked_by_policy"));
         (tunnel.port, tunnel.host, tunnel.rule) =
-            (Some(8443), Some("[2001:db8::1]".to_owned()), Some("no".into()));
+            (Some(8443), Some("[2001:db8::1]".into()), Some("no".into()));
         let mut raw = record(Layer::Tcp, Outcome::Deny, Some("not_tls"));
         raw.port = Some(5432);
         let dns = record(Layer::Dns, Outcome::Allow, None);
@@ -235,7 +234,7 @@ mod tests {
     fn what_is_no_question_is_counted() {
         let mut log = Log::default();
         let mut strange = record(Layer::Dns, Outcome::Deny, Some("blocked_by_policy"));
-        strange.host = Some("A.test/x".to_owned());
+        strange.host = Some("A.test/x".into());
         let tls = record(Layer::Tls, Outcome::Error, Some("client_tls_failed"));
         let address = record(Layer::Address, Outcome::Deny, Some("address_prohibited"));
         let lines = [&strange, &tls, &address].map(audit_json_line);

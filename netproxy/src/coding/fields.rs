@@ -39,14 +39,15 @@ pub fn accept_only_decodable(headers: &mut HeaderMap, room: &Room) -> Option<Lea
         }
         wanted.retain(|(coding, _)| coding.bytes_max() < most);
     }
+    let identity = HeaderValue::from_static("identity");
     let value = match wanted.as_slice() {
-        [] => "identity".to_owned(),
+        [] => identity,
         some => {
-            some.iter().map(|(coding, weight)| format!("{coding}{weight}")).collect::<Vec<_>>().join(", ")
+            let all = some.iter().map(|(coding, weight)| format!("{coding}{weight}")).collect::<Vec<_>>();
+            HeaderValue::from_str(&all.join(", ")).unwrap_or(identity)
         }
     };
-    let value = HeaderValue::from_str(&value);
-    headers.insert(ACCEPT_ENCODING, value.unwrap_or_else(|_| HeaderValue::from_static("identity")));
+    headers.insert(ACCEPT_ENCODING, value);
     lease
 }
 

@@ -1,6 +1,5 @@
 //! Bodies passing by: counted, bounded in silence, searched for secrets, and never collected.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::exchange::body_too_large;
 use super::held::{Held, Room, no_room};
@@ -19,53 +17,28 @@ use super::incoming::Incoming;
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, Sender, give_back};
 use super::search::Search;
+use super::silence::Silence;
 use crate::audit::Layer;
 use crate::coding::CodingError;
 use crate::hooks::{BodyFilter, HeaderFate, ResponseFilter};
 use crate::refuse::{Kind, Refusal};
 use crate::trailers;
 
-/// A limit on silence, from when it is first waited for. The timer is moved only when it fires, and a body that is
-/// never waited for costs no look at the clock.
-struct Silence {
-    limit: Duration,
-    waiting: Option<Waiting>,
+/// The body of a request on its way up, with the trailers that may be; `None` where there is none. Small, as requests
+/// are handed on from one place to the next.
+pub struct RequestBody(Option<Box<Sending>>);
+
+/// What of it is sent.
+pub enum What {
+    /// What comes in, as it comes.
+    Incoming,
+    /// This in its place, in hand already.
+    Held(Held),
+    /// What comes in, through this.
+    Through(Box<dyn BodyFilter>, Room),
 }
 
-struct Waiting {
-    last: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Silence {
-    fn new(limit: Duration) -> Self {
-        Self { limit, waiting: None }
-    }
-
-    fn heard(&mut self) {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.last = Instant::now();
-        }
-    }
-
-    /// Ready when nothing was heard for the limit.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let last = self.waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.last);
-            let Some(end) = last.checked_add(self.limit) else { return Poll::Pending };
-            let waiting =
-                self.waiting.get_or_insert_with(|| Waiting { last, timer: Box::pin(sleep_until(end)) });
-            ready!(waiting.timer.as_mut().poll(cx));
-            if Instant::now() >= end {
-                return Poll::Ready(());
-            }
-            waiting.timer.as_mut().reset(end);
-        }
-    }
-}
-
-/// The body of a request on its way up, with the trailers that may be.
-pub struct RequestBody {
+struct Sending {
     incoming: Incoming,
     silence: Silence,
     sent: Arc<Sent>,
@@ -76,33 +49,36 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, idle: Duration, (sent, bytes_max): (Arc<Sent>, Option<u64>)) -> Self {
-        sent.ended.store(incoming.is_end_stream(), Ordering::Relaxed);
-        Self { incoming, silence: Silence::new(idle), sent, bytes_max, held: None, filter: None }
+    pub fn new(
+        (incoming, what): (Incoming, What),
+        idle: Duration,
+        (sent, bytes_max): (Arc<Sent>, Option<u64>),
+    ) -> Self {
+        let (held, filter) = match what {
+            What::Incoming if incoming.is_end_stream() => {
+                sent.ended.store(true, Ordering::Relaxed);
+                return Self(None);
+            }
+            What::Incoming => (None, None),
+            What::Held(held) => (Some(held), None),
+            // An empty body too may be one that the filter refuses.
+            What::Through(filter, room) => (None, Some((filter, room))),
+        };
+        let silence = Silence::new(idle);
+        let sending = Sending { incoming, silence, sent, bytes_max, held, filter };
+        sending.sent.ended.store(sending.is_end_stream(), Ordering::Relaxed);
+        Self(Some(Box::new(sending)))
     }
+}
 
-    /// This one instead of what came in.
-    pub fn holding(mut self, held: Held) -> Self {
-        self.held = Some(held);
-        self.sent.ended.store(self.is_end_stream(), Ordering::Relaxed);
-        self
-    }
-
-    /// With what comes in passing through `filter`.
-    pub fn through(mut self, filter: Box<dyn BodyFilter>, room: Room) -> Self {
-        // An empty body too may be one that the filter refuses.
-        self.sent.ended.store(false, Ordering::Relaxed);
-        self.filter = Some((filter, room));
-        self
-    }
-
+impl Sending {
     fn ended(&self) {
         self.sent.ended.store(true, Ordering::Relaxed);
     }
 
     /// No more of it may go, for this reason.
     fn cut(&self, refusal: impl FnOnce() -> Refusal) -> io::Error {
-        io::Error::other(self.sent.cut.get_or_init(refusal).detail.clone())
+        io::Error::other(self.sent.cut.get_or_init(|| Box::new(refusal())).detail.clone())
     }
 
     fn poll_held(&mut self) -> Option<Frame<Bytes>> {
@@ -164,6 +140,20 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.as_mut().map_or(Poll::Ready(None), |sending| sending.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|sending| sending.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |sending| sending.size_hint())
+    }
+}
+
+impl Sending {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if self.held.is_some() {
             return Poll::Ready(self.poll_held().map(Ok));
         }

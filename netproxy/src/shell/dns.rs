@@ -259,8 +259,8 @@ fn refuse(
     (name, refusal): (Option<&HostName>, Refusal),
 ) -> Option<Vec<u8>> {
     let subject = Subject {
-        host: name.map(ToString::to_string),
-        method: Some(query.record_type()),
+        host: name.map(HostName::shared),
+        method: Some(query.record_type().into()),
         ..Subject::default()
     };
     let refusal = refusal.about(subject);
@@ -279,8 +279,8 @@ fn record(shared: &Shared, decision: &Decision, query: &Query, (name, allow): (&
     let mut record = Record::new(decision.time, decision.id.clone(), Layer::Dns, Outcome::Allow);
     record.decided(allow);
     record.error = allow.would_deny.as_ref().map(|_| Kind::Policy.code());
-    record.host = Some(name.to_string());
-    record.method = Some(query.record_type());
+    record.host = Some(name.shared());
+    record.method = Some(query.record_type().into());
     record.ms_total = milliseconds(decision.started.elapsed());
     shared.record(&decision.span, record);
 }

@@ -137,7 +137,7 @@ async fn exchange(
         Err(mut refusal) => {
             // What the upstream made of a body that was cut off is not what went wrong.
             if let Some(cut) = ledger.body_cut() {
-                *refusal = cut;
+                refusal = cut;
             }
             ledger.discard();
             Err(Box::new(refusal.about(request.subject()).after(&allow)))
@@ -148,15 +148,19 @@ async fn exchange(
 pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<Refusal>> {
     if parts.version == Version::HTTP_2 {
         http2::check(&parts.method, &parts.uri, &parts.headers).map_err(|error| {
-            let (host, method) = (client.subject(), Some(parts.method.as_str().to_owned()));
+            let (host, method) = (client.subject(), Some(flow::method_text(parts.method.as_str())));
             Box::new(Refusal::head(error).about(Subject { method, ..host }))
         })?;
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     // Origin form has only a path: no copy needed.
     let whole;
-    let target = match (parts.uri.authority(), parts.uri.path_and_query()) {
-        (None, Some(path)) => path.as_str(),
+    let target = match (parts.uri.scheme_str(), parts.uri.authority(), parts.uri.path_and_query()) {
+        (_, None, Some(path)) => path.as_str(),
+        (Some(scheme), Some(authority), Some(path)) => {
+            whole = [scheme, "://", authority.as_str(), path.as_str()].concat();
+            &whole
+        }
         _ => {
             whole = parts.uri.to_string();
             &whole
@@ -217,7 +221,7 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
         return Ok(Came::Own(answer));
     }
     let filter = shared.redact.filter(&decided);
-    let mut request = write_anew(asked.request, asked.parts.method, head, length, body)?;
+    let mut request = write_anew(asked.request, (asked.parts.method, asked.parts.uri), head, (length, body))?;
     trailers.put(request.headers_mut());
     let mut lease = None;
     if filter.is_some() {
@@ -341,17 +345,18 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 /// The request as it is sent: framing and authority are ours, whatever a hook did to the headers.
 fn write_anew(
     judged: &flow::Request,
-    method: Method,
+    (method, asked): (Method, Uri),
     head: RequestHead,
-    length: Option<HeaderValue>,
-    body: RequestBody,
+    (length, body): (Option<HeaderValue>, RequestBody),
 ) -> Result<Request<RequestBody>, Box<Refusal>> {
     let malformed = |what: &str| {
         Box::new(Refusal::new(Kind::Malformed, Layer::Http, format!("the {what} cannot be sent")))
     };
     let mut headers = end_to_end(head.headers);
-    let host = judged.authority.host_header(judged.scheme.default_port());
-    headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| malformed("host"))?);
+    if !names_host(&headers, judged) {
+        let host = judged.authority.host_header(judged.scheme.default_port());
+        headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| malformed("host"))?);
+    }
     headers.remove(CONTENT_LENGTH);
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
@@ -359,17 +364,28 @@ fn write_anew(
         // Said openly: for a GET the library would take "no length" for "no body".
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let path = judged.target.path.as_str();
-    let target = match &head.query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+    let (path, query) = (judged.target.path.as_str(), head.query.as_deref());
+    let target = match asked.into_parts().path_and_query {
+        // The client wrote it as we do.
+        Some(asked) if (asked.path(), asked.query()) == (path, query) => asked,
+        _ => {
+            let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+            PathAndQuery::try_from(target).map_err(|_| malformed("query"))?
+        }
     };
-    let target = PathAndQuery::try_from(target).map_err(|_| malformed("query"))?;
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target);
     *request.headers_mut() = headers;
     Ok(request)
+}
+
+/// Whether the one `Host` field is already written as we do.
+fn names_host(headers: &HeaderMap, judged: &flow::Request) -> bool {
+    let mut values = headers.get_all(HOST).iter();
+    let host = values.next().and_then(|value| value.to_str().ok());
+    let is_ours = |host| judged.authority.is_host_header(host, judged.scheme.default_port());
+    host.is_some_and(is_ours) && values.next().is_none()
 }
 
 /// The response as the client gets it.

@@ -33,13 +33,13 @@ where
     }
     let client = Arc::new(Client::plain(Arc::clone(&shared)));
     loop {
-        match timeout(shared.limits.header_timeout, io.head()).await {
-            Ok(Ok(ahead)) if ahead.connect => return Box::pin(connect::serve(&shared, io)).await,
-            Ok(Ok(_)) => {}
-            Ok(Err(NoHead::Bad(error))) => {
+        match io.head().await {
+            Ok(ahead) if ahead.connect => return Box::pin(connect::serve(&shared, io)).await,
+            Ok(_) => {}
+            Err(NoHead::Bad(error)) => {
                 return refuse_bad(&shared, &mut io, error, Subject::default()).await;
             }
-            Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => return,
+            Err(NoHead::End | NoHead::Broken) => return,
         }
         let Some(back) = Box::pin(http1::serve(io, &client)).await else { return };
         if let Some(session) = client.take_session() {

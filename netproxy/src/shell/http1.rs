@@ -10,7 +10,7 @@ use std::task::Poll;
 use http::Request;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::control::{Alarm, Event, Gate};
@@ -141,8 +141,8 @@ where
     let mut connection = Builder::new()
         // The end of the stream may be StrictIo's: the answer in hand must still go out.
         .half_close(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(client.shared.limits.header_timeout)
+        // StrictIo's, too.
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service);
     let mut alarm = client.shared.control.alarm();
     loop {

@@ -3,7 +3,7 @@
 
 use http::HeaderValue;
 
-use super::body::{RequestBody, count};
+use super::body::{RequestBody, What, count};
 use super::held::{Room, hold};
 use super::incoming::Incoming;
 use super::ledger::Ledger;
@@ -32,7 +32,6 @@ pub async fn inject(
         // Nobody else sends it.
         count(&ledger.sent().bytes, held.bytes.len());
     }
-    let mut body = RequestBody::new(incoming, shared.limits.idle_timeout, (ledger.sent(), most));
     if let Some(held) = &mut held
         && let Some(bytes) = head.body.take()
     {
@@ -44,13 +43,11 @@ pub async fn inject(
         };
         held.bytes = bytes;
     }
-    match (held, head.body_filter.take()) {
-        (Some(held), _) => body = body.holding(held),
-        (None, Some(filter)) => {
-            let room = Room::of(&shared.held, shared.limits.held_bytes_max);
-            body = body.through(filter, room);
-        }
-        (None, None) => {}
-    }
+    let what = match (held, head.body_filter.take()) {
+        (Some(held), _) => What::Held(held),
+        (None, Some(filter)) => What::Through(filter, Room::of(&shared.held, shared.limits.held_bytes_max)),
+        (None, None) => What::Incoming,
+    };
+    let body = RequestBody::new((incoming, what), shared.limits.idle_timeout, (ledger.sent(), most));
     Ok((body, length))
 }

@@ -27,7 +27,7 @@ pub struct Sent {
     /// All of it went.
     pub ended: AtomicBool,
     /// Why no more of it may go.
-    pub cut: OnceLock<Refusal>,
+    pub cut: OnceLock<Box<Refusal>>,
 }
 
 impl Ledger {
@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// Why the request's body was cut off.
-    pub fn body_cut(&self) -> Option<Refusal> {
+    pub fn body_cut(&self) -> Option<Box<Refusal>> {
         self.up.cut.get().cloned()
     }
 

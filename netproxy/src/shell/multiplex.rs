@@ -100,7 +100,7 @@ impl Multiplex {
                 }
             };
             let head = Request::from_parts(http2_parts(&parts, &place.authority)?, ());
-            let asked = wait_for_head(shared, ask(shared, open.sender, (head, body))).await?;
+            let asked = wait_for_head(shared, pin!(ask(shared, open.sender, (head, body)))).await?;
             match asked {
                 Ok(response) => return Ok(Arrived { response, opened, sender: None }),
                 Err(Unanswered { error, untouched: Some(again), .. })

@@ -4,7 +4,7 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -17,13 +17,15 @@ use tokio::time::sleep;
 
 use super::body::RequestBody;
 use super::shared::Shared;
+use super::unanswered::Patience;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
-use crate::limits::{HTTP1_INTERIM_ANSWERS_MAX, UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
+use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 
 /// An open connection, and the task that reads and writes it.
 pub struct Sender {
     sender: SendRequest<RequestBody>,
+    patience: Patience,
     task: AbortHandle,
 }
 
@@ -37,8 +39,8 @@ pub enum Unanswered {
 }
 
 impl Sender {
-    pub fn new(sender: SendRequest<RequestBody>, task: AbortHandle) -> Self {
-        Self { sender, task }
+    pub fn new(sender: SendRequest<RequestBody>, patience: Patience, task: AbortHandle) -> Self {
+        Self { sender, patience, task }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -49,34 +51,25 @@ impl Sender {
         self.sender.ready().await
     }
 
-    /// Sends, and waits for the head of the answer. Interim answers are dropped, and only so many are borne: the
-    /// library reads them on for ever, without a turn for anybody else. Nor does the connection outlive this future
-    /// if it is dropped before there is an answer.
-    pub async fn send(
-        &mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let interim = Arc::new(AtomicUsize::new(0));
-        let (counted, flooded) = (Arc::clone(&interim), self.task.clone());
-        hyper::ext::on_informational(&mut request, move |_| {
-            if counted.fetch_add(1, Ordering::AcqRel) >= HTTP1_INTERIM_ANSWERS_MAX {
-                flooded.abort();
-            }
-        });
+    /// Sends, and waits for the head of the answer, for as long as [`Patience`] lasts. The connection does not outlive
+    /// this future if it is dropped before there is an answer.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
         let mut unanswered = EndUnanswered(Some(&self.task));
+        self.patience.begin();
         let answer = self.sender.try_send_request(request).await;
         if answer.is_ok() {
             // From now on the body holds the connection, or what comes after `101` does.
             unanswered.0 = None;
+            self.patience.end();
         }
-        answer.map_err(|error| why(error, interim.load(Ordering::Acquire)))
+        answer.map_err(|error| why(error, &self.patience))
     }
 }
 
-fn why(mut error: TrySendError<Request<RequestBody>>, interim: usize) -> Unanswered {
+fn why(mut error: TrySendError<Request<RequestBody>>, patience: &Patience) -> Unanswered {
     match error.take_message() {
         Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
-        None if interim > HTTP1_INTERIM_ANSWERS_MAX => Unanswered::TooManyInterim,
+        None if patience.is_over() => Unanswered::TooManyInterim,
         None => Unanswered::Broken(error.into_error()),
     }
 }

@@ -1,35 +1,30 @@
 //! Clients that do not take what they are sent. A write waits for them as long as a tunnel may be silent, and then
 //! fails, so that nobody holds a connection, its memory and its upstream for ever.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
-/// Since when a write waits, if one does: a stream that flows costs no timer.
-pub struct Stall {
-    limit: Duration,
-    wait: Option<Pin<Box<Sleep>>>,
-}
+use super::silence::Silence;
+
+/// The wait for a client that takes nothing.
+pub struct Stall(Silence);
 
 impl Stall {
     pub fn new(limit: Duration) -> Self {
-        Self { limit, wait: None }
+        Self(Silence::new(limit))
     }
 
     /// What came of a write, or `TimedOut` once the client has taken nothing for too long.
     pub fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.wait = None;
+            self.0.heard();
             return written;
         }
-        let limit = self.limit;
-        let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(limit)));
-        wait.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.0.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::silence::Silence;
 use super::stall::Stall;
 use crate::limits::Limits;
 use crate::wire::framing::{Framer, Step};
@@ -36,7 +37,7 @@ pub struct HeadAhead {
 pub enum NoHead {
     /// The stream ended between two messages.
     End,
-    /// The stream broke, or ended inside a head.
+    /// The stream broke, ended inside a head, or fell silent there.
     Broken,
     /// The head or the body before it is not acceptable.
     Bad(HeadError),
@@ -53,6 +54,8 @@ pub struct StrictIo<S> {
     /// Nothing more is given to the reader.
     stopped: bool,
     ended: bool,
+    /// The wait for a head to be whole.
+    wait: Silence,
     stall: Stall,
 }
 
@@ -67,6 +70,7 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
             bad: None,
             stopped: false,
             ended: false,
+            wait: Silence::new(limits.header_timeout),
             stall: Stall::new(limits.idle_timeout),
         }
     }
@@ -81,7 +85,7 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// Waits for a head, without taking it off the stream. Only between two messages.
+    /// Waits for a head, without taking it off the stream, for as long as one may take. Only between two messages.
     pub async fn head(&mut self) -> Result<HeadAhead, NoHead> {
         self.stopped = false;
         std::future::poll_fn(|cx| self.poll_head(cx)).await
@@ -118,6 +122,7 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
             if !self.buffer.is_empty() {
                 match self.framer.step(&self.buffer) {
                     Ok(Step::Head { length, framing, connect }) => {
+                        self.wait.heard();
                         self.ahead = Some(HeadAhead { length, framing, connect });
                         continue;
                     }
@@ -130,7 +135,15 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
                     }
                 }
             }
-            match ready!(self.poll_fill(cx)) {
+            let read = match self.poll_fill(cx) {
+                Poll::Ready(read) => read,
+                Poll::Pending => {
+                    ready!(self.wait.poll_over(cx));
+                    self.ended = true;
+                    Ok(0)
+                }
+            };
+            match read {
                 Ok(0) if self.buffer.is_empty() => return Poll::Ready(Err(NoHead::End)),
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::Broken)),
                 Ok(_) => {}

@@ -1,6 +1,7 @@
 //! Upstream connections: reach the place, verify it, and send.
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use super::incoming::Incoming;
 use super::pool::{Place, Sender, Unanswered};
 use super::reach::{OpenTimes, connect};
 use super::shared::Shared;
+use super::unanswered::Answering;
 use crate::audit::Layer;
 use crate::authority::Host;
 use crate::hooks::Scheme;
@@ -44,7 +46,8 @@ pub async fn send(
     if let Some(mut sender) = shared.pool.take(place)
         && becomes_ready(shared, &mut sender).await
     {
-        match wait_for_head(shared, sender.send(request)).await? {
+        let answered = wait_for_head(shared, pin!(sender.send(request))).await?;
+        match answered {
             Ok(response) => {
                 return Ok(Arrived {
                     response: response.map(Incoming::Http1),
@@ -56,6 +59,15 @@ pub async fn send(
             Err(unanswered) => return Err(unanswered.into()),
         }
     }
+    // Boxed: requests over an open connection do not carry its room about.
+    Box::pin(send_anew(shared, place, request)).await
+}
+
+async fn send_anew(
+    shared: &Shared,
+    place: &Place,
+    request: Request<RequestBody>,
+) -> Result<Arrived, Box<Refusal>> {
     let (sender, opened) = open(shared, place).await?;
     send_over(shared, sender, (request, Some(opened))).await
 }
@@ -66,7 +78,8 @@ pub async fn send_over(
     mut sender: Sender,
     (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
-    let response = wait_for_head(shared, sender.send(request)).await??;
+    let answered = wait_for_head(shared, pin!(sender.send(request))).await?;
+    let response = answered?;
     Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) })
 }
 
@@ -89,7 +102,11 @@ async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
     matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
 }
 
-pub async fn wait_for_head<T>(shared: &Shared, head: impl Future<Output = T>) -> Result<T, Box<Refusal>> {
+/// `head` is pinned by the caller, who then carries it about once.
+pub async fn wait_for_head<T>(
+    shared: &Shared,
+    head: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Box<Refusal>> {
     timeout(shared.limits.response_timeout, head)
         .await
         .map_err(|_| failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time"))
@@ -152,12 +169,13 @@ pub async fn handshake<S>(io: S) -> Result<Sender, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (io, patience) = Answering::new(io);
     let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
     // Ends when the sender is dropped, or when the upstream closes; its error reaches the request.
     let task = tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });
-    Ok(Sender::new(sender, task.abort_handle()))
+    Ok(Sender::new(sender, patience, task.abort_handle()))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {

@@ -5,7 +5,9 @@
 //! always is, with upper-case digits (RFC 3986 §3.3, §6.2.2); `%2F` stays as it is, since for many services
 //! it is not a separator.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,7 @@ pub enum PathError {
 
 /// A path in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CanonicalPath(String);
+pub struct CanonicalPath(Arc<str>);
 
 impl CanonicalPath {
     /// Parses a path without its query.
@@ -41,25 +43,21 @@ impl CanonicalPath {
         if !text.starts_with('/') {
             return Err(PathError::NotAbsolute);
         }
-        let mut path = String::with_capacity(text.len());
-        let mut bytes = text.bytes();
-        while let Some(byte) = bytes.next() {
-            match byte {
-                b'%' => push_decoded(&mut path, decode(bytes.next(), bytes.next())?)?,
-                b'\\' | b'?' | b'#' | 0..=b' ' | 0x7f.. => return Err(PathError::BadCharacter),
-                _ if is_pchar(byte) || byte == b'/' => path.push(char::from(byte)),
-                // RFC 3986 §3.3 wants brackets, braces and their like encoded; not all clients do.
-                _ => push_encoded(&mut path, byte),
-            }
-        }
+        let path = match text.bytes().all(|byte| is_pchar(byte) || byte == b'/') {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(rewritten(text)?),
+        };
         // `..;x` is `..` for Java servers, which strip parameters first; `%2e` was decoded above. Encoded
         // slashes and semicolons separate for servers that decode early.
-        let separated = path.replace("%2F", "/").replace("%3B", ";");
+        let separated = match path.contains('%') {
+            true => Cow::Owned(path.replace("%2F", "/").replace("%3B", ";")),
+            false => Cow::Borrowed(&*path),
+        };
         let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-        if separated.split('/').any(is_dots) {
+        if separated.contains("/.") && separated.split('/').any(is_dots) {
             return Err(PathError::DotSegment);
         }
-        Ok(Self(path))
+        Ok(Self(Arc::from(path)))
     }
 
     /// The path as text.
@@ -67,12 +65,34 @@ impl CanonicalPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for CanonicalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// With what need not be encoded decoded, and what must be encoded.
+fn rewritten(text: &str) -> Result<String, PathError> {
+    let mut path = String::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => push_decoded(&mut path, decode(bytes.next(), bytes.next())?)?,
+            b'\\' | b'?' | b'#' | 0..=b' ' | 0x7f.. => return Err(PathError::BadCharacter),
+            _ if is_pchar(byte) || byte == b'/' => path.push(char::from(byte)),
+            // RFC 3986 §3.3 wants brackets, braces and their like encoded; not all clients do.
+            _ => push_encoded(&mut path, byte),
+        }
+    }
+    Ok(path)
 }
 
 fn decode(high: Option<u8>, low: Option<u8>) -> Result<u8, PathError> {

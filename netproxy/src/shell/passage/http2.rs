@@ -59,7 +59,7 @@ impl Refused {
         let decision = self.take_first().unwrap_or_else(|| client.shared.begin());
         let mut refusal = self.refusal.clone();
         refusal.words = shows_words_only(request.headers());
-        refusal.subject.method = Some(request.method().as_str().to_owned());
+        refusal.subject.method = Some(flow::method_text(request.method().as_str()));
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let understood = flow::understand(client.door(), request.method().as_str(), path, None);
         refusal.subject.path = understood.ok().and_then(|request| request.subject().path);

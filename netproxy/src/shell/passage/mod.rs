@@ -185,17 +185,19 @@ impl Passage<'_> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut io = StrictIo::new(io, &self.shared.limits);
-        match timeout(self.shared.limits.header_timeout, io.head()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(NoHead::Bad(error))) => {
+        match io.head().await {
+            Ok(_) => {}
+            Err(NoHead::Bad(error)) => {
                 return refuse_bad(self.shared, &mut io, error, refusal.subject).await;
             }
-            _ => return self.shared.record_refusal(&self.decision, &refusal, false),
+            Err(NoHead::End | NoHead::Broken) => {
+                return self.shared.record_refusal(&self.decision, &refusal, false);
+            }
         }
         let head_bytes = io.take_head();
         if let Ok(head) = head::parse(&head_bytes) {
             refusal.words = head_shows_words_only(&head_bytes);
-            refusal.subject.method = Some(head.method.to_owned());
+            refusal.subject.method = Some(flow::method_text(head.method));
             let understood = flow::understand(door, head.method, head.target, None);
             refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
         }
@@ -217,8 +219,8 @@ impl Passage<'_> {
     {
         let mut io = StrictIo::new(io, &self.shared.limits);
         loop {
-            match timeout(self.shared.limits.header_timeout, io.head()).await {
-                Ok(Ok(ahead)) if ahead.connect => {
+            match io.head().await {
+                Ok(ahead) if ahead.connect => {
                     client.count_request(true);
                     let detail = "CONNECT inside a connection to one place is not allowed";
                     let refusal =
@@ -226,12 +228,12 @@ impl Passage<'_> {
                     let decision = self.shared.begin();
                     return answer::refuse(self.shared, io.io_mut(), &refusal, &decision).await;
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(NoHead::Bad(error))) => {
+                Ok(_) => {}
+                Err(NoHead::Bad(error)) => {
                     client.count_request(true);
                     return refuse_bad(self.shared, &mut io, error, client.subject()).await;
                 }
-                Ok(Err(NoHead::End | NoHead::Broken)) | Err(_) => {
+                Err(NoHead::End | NoHead::Broken) => {
                     return linger(self.shared, io.io_mut()).await;
                 }
             }

@@ -100,7 +100,7 @@ impl Passage<'_> {
         let mut record = Record::new(self.decision.time, self.decision.id.clone(), Layer::Tls, outcome);
         record.decided(allow);
         record.scheme = Some(Scheme::Https);
-        record.host = Some(self.authority.host().to_string());
+        record.host = Some(self.authority.host().shared_text());
         record.port = Some(self.authority.port());
         if let Some(error) = error {
             record.error = Some("client_tls_failed");
@@ -123,7 +123,7 @@ impl Passage<'_> {
         };
         match upstream {
             Ok((mut upstream, times)) => {
-                let subject = Subject { method: Some("CONNECT".to_owned()), ..self.tls_subject() };
+                let subject = Subject { method: Some("CONNECT".into()), ..self.tls_subject() };
                 let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
                 ledger.opened(&times);
                 ledger.first_byte(200);
