@@ -33,7 +33,7 @@ pub const WINDOW_BYTES_MAX: usize = 32;
 
 /// In how many ways one form of one secret may begin within that many bytes; fewer bytes are searched for where there
 /// would be more. What searching takes in memory and cache grows with it.
-pub const BEGINNINGS_MAX: usize = 256;
+pub const BEGINNINGS_MAX: usize = 64;
 
 /// Replaced values of one credential that answers are still scrubbed of, besides the one in use. The oldest goes first.
 pub const OLD_VALUES_MAX: usize = 16;

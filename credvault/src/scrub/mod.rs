@@ -41,7 +41,7 @@ use crate::limits::{HOLD_PREFIX_BYTES, SECRET_BYTES_MIN};
 use crate::secret::Secret;
 use held::Held;
 pub(crate) use patterns::Patterns;
-use patterns::{Hit, Letters, Values};
+use patterns::{Hit, Values};
 
 /// A set of secrets and their markers, ready to search for: built once, shared by all streams of a sandbox.
 pub struct ScrubSet {
@@ -62,9 +62,8 @@ impl ScrubSet {
                 all.push((owner, secret.expose()));
             }
         }
-        let values = Values::new(&all);
-        let patterns = Patterns::new(&values, Letters::AsTheyAre);
-        Arc::new(Self { patterns, lower_case: Patterns::new(&values, Letters::Lowered), markers })
+        let (patterns, lower_case) = Patterns::both(&Values::new(&all));
+        Arc::new(Self { patterns, lower_case, markers })
     }
 
     /// Whether the name of a header contains a secret, in any case: names are written in lower case.
@@ -97,7 +96,7 @@ impl ScrubSet {
 
 /// Patterns that find values in every form, with their owners.
 pub(crate) fn patterns_of<'a>(values: impl Iterator<Item = (usize, &'a [u8])>) -> Patterns {
-    Patterns::new(&Values::new(&values.collect::<Vec<_>>()), Letters::AsTheyAre)
+    Patterns::new(&Values::new(&values.collect::<Vec<_>>()))
 }
 
 /// Scrubs one stream. `push` chunks, then `finish`.

@@ -89,8 +89,8 @@ impl Values {
 }
 
 /// How letters are compared.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Letters {
+#[derive(Clone, Copy)]
+enum Letters {
     AsTheyAre,
     /// The text has none but lower-case ones.
     Lowered,
@@ -129,19 +129,25 @@ impl Default for Candidate {
 
 impl zeroize::DefaultIsZeroes for Candidate {}
 
+/// How every form of every value begins, in one window.
+type Found = Vec<(Beginning, usize, Form)>;
+
 impl Patterns {
-    pub(crate) fn new(values: &Arc<Values>, letters: Letters) -> Self {
-        let window = values.forms().map(|(_, value, form)| widest(value, form)).min().unwrap_or(0);
-        let mut found: Vec<(Beginning, usize, Form)> = Vec::new();
-        for (index, value, form) in values.forms() {
-            let most = if window > WINDOW_BYTES_MIN { BEGINNINGS_MAX } else { usize::MAX };
-            for mut beginning in form.beginnings(value, window, most).unwrap_or_default() {
-                if letters == Letters::Lowered {
-                    beginning.make_ascii_lowercase();
-                }
-                found.push((beginning, index, form));
-            }
-        }
+    /// Patterns of the values as they are, and of what is left of them in a text in lower case.
+    pub(crate) fn both(values: &Arc<Values>) -> (Self, Self) {
+        let (window, mut found) = beginnings(values);
+        let plain = Self::of(values, Letters::AsTheyAre, window, &found);
+        found.iter_mut().for_each(|(beginning, ..)| beginning.make_ascii_lowercase());
+        (plain, Self::of(values, Letters::Lowered, window, &found))
+    }
+
+    /// Patterns of the values as they are.
+    pub(crate) fn new(values: &Arc<Values>) -> Self {
+        let (window, found) = beginnings(values);
+        Self::of(values, Letters::AsTheyAre, window, &found)
+    }
+
+    fn of(values: &Arc<Values>, letters: Letters, window: usize, found: &Found) -> Self {
         let holds = Holds::new(
             found.iter().filter_map(|(beginning, index, form)| {
                 Some((*beginning.first_chunk()?, form.lengths(values.get(*index)?.0).1))
@@ -157,11 +163,11 @@ impl Patterns {
             window,
             holds,
         };
-        patterns.fill_tables(&found);
+        patterns.fill_tables(found);
         patterns
     }
 
-    fn fill_tables(&mut self, found: &[(Beginning, usize, Form)]) {
+    fn fill_tables(&mut self, found: &Found) {
         // A window that ends in an unknown block moves until it no longer holds the whole of that block.
         let farthest = (self.window + 1).saturating_sub(BLOCK);
         self.shift = Zeroizing::new(vec![u8::try_from(farthest).unwrap_or(u8::MAX); 1 << SLOT_BITS]);
@@ -278,6 +284,17 @@ impl Letters {
             Self::Lowered => <[u8]>::eq_ignore_ascii_case,
         }
     }
+}
+
+/// The longest window in which no form begins in too many ways, and all those ways.
+fn beginnings(values: &Values) -> (usize, Found) {
+    let window = values.forms().map(|(_, value, form)| widest(value, form)).min().unwrap_or(0);
+    let most = if window > WINDOW_BYTES_MIN { BEGINNINGS_MAX } else { usize::MAX };
+    let all = values.forms().flat_map(|(index, value, form)| {
+        let ways = form.beginnings(value, window, most).unwrap_or_default();
+        ways.into_iter().map(move |beginning| (beginning, index, form))
+    });
+    (window, all.collect())
 }
 
 /// The longest window in which this form has few beginnings. A longer one never has fewer, so it is halved in on.
