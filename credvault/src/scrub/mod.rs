@@ -177,7 +177,7 @@ impl Scrubber {
     pub fn is_clean(&self, chunk: &[u8]) -> bool {
         self.held.is_empty()
             && self.sets.hold_from(chunk, 0) == chunk.len()
-            && self.sets.all().all(|set| set.patterns.find(chunk).is_none())
+            && self.sets.all().all(|set| set.patterns.is_free(chunk))
     }
 
     /// Takes the next chunk and appends to `out` all that is decided.

@@ -31,6 +31,8 @@ const SLOT_BITS: u32 = 15;
 /// How many bytes at the end of a window are looked at. With two, a dozen base64 forms would contain
 /// nearly every pair that text has.
 const BLOCK: usize = 3;
+/// How many parts of a text are walked side by side.
+const LANES: usize = 4;
 /// Short enough for every value to have few beginnings of this length, and longer than what decides on holding.
 const WINDOW_BYTES_MIN: usize = HOLD_PREFIX_BYTES + 1;
 const _: () = assert!(BLOCK <= HOLD_PREFIX_BYTES && WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX);
@@ -212,6 +214,30 @@ impl Patterns {
         self.hits(text, text.len()).next()
     }
 
+    /// Whether there is none. Parts of the text are walked side by side: a step waits for the bytes that it looks at, and
+    /// meanwhile those of the other parts go on.
+    pub(crate) fn is_free(&self, text: &[u8]) -> bool {
+        let part = text.len() / LANES;
+        if part < self.window {
+            return self.find(text).is_none();
+        }
+        let mut lanes: [Hits<'_>; LANES] = std::array::from_fn(|lane| {
+            let begin = lane * part;
+            let until = if lane + 1 == LANES { text.len() } else { begin + part };
+            Hits { patterns: self, text, until, end: begin + self.window }
+        });
+        loop {
+            for lane in &mut lanes {
+                match lane.step() {
+                    Step::On => {}
+                    Step::Hit(_) => return false,
+                    // What is left of the others is little.
+                    Step::Done => return lanes.iter_mut().all(|lane| lane.next().is_none()),
+                }
+            }
+        }
+    }
+
     /// [`Holds::from`].
     pub(crate) fn hold_from(&self, text: &[u8], held: usize) -> usize {
         self.holds.from(text, held)
@@ -251,29 +277,49 @@ pub(crate) struct Hits<'t> {
     end: usize,
 }
 
+/// What came of one move of the window.
+enum Step {
+    On,
+    Hit(Hit),
+    Done,
+}
+
+impl Hits<'_> {
+    #[inline]
+    fn step(&mut self) -> Step {
+        let Patterns { shift, window, .. } = self.patterns;
+        let block = self.end.checked_sub(BLOCK).and_then(|begin| self.text.get(begin..self.end));
+        let Some(&[a, b, c]) = block else { return Step::Done };
+        let start = self.end.saturating_sub(*window);
+        if start >= self.until {
+            return Step::Done;
+        }
+        work::done(1);
+        let slot = slot([a, b, c]);
+        match shift.get(usize::from(slot)) {
+            Some(0) | None => {
+                self.end += 1;
+                self.patterns.longest_at(self.text, start, slot).map_or(Step::On, Step::Hit)
+            }
+            Some(&distance) => {
+                self.end += usize::from(distance);
+                Step::On
+            }
+        }
+    }
+}
+
 impl Iterator for Hits<'_> {
     type Item = Hit;
 
     fn next(&mut self) -> Option<Hit> {
-        let Patterns { shift, window, .. } = self.patterns;
-        while let Some(&[a, b, c]) = self.text.get(self.end.checked_sub(BLOCK)?..self.end) {
-            let start = self.end.saturating_sub(*window);
-            if start >= self.until {
-                return None;
-            }
-            work::done(1);
-            let slot = slot([a, b, c]);
-            match shift.get(usize::from(slot)) {
-                Some(0) | None => {
-                    self.end += 1;
-                    if let Some(hit) = self.patterns.longest_at(self.text, start, slot) {
-                        return Some(hit);
-                    }
-                }
-                Some(&distance) => self.end += usize::from(distance),
+        loop {
+            match self.step() {
+                Step::On => {}
+                Step::Hit(hit) => return Some(hit),
+                Step::Done => return None,
             }
         }
-        None
     }
 }
 
