@@ -62,12 +62,11 @@ impl Holds {
     /// are not looked at again, but where the answer moves on, so that a stream costs O(its length) in all.
     pub(super) fn from(&self, text: &[u8], held: usize) -> usize {
         let reach = text.len().saturating_sub(self.longest.saturating_sub(1));
-        let mut run = text.len();
         // Forms consist of member bytes, so what is held is a run of them. A line feed is no member:
         // after a complete server-sent event the run is empty and this costs nothing.
-        while run > reach.max(held) && text.get(run - 1).is_some_and(|&byte| self.is_member(byte)) {
-            run -= 1;
-        }
+        let from = reach.max(held);
+        let outside = text.get(from..).unwrap_or_default().iter().rposition(|&byte| !self.is_member(byte));
+        let run = outside.map_or(from, |at| from + at + 1);
         // What was held is a run already.
         let run = if run == held { reach.min(held) } else { run };
         let first =

@@ -30,7 +30,7 @@ use super::outgoing::{self, Cut};
 use super::pool::{Place, Sender as Http1};
 use super::reach::OpenTimes;
 use super::shared::Shared;
-use super::upstream::{self, Arrived, failure, malformed_body, wait_for_head};
+use super::upstream::{self, Arrived, failure, malformed_body, too_late};
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{
@@ -92,7 +92,7 @@ impl Multiplex {
                 Way::Http2(open, opened) => (open, opened),
                 Way::NewHttp1(sender, opened) => {
                     let request = Request::from_parts(parts, body);
-                    return upstream::send_over(shared, sender, (request, Some(opened))).await;
+                    return upstream::send_over(sender, (request, Some(opened))).await;
                 }
                 Way::Http1 => {
                     let request = Request::from_parts(parts, body);
@@ -100,7 +100,8 @@ impl Multiplex {
                 }
             };
             let head = Request::from_parts(http2_parts(&parts, &place.authority)?, ());
-            let asked = wait_for_head(shared, pin!(ask(shared, open.sender, (head, body)))).await?;
+            let asked = timeout(shared.limits.response_timeout, ask(shared, open.sender, (head, body)));
+            let asked = asked.await.map_err(|_| too_late())?;
             match asked {
                 Ok(response) => return Ok(Arrived { response, opened, sender: None }),
                 Err(Unanswered { error, untouched: Some(again), .. })
@@ -168,7 +169,7 @@ async fn open(shared: &Shared, place: &Place) -> Result<(Opened, OpenTimes), Box
     let opened = if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
         Opened::Http2(handshake(shared, stream).await?)
     } else {
-        Opened::Http1(upstream::handshake(stream).await?)
+        Opened::Http1(upstream::handshake(shared, stream).await?)
     };
     Ok((opened, times))
 }

@@ -4,9 +4,12 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,6 +20,7 @@ use tokio::time::sleep;
 
 use super::body::RequestBody;
 use super::shared::Shared;
+use super::silence::Silence;
 use super::unanswered::Patience;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
@@ -26,6 +30,8 @@ use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 pub struct Sender {
     sender: SendRequest<RequestBody>,
     patience: Patience,
+    /// The wait for an answer.
+    silence: Silence,
     task: AbortHandle,
 }
 
@@ -35,28 +41,45 @@ pub enum Unanswered {
     Unsent(Box<Request<RequestBody>>),
     /// More interim answers (1xx) than are borne.
     TooManyInterim,
+    /// It did not come in time.
+    TooLate,
     Broken(hyper::Error),
 }
 
 impl Sender {
-    pub fn new(sender: SendRequest<RequestBody>, patience: Patience, task: AbortHandle) -> Self {
-        Self { sender, patience, task }
+    /// An answer may take as long as `longest`.
+    pub fn new(
+        sender: SendRequest<RequestBody>,
+        (patience, longest): (Patience, Duration),
+        task: AbortHandle,
+    ) -> Self {
+        Self { sender, patience, silence: Silence::new(longest), task }
     }
 
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
     pub async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.sender.ready().await
     }
 
-    /// Sends, and waits for the head of the answer, for as long as [`Patience`] lasts. The connection does not outlive
-    /// this future if it is dropped before there is an answer.
+    /// Sends, and waits for the head of the answer, for as long as one may take and as [`Patience`] lasts. The
+    /// connection does not outlive this future if it is dropped before there is an answer.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
         let mut unanswered = EndUnanswered(Some(&self.task));
         self.patience.begin();
-        let answer = self.sender.try_send_request(request).await;
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => self.silence.poll_over(cx).map(|()| None),
+        });
+        let answer = answer.await.ok_or(Unanswered::TooLate)?;
+        self.silence.heard();
         if answer.is_ok() {
             // From now on the body holds the connection, or what comes after `101` does.
             unanswered.0 = None;

@@ -1,7 +1,6 @@
 //! Upstream connections: reach the place, verify it, and send.
 
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,8 +45,7 @@ pub async fn send(
     if let Some(mut sender) = shared.pool.take(place)
         && becomes_ready(shared, &mut sender).await
     {
-        let answered = wait_for_head(shared, pin!(sender.send(request))).await?;
-        match answered {
+        match sender.send(request).await {
             Ok(response) => {
                 return Ok(Arrived {
                     response: response.map(Incoming::Http1),
@@ -69,23 +67,22 @@ async fn send_anew(
     request: Request<RequestBody>,
 ) -> Result<Arrived, Box<Refusal>> {
     let (sender, opened) = open(shared, place).await?;
-    send_over(shared, sender, (request, Some(opened))).await
+    send_over(sender, (request, Some(opened))).await
 }
 
 /// Sends over a connection that was opened just now.
 pub async fn send_over(
-    shared: &Shared,
     mut sender: Sender,
     (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
-    let answered = wait_for_head(shared, pin!(sender.send(request))).await?;
-    let response = answered?;
+    let response = sender.send(request).await?;
     Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) })
 }
 
 impl From<Unanswered> for Box<Refusal> {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
+            Unanswered::TooLate => too_late(),
             Unanswered::TooManyInterim => failure(
                 Kind::UpstreamProtocol,
                 "the upstream sent one interim answer (1xx) after the other, and no answer",
@@ -99,17 +96,12 @@ impl From<Unanswered> for Box<Refusal> {
 /// The answer before was read to its end, so a live connection is ready at once, or as soon as its task has
 /// run; one that was broken off says so.
 async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
-    matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
+    sender.is_ready()
+        || matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
 }
 
-/// `head` is pinned by the caller, who then carries it about once.
-pub async fn wait_for_head<T>(
-    shared: &Shared,
-    head: Pin<&mut impl Future<Output = T>>,
-) -> Result<T, Box<Refusal>> {
-    timeout(shared.limits.response_timeout, head)
-        .await
-        .map_err(|_| failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time"))
+pub fn too_late() -> Box<Refusal> {
+    failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time")
 }
 
 pub fn broken(error: &hyper::Error) -> Box<Refusal> {
@@ -138,11 +130,11 @@ async fn open(shared: &Shared, place: &Place) -> Result<(Sender, OpenTimes), Box
     match place.scheme {
         Scheme::Http => {
             let (stream, times) = connect(shared, &place.authority, place.via.as_ref()).await?;
-            Ok((handshake(stream).await?, times))
+            Ok((handshake(shared, stream).await?, times))
         }
         Scheme::Https => {
             let (stream, times) = open_tls(shared, place, &shared.upstream_tls).await?;
-            Ok((handshake(stream).await?, times))
+            Ok((handshake(shared, stream).await?, times))
         }
     }
 }
@@ -165,7 +157,7 @@ pub async fn open_tls(
     }
 }
 
-pub async fn handshake<S>(io: S) -> Result<Sender, Box<Refusal>>
+pub async fn handshake<S>(shared: &Shared, io: S) -> Result<Sender, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -175,7 +167,7 @@ where
     let task = tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });
-    Ok(Sender::new(sender, patience, task.abort_handle()))
+    Ok(Sender::new(sender, (patience, shared.limits.response_timeout), task.abort_handle()))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {
