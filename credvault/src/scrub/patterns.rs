@@ -217,6 +217,9 @@ impl Patterns {
     /// Whether there is none. Parts of the text are walked side by side: a step waits for the bytes that it looks at, and
     /// meanwhile those of the other parts go on.
     pub(crate) fn is_free(&self, text: &[u8]) -> bool {
+        if self.candidates.is_empty() {
+            return true;
+        }
         let part = text.len() / LANES;
         if part < self.window {
             return self.find(text).is_none();
@@ -231,7 +234,7 @@ impl Patterns {
                 match lane.step() {
                     Step::On => {}
                     Step::Hit(_) => return false,
-                    // What is left of the others is little.
+                    // What is left of the others is searched one after the other.
                     Step::Done => return lanes.iter_mut().all(|lane| lane.next().is_none()),
                 }
             }

@@ -26,6 +26,22 @@ fn no_pattern_finds_nothing_and_holds_nothing() {
     assert_eq!(all(&set, "anything"), []);
     assert_eq!(set.hold_from(b"anything", 0), 8);
     assert!(set.find(b"anything").is_none());
+    assert!(set.is_free(b"anything"));
+}
+
+/// Across the borders of the parts that are walked side by side, too.
+#[test]
+fn a_form_is_seen_wherever_it_stands() {
+    let set = patterns(&["ghp_0123456789", "key+with/specials"]);
+    for length in [0, 13, 14, 40, 100, 333] {
+        for form in ["", "ghp_0123456789", "ghp_012345678", "key%2Bwith/specials", "key+with/special"] {
+            for at in 0..=length {
+                let text = ["x".repeat(at).as_str(), form, "x".repeat(length - at).as_str()].concat();
+                assert_eq!(set.is_free(text.as_bytes()), set.find(text.as_bytes()).is_none(), "{text}");
+            }
+        }
+    }
+    assert!(!set.is_free(["x".repeat(99).as_str(), "ghp_0123456789"].concat().as_bytes()));
 }
 
 #[test]
