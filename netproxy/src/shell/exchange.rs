@@ -366,8 +366,10 @@ fn write_anew(
     }
     let (path, query) = (judged.target.path.as_str(), head.query.as_deref());
     let target = match asked.into_parts().path_and_query {
-        // The client wrote it as we do.
-        Some(asked) if (asked.path(), asked.query()) == (path, query) => asked,
+        // The client wrote it as we do. (Over HTTP/2 also `?x` has the path `/`, and would be sent as it is.)
+        Some(asked) if asked.as_str().starts_with('/') && (asked.path(), asked.query()) == (path, query) => {
+            asked
+        }
         _ => {
             let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
             PathAndQuery::try_from(target).map_err(|_| malformed("query"))?

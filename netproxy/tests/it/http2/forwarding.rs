@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Frame;
+use tokio::io::AsyncWriteExt;
 
 use super::client::*;
+use super::frames::*;
 use super::{H2, HTTP1, world, world_with};
 use crate::hooks::{PLACEHOLDER, SECRET, Scrubber};
 use crate::upstream::header;
@@ -34,6 +36,24 @@ async fn streams_of_one_connection_share_one_upstream_connection() {
     let records = world.records(50).await;
     assert_eq!(records.iter().filter(|record| record["ms_connect"].is_number()).count(), 1);
     assert!(records.iter().all(|record| record["verdict"] == "allow" && record["bytes_down"] == 5));
+}
+
+/// What was judged is sent: the library takes a target without a path, and reads one into it.
+#[tokio::test]
+async fn a_target_without_a_path_gets_the_one_it_was_judged_by() {
+    for alpn in [H2, HTTP1] {
+        for (asked, sent) in [("?x", "/?x"), ("/?x", "/?x"), ("/", "/")] {
+            let world = world(&[alpn]).await;
+            let target = world.at("ok.example");
+            let head = [(":method", "GET"), (":scheme", "https"), (":authority", &*target), (":path", asked)];
+            let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head));
+            let mut tls = tls(&world, &target).await;
+            tls.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).await.unwrap();
+            assert_eq!(verdict(&mut tls).await.unwrap().status(), 200, "{asked}");
+            let seen = world.tls.seen.lock().unwrap()[0].clone();
+            assert_eq!(header(&seen, "as-sent").as_deref(), Some(sent), "{asked}");
+        }
+    }
 }
 
 #[tokio::test]

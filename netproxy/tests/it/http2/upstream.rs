@@ -112,6 +112,8 @@ pub async fn serve(stream: TlsStream<TcpStream>, seen: Seen) {
 async fn answer(request: Request<Incoming>, seen: &Mutex<Vec<String>>) -> Response<Frames> {
     let (parts, body) = request.into_parts();
     let mut head = format!("{} {} {:?}\r\n", parts.method, parts.uri, parts.version);
+    // Byte for byte; a `Uri` shows a path where there is none.
+    head += &format!("as-sent: {}\r\n", parts.uri.path_and_query().map_or("", |target| target.as_str()));
     for (name, value) in &parts.headers {
         head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
     }
