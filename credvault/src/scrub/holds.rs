@@ -7,6 +7,22 @@ use crate::limits::HOLD_PREFIX_BYTES;
 
 type Begin = [u8; HOLD_PREFIX_BYTES];
 
+/// What is known of the bytes that a text begins with, from the last time.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// So many were looked at.
+    pub(super) known: usize,
+    /// In so many of those, no form begins that is not complete.
+    pub(super) free: usize,
+}
+
+impl Seen {
+    /// After the first `count` bytes were given up.
+    pub(super) fn without(self, count: usize) -> Self {
+        Self { known: self.known.saturating_sub(count), free: self.free.saturating_sub(count) }
+    }
+}
+
 pub(super) struct Holds {
     /// Sorted, each once, with the length of the longest form that begins so.
     begins: Zeroizing<Vec<(Begin, usize)>>,
@@ -58,21 +74,21 @@ impl Holds {
     /// without being complete. `text.len()` when nothing needs holding.
     ///
     /// A superset of the true beginnings of forms, which looks at no more than `HOLD_PREFIX_BYTES` of a form's own
-    /// bytes (the reason is in the head of `scrub`). The first `held` bytes are what this gave the last time: they
-    /// are not looked at again, but where the answer moves on, so that a stream costs O(its length) in all.
-    pub(super) fn from(&self, text: &[u8], held: usize) -> usize {
+    /// bytes (the reason is in the head of `scrub`). What is `seen` is not looked at again, but where the answer moves
+    /// on, so that a stream costs O(its length) in all.
+    pub(super) fn from(&self, text: &[u8], seen: Seen) -> usize {
         let reach = text.len().saturating_sub(self.longest.saturating_sub(1));
         // Forms consist of member bytes, so what is held is a run of them. A line feed is no member:
         // after a complete server-sent event the run is empty and this costs nothing.
-        let from = reach.max(held);
+        let from = reach.max(seen.known);
         let outside = text.get(from..).unwrap_or_default().iter().rposition(|&byte| !self.is_member(byte));
         let run = outside.map_or(from, |at| from + at + 1);
-        // What was held is a run already.
-        let run = if run == held { reach.min(held) } else { run };
+        // What is known and not free is a run already.
+        let run = if run == seen.known { reach.max(seen.free) } else { run };
         let first =
             (run..text.len()).find(|&start| text.get(start..).is_some_and(|tail| self.may_begin(tail)));
         let hold = first.unwrap_or(text.len());
-        work::done(text.len().saturating_sub(held).saturating_add(hold - run));
+        work::done(text.len().saturating_sub(seen.known).saturating_add(hold - run));
         hold
     }
 

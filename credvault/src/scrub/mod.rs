@@ -40,6 +40,7 @@ use zeroize::Zeroizing;
 use crate::limits::{HOLD_PREFIX_BYTES, SECRET_BYTES_MIN};
 use crate::secret::Secret;
 use held::Held;
+use holds::Seen;
 pub(crate) use patterns::Patterns;
 use patterns::{Hit, Values};
 
@@ -129,9 +130,15 @@ pub struct Scrubber {
 /// What is searched for.
 struct Sets {
     /// From the beginning of the stream to its end.
-    own: Arc<ScrubSet>,
+    own: Searched,
     /// See [`Scrubber::also`].
-    newer: Option<Arc<ScrubSet>>,
+    newer: Option<Searched>,
+}
+
+/// A set, and how far it has looked at what is held: that may be for another set's sake.
+struct Searched {
+    set: Arc<ScrubSet>,
+    seen: Seen,
 }
 
 #[derive(Default)]
@@ -147,18 +154,20 @@ impl Scrubber {
     /// A scrubber for one stream.
     #[must_use]
     pub fn new(set: Arc<ScrubSet>) -> Self {
-        let sets = Sets { own: set, newer: None };
+        let sets = Sets { own: Searched::by(set), newer: None };
         Self { sets, held: Held::new(), progress: Progress::default() }
     }
 
     /// From here on, looks for the secrets of this set too, in place of those that were given here before. The set that
     /// the scrubber was made with stays.
     ///
-    /// A secret that nobody knew before this call is found whole: none of its bytes can have come in yet.
+    /// A secret that nobody knew before this call is found whole: it begins after this call, or in what is held. One
+    /// that was given here before, and is not in this set, is no longer looked for, even where its first bytes have
+    /// come in: those that are held are let go.
     pub fn also(&mut self, set: &Arc<ScrubSet>) {
-        let newer = (!Arc::ptr_eq(set, &self.sets.own)).then_some(set);
-        if self.sets.newer.as_ref().map(Arc::as_ptr) != newer.map(Arc::as_ptr) {
-            self.sets.newer = newer.map(Arc::clone);
+        let newer = (!Arc::ptr_eq(set, &self.sets.own.set)).then_some(set);
+        if self.sets.newer.as_ref().map(|newer| Arc::as_ptr(&newer.set)) != newer.map(Arc::as_ptr) {
+            self.sets.newer = newer.map(|set| Searched::by(Arc::clone(set)));
         }
     }
 
@@ -176,20 +185,19 @@ impl Scrubber {
     #[must_use]
     pub fn is_clean(&self, chunk: &[u8]) -> bool {
         self.held.is_empty()
-            && self.sets.hold_from(chunk, 0) == chunk.len()
+            && self.sets.all().all(|set| set.patterns.hold_from(chunk, Seen::default()) == chunk.len())
             && self.sets.all().all(|set| set.patterns.is_free(chunk))
     }
 
     /// Takes the next chunk and appends to `out` all that is decided.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         if self.held.is_empty() {
-            let hold = self.sets.hold_from(chunk, 0);
+            let hold = self.sets.hold_from(chunk);
             self.progress.write(&self.sets, chunk, hold, out);
             self.held.push(chunk.get(hold..).unwrap_or_default());
         } else {
-            let held = self.held.len();
             self.held.push(chunk);
-            let hold = self.sets.hold_from(self.held.bytes(), held);
+            let hold = self.sets.hold_from(self.held.bytes());
             self.progress.write(&self.sets, self.held.bytes(), hold, out);
             self.held.give_up(hold);
         }
@@ -198,6 +206,7 @@ impl Scrubber {
     /// Ends the stream: appends what was held. The scrubber can then be used for another stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let held = std::mem::replace(&mut self.held, Held::new());
+        self.sets.give_up(held.len());
         self.progress.write(&self.sets, held.bytes(), held.len(), out);
     }
 
@@ -244,14 +253,37 @@ impl Scrubber {
     }
 }
 
+impl Searched {
+    fn by(set: Arc<ScrubSet>) -> Self {
+        Self { set, seen: Seen::default() }
+    }
+}
+
 impl Sets {
     fn all(&self) -> impl Iterator<Item = &Arc<ScrubSet>> {
-        std::iter::once(&self.own).chain(&self.newer)
+        std::iter::once(&self.own).chain(&self.newer).map(|searched| &searched.set)
     }
 
-    /// Where what must be held begins. `held` bytes of `text` were held before.
-    fn hold_from(&self, text: &[u8], held: usize) -> usize {
-        self.all().map(|set| set.patterns.hold_from(text, held)).min().unwrap_or(text.len())
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Searched> {
+        std::iter::once(&mut self.own).chain(&mut self.newer)
+    }
+
+    /// Where what must be held of `text` begins, which begins with what was held before. What comes before that is then
+    /// given up.
+    fn hold_from(&mut self, text: &[u8]) -> usize {
+        let mut hold = text.len();
+        for Searched { set, seen } in self.all_mut() {
+            *seen = Seen { known: text.len(), free: set.patterns.hold_from(text, *seen) };
+            hold = hold.min(seen.free);
+        }
+        self.give_up(hold);
+        hold
+    }
+
+    fn give_up(&mut self, count: usize) {
+        for searched in self.all_mut() {
+            searched.seen = searched.seen.without(count);
+        }
     }
 
     /// The hits that begin before `until`, in order, and what to write for each.
@@ -260,7 +292,7 @@ impl Sets {
             let hits = set.patterns.hits(text, until);
             hits.map(move |hit| (hit, set.marker(hit.owner))).peekable()
         };
-        let (mut own, mut newer) = (of(&self.own), self.newer.as_deref().map(of));
+        let (mut own, mut newer) = (of(&self.own.set), self.newer.as_ref().map(|newer| of(&newer.set)));
         std::iter::from_fn(move || {
             let Some(newer) = &mut newer else { return own.next() };
             match (own.peek(), newer.peek()) {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::forms::{Beginning, Form};
-use super::holds::Holds;
+use super::holds::{Holds, Seen};
 use super::work;
 use crate::limits::{BEGINNINGS_MAX, HOLD_PREFIX_BYTES, WINDOW_BYTES_MAX};
 use crate::lock::LockedBuf;
@@ -242,8 +242,8 @@ impl Patterns {
     }
 
     /// [`Holds::from`].
-    pub(crate) fn hold_from(&self, text: &[u8], held: usize) -> usize {
-        self.holds.from(text, held)
+    pub(super) fn hold_from(&self, text: &[u8], seen: Seen) -> usize {
+        self.holds.from(text, seen)
     }
 
     fn longest_at(&self, text: &[u8], start: usize, slot: u16) -> Option<Hit> {

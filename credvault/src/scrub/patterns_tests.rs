@@ -24,7 +24,7 @@ fn finds_patterns_of_different_lengths_in_order() {
 fn no_pattern_finds_nothing_and_holds_nothing() {
     let set = patterns(&[]);
     assert_eq!(all(&set, "anything"), []);
-    assert_eq!(set.hold_from(b"anything", 0), 8);
+    assert_eq!(set.hold_from(b"anything", Seen::default()), 8);
     assert!(set.find(b"anything").is_none());
     assert!(set.is_free(b"anything"));
 }
@@ -65,7 +65,7 @@ fn holds_what_may_become_a_pattern_and_nothing_after_a_line_end() {
         ("data: ghp \"", 0),
         ("data: ghB", 0),
     ] {
-        assert_eq!(text.len() - set.hold_from(text.as_bytes(), 0), held, "{text:?}");
+        assert_eq!(text.len() - set.hold_from(text.as_bytes(), Seen::default()), held, "{text:?}");
     }
 }
 
@@ -74,10 +74,11 @@ fn what_is_held_moves_on_as_if_all_were_looked_at_again() {
     let set = patterns(&["ghp_0123456789", "key+with/specials"]);
     let text = b"xx ghp_ghp_01gh key%2Bw key ghp_0123456789ABCDEF__ghp_0123456789key+with/specia\\\\u00ghp";
     for first in 0..=text.len() {
-        let mut from = set.hold_from(&text[..first], 0);
+        let mut from = set.hold_from(&text[..first], Seen::default());
         for end in first..=text.len() {
-            from += set.hold_from(&text[from..end], first.max(end - usize::from(end > first)) - from);
-            assert_eq!(from, set.hold_from(&text[..end], 0), "{first} {end}");
+            let known = first.max(end - usize::from(end > first)) - from;
+            from += set.hold_from(&text[from..end], Seen { known, free: 0 });
+            assert_eq!(from, set.hold_from(&text[..end], Seen::default()), "{first} {end}");
         }
     }
 }
