@@ -130,12 +130,13 @@ impl Guard {
     }
 
     fn is_own(&self, address: SocketAddr, near: &LocalNetwork) -> bool {
+        let arrives = leads_to(address.ip());
         self.own_listeners.iter().any(|own| {
-            let same_place = own.ip().to_canonical() == address.ip()
-                || (own.ip().is_unspecified() && special_range(address.ip()).is_some())
-                || (own.ip().is_unspecified() && near.is_own(address.ip()))
+            let same_place = own.ip().to_canonical() == arrives
+                || (own.ip().is_unspecified() && special_range(arrives).is_some())
+                || (own.ip().is_unspecified() && near.is_own(arrives))
                 // On Linux a connect to 0.0.0.0 or :: arrives at loopback.
-                || (address.ip().is_unspecified() && own.ip().is_loopback());
+                || (arrives.is_unspecified() && own.ip().is_loopback());
             own.port() == address.port() && same_place
         })
     }
@@ -165,6 +166,20 @@ fn judge(
     if judged.is_empty() { Err(GuardError::NoAddress) } else { Ok(judged) }
 }
 
+/// Where an address leads: IPv4 inside IPv6 (mapped, or RFC 6052's prefix, under which a DNS64 network gives every
+/// IPv4-only host) is that IPv4 address.
+fn leads_to(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into()
+            }
+            _ => v6.into(),
+        },
+        v4 => v4,
+    }
+}
+
 /// The special-purpose range an address is in, or `None` for a public unicast address. IPv4 inside IPv6
 /// (mapped, NAT64) is judged as the IPv4 address it leads to; 6to4, Teredo, ISATAP and IPv4-compatible
 /// forms are special whatever they embed.
@@ -173,7 +188,7 @@ fn judge(
 /// globally reachable (anycast relays and AS112: no web service lives there), plus multicast and 240/4.
 #[must_use]
 pub fn special_range(address: IpAddr) -> Option<&'static str> {
-    match address.to_canonical() {
+    match leads_to(address) {
         IpAddr::V4(v4) => special_v4(v4),
         IpAddr::V6(v6) => special_v6(v6),
     }
@@ -189,11 +204,7 @@ fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
     if let Some(range) = V6_RANGES.iter().find(|range| range.holds(bits)) {
         return Some(range.name);
     }
-    let [a, b, c, d, e, f, high, low] = address.segments();
-    if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        // RFC 6052: a DNS64 network gives these for every IPv4-only host; judge where they lead.
-        return special_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    }
+    let [.., e, f, _, _] = address.segments();
     if f == 0x5efe && (e == 0 || e == 0x200) {
         return Some("ISATAP");
     }

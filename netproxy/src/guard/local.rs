@@ -30,7 +30,7 @@ impl LocalNetwork {
     /// Where an address is, if it is near; special-purpose ranges ([`super::special_range`]) are another question.
     #[must_use]
     pub fn place(&self, address: IpAddr) -> Option<&'static str> {
-        let address = address.to_canonical();
+        let address = super::leads_to(address);
         if self.is_own(address) {
             return Some("an address of this machine");
         }
@@ -75,6 +75,10 @@ mod tests {
         for (address, place) in [
             ("198.51.101.7", machine),
             ("::ffff:198.51.101.7", machine),
+            ("64:ff9b::198.51.101.7", machine),
+            ("64:ff9b::198.51.101.8", link),
+            ("64:ff9b::198.51.102.0", None),
+            ("64:ff9b:1::198.51.101.7", None),
             ("198.51.101.0", link),
             ("198.51.101.255", link),
             ("198.51.100.255", None),

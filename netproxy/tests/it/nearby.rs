@@ -43,6 +43,33 @@ fn names_that_lead_to_public_addresses_of_this_machine_are_refused() {
     }
 }
 
+const MACHINE: &str = "an address of this machine";
+const LINK: &str = "on this machine's local network";
+const CASES: [(&str, &str); 5] = [
+    ("here.example", MACHINE),
+    ("198.51.101.7", MACHINE),
+    ("v6.example", MACHINE),
+    ("lan.example", LINK),
+    ("lan6.example", LINK),
+];
+
+/// The same where an embedder says what is near: nothing is dialled.
+#[tokio::test]
+async fn names_that_lead_to_what_is_said_to_be_near_are_refused() {
+    let [v4, v6] = ["198.51.101.7", "2a00:1:2:3::7"].map(|address| address.parse::<IpAddr>().unwrap());
+    let near = move || Ok(LocalNetwork::default().with_interface(v4, 24).with_interface(v6, 128));
+    let proxy = names().local_network(near).build().unwrap();
+    for (host, place) in CASES.into_iter().chain([("nat64.example", MACHINE), ("lan64.example", LINK)]) {
+        refused(&proxy, (host, 9), place).await;
+    }
+}
+
+async fn refused(proxy: &Proxy, (host, port): (&str, u16), place: &str) {
+    let answer = get(proxy, host, port).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("address_prohibited"), "{answer}");
+    assert!(answer.contains(place), "{host}: {answer}");
+}
+
 async fn inside() {
     let listener = TcpListener::bind("198.51.101.7:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -53,16 +80,8 @@ async fn inside() {
         }
     });
     let proxy = names().build().unwrap();
-    for (host, place) in [
-        ("here.example", "an address of this machine"),
-        ("198.51.101.7", "an address of this machine"),
-        ("v6.example", "an address of this machine"),
-        ("lan.example", "on this machine's local network"),
-        ("lan6.example", "on this machine's local network"),
-    ] {
-        let answer = get(&proxy, host, port).await;
-        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("address_prohibited"), "{answer}");
-        assert!(answer.contains(place), "{host}: {answer}");
+    for (host, place) in CASES {
+        refused(&proxy, (host, port), place).await;
     }
     // Who says that nothing is near has it as before.
     let proxy = names().local_network(|| Ok(LocalNetwork::default())).build().unwrap();
@@ -76,6 +95,8 @@ fn names() -> Builder {
         ("v6.example", "2a00:1:2:3::7"),
         ("lan.example", "198.51.101.20"),
         ("lan6.example", "2a00:1:2:3::20"),
+        ("nat64.example", "64:ff9b::198.51.101.7"),
+        ("lan64.example", "64:ff9b::198.51.101.20"),
     ];
     let resolve = fixed.into_iter().fold(
         StaticResolve::over(std::sync::Arc::new(ResolveNothing)),

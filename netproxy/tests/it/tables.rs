@@ -75,6 +75,8 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
     let near = LocalNetwork::default().with_interface("198.51.101.7".parse().unwrap(), 24);
     for (place, address, refused) in [
         ("a.example:9090", "198.51.101.7", true),
+        ("a.example:9090", "64:ff9b::198.51.101.7", true),
+        ("a.example:3128", "64:ff9b::127.0.0.1", true),
         ("a.example:9090", "198.51.101.8", false),
         ("a.example:3128", "198.51.101.7", false),
         ("a.example:3128", "127.0.0.1", true),
