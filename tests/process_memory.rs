@@ -83,6 +83,18 @@ pub fn places(regions: &[Region], key: &str) -> Vec<(String, bool)> {
     places
 }
 
+/// That the search is able to find: every form, where this process itself holds them all.
+pub fn assert_finds(key: &str) {
+    let held = forms(key);
+    let found = places(&memory_of(std::process::id()).unwrap(), key);
+    for (form, _) in &held {
+        assert!(
+            found.iter().any(|(place, _)| place.starts_with(&format!("{form} in "))),
+            "{form}: {found:?}"
+        );
+    }
+}
+
 /// By its first byte, so that an unoptimised build is done with a hundred megabytes as well.
 fn count(bytes: &[u8], needle: &[u8]) -> usize {
     let (mut rest, mut count) = (bytes, 0);

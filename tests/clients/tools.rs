@@ -26,11 +26,15 @@ pub fn python() -> Option<PathBuf> {
 /// The tool, or `None` after saying that the test does not run. In CI a missing tool is a failure.
 pub fn need(test: &str, name: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
-        let text = format!("{test}: {name} is not on this machine; `cargo xtask ci` brings it");
-        assert!(std::env::var_os("AGENT_SANDBOX_REQUIRE_CLIENTS").is_none(), "{text}");
-        eprintln!("SKIPPED: {text}");
+        skip(test, &format!("{name} is not on this machine; `cargo xtask ci` brings it"));
     }
     found
+}
+
+/// Says that a test does not run. In CI that is a failure.
+pub fn skip(test: &str, why: &str) {
+    assert!(std::env::var_os("AGENT_SANDBOX_REQUIRE_CLIENTS").is_none(), "{test}: {why}");
+    eprintln!("SKIPPED: {test}: {why}");
 }
 
 /// One of our scripts.
