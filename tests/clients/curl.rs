@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use crate::check::{Call, HELLO, three_calls};
+use crate::check::{Call, HELLO, three_calls, three_calls_in};
 use crate::tools::{find, need};
-use crate::world::{ALLOWED, World, shown};
+use crate::upstream::{Kind, Over};
+use crate::world::{ALLOWED, DENIED, More, World, shown};
 
 fn curl(world: &World, call: &Call, options: &[&str]) -> Command {
     let mut command = world.client("curl".as_ref());
@@ -54,8 +55,46 @@ fn a_large_upload_arrives_whole() {
     }
 }
 
+/// Spoken on both sides of the proxy, and not only asked for.
 #[test]
 fn curl_with_http2() {
     let Some(_) = need("curl_with_http2", "curl", find("curl")) else { return };
-    three_calls("no rule allows it", |world, call| curl(world, call, &["--http2"]));
+    let world = World::with_more(&More { upstream: Kind::Http2, ..More::default() });
+    let options = ["--http2", "-w", "\nin HTTP/%{http_version}"];
+    let (said, seen) = three_calls_in(world, "no rule allows it", |world, call| curl(world, call, &options));
+    assert!(said.iter().all(|text| text.contains("\nin HTTP/2")), "{said:?}");
+    assert_eq!(seen.iter().map(|seen| seen.over).collect::<Vec<_>>(), [Over::Http2, Over::Http2]);
+}
+
+#[test]
+fn a_large_upload_arrives_whole_over_http2() {
+    let Some(_) = need("a_large_upload…http2", "curl", find("curl")) else { return };
+    let world = World::with_more(&More { upstream: Kind::Http2, ..More::default() });
+    std::fs::write(world.home().join("large"), vec![b'x'; 8 << 20]).unwrap();
+    let call = Call { url: world.url(ALLOWED, "/size"), authorization: None };
+    let output = curl(&world, &call, &["--http2", "-T", "large"]).output().unwrap();
+    assert_eq!(shown(&output), (8 << 20).to_string());
+    assert_eq!(world.seen(ALLOWED)[0].over, Over::Http2);
+}
+
+#[test]
+fn curl_in_the_clear() {
+    let Some(_) = need("curl_in_the_clear", "curl", find("curl")) else { return };
+    let options = ["-w", "\nstatus %{http_code}"];
+    let (said, seen) =
+        three_calls_in(World::plain(), "no rule allows it", |world, call| curl(world, call, &options));
+    assert!(said[1].contains("\nstatus 403"), "{said:?}");
+    assert_eq!(seen.iter().map(|seen| seen.over).collect::<Vec<_>>(), [Over::Plain, Over::Plain]);
+}
+
+/// On the web's own port the refusal is an answer inside of TLS, so that its reason is shown.
+#[test]
+fn curl_by_socks_is_told_why_on_the_port_of_https() {
+    let Some(_) = need("curl_by_socks_is_told…", "curl", find("curl")) else { return };
+    let mut world = World::start();
+    let call = Call { url: format!("https://{DENIED}/hello"), authorization: None };
+    let output = curl(&world, &call, &["--socks5-hostname", world.place()]).output().unwrap();
+    let text = shown(&output);
+    assert!(!output.status.success() && text.contains("403") && text.contains("no rule allows it"), "{text}");
+    assert_eq!(world.stop().denials(DENIED).len(), 1);
 }

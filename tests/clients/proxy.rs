@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -57,20 +58,25 @@ pub struct RunningProxy {
     child: Child,
     /// What it told clients to set.
     pub variables: BTreeMap<String, String>,
+    /// Where its other doors are.
+    pub doors: BTreeMap<String, SocketAddr>,
     stderr: BufReader<ChildStderr>,
 }
 
 impl RunningProxy {
     /// Starts it and waits until it is ready.
-    pub fn start(arguments: &[String]) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
+    pub fn start(arguments: &[String], environment: &[(&str, String)]) -> Self {
+        let mut child = command(arguments).envs(environment.iter().cloned()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut proxy = Self { child, variables: BTreeMap::new(), stderr };
+        let mut proxy = Self { child, variables: BTreeMap::new(), doors: BTreeMap::new(), stderr };
         for line in stdout.lines() {
             let line = line.unwrap();
             if line == "# ready" {
                 return proxy;
+            }
+            if let Some((name, at)) = line.strip_prefix("# ").and_then(|door| door.split_once(" on ")) {
+                proxy.doors.insert(name.to_owned(), at.parse().unwrap());
             }
             if let Some((name, value)) = line.strip_prefix("export ").and_then(|pair| pair.split_once('=')) {
                 proxy.variables.insert(name.to_owned(), value.trim_matches('\'').to_owned());

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use crate::check::three_calls;
+use crate::check::{three_calls, three_calls_in};
 use crate::proxy::KEY;
 use crate::tools::{need, python, scenario};
+use crate::upstream::Over;
 use crate::world::{ALLOWED, DENIED, KEYED, World, shown};
 
 /// `get.py LIBRARY URL [AUTHORIZATION]`
@@ -32,6 +33,31 @@ fn python_urllib() {
 #[test]
 fn python_requests() {
     library("requests", "blocked_by_policy");
+}
+
+#[test]
+fn python_requests_in_the_clear() {
+    const TEST: &str = "python_requests_in_the_clear";
+    let Some(python) = need(TEST, "Python with packages", python()) else { return };
+    let (said, seen) = three_calls_in(World::plain(), "blocked_by_policy", |world, call| {
+        let mut command = script(world, &python, "get.py");
+        command.arg("requests").arg(&call.url).args(&call.authorization);
+        command
+    });
+    assert!(said[1].contains("403"), "{said:?}");
+    assert!(seen.iter().all(|seen| seen.over == Over::Plain), "{seen:?}");
+}
+
+/// On the web's own port the refusal is an answer inside of TLS.
+#[test]
+fn python_requests_by_socks_is_told_why_on_the_port_of_https() {
+    const TEST: &str = "python_requests_by_socks_is_told_why_on_the_port_of_https";
+    let Some(python) = need(TEST, "Python with packages", python()) else { return };
+    let mut world = World::start();
+    let mut command = script(&world, &python, "get.py");
+    let output = command.args(["requests_and_socks", &format!("https://{DENIED}/hello")]).output().unwrap();
+    assert!(shown(&output).contains("blocked_by_policy"), "{}", shown(&output));
+    assert_eq!(world.stop().denials(DENIED).len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::proxy::{KEY, RunningProxy};
-use crate::upstream::{Seen, Upstream};
+use crate::upstream::{Kind, Seen, Upstream};
 
 /// May be reached.
 pub const ALLOWED: &str = "allowed.test";
@@ -19,10 +20,32 @@ pub const DENIED: &str = "denied.test";
 /// Gets the key.
 pub const KEYED: &str = "keyed.test";
 
+/// In no rule of the usual policy: for the rules that a test adds.
+pub const OTHER: &str = "other.test";
+
+/// What a world has beyond the usual one.
+///
+/// `{port}` in options and the file is the upstream's, `{plain}` the one where it speaks plain HTTP; `{home}` is the
+/// clients' home, `{services}` the file `scenarios/services.toml` with those ports, `{client}` a client certificate
+/// that the upstream trusts, `{file}` the file.
+#[derive(Default)]
+pub struct More<'a> {
+    /// Of the proxy.
+    pub options: &'a [&'a str],
+    /// Content of a file for the owner's eyes alone.
+    pub file: &'a str,
+    /// Further variables of the proxy's environment.
+    pub environment: &'a [(&'a str, String)],
+    pub upstream: Kind,
+    /// Calls go to `http://`.
+    pub plain: bool,
+}
+
 /// Everything of one test.
 pub struct World {
     pub folder: TempDir,
     pub upstream: Upstream,
+    plain: bool,
     proxy: Option<RunningProxy>,
 }
 
@@ -32,46 +55,62 @@ impl World {
         Self::with(&[])
     }
 
-    /// With further options of the proxy; `{port}` in them is the upstream's, `{home}` the clients' home,
-    /// `{services}` the file `scenarios/services.toml` with that port.
+    /// With further options of the proxy.
     pub fn with(options: &[&str]) -> Self {
-        Self::with_key_file("", options)
+        Self::with_more(&More { options, ..More::default() })
     }
 
-    /// The same with a file for the owner's eyes alone, `{file}` in options. `{port}` in it is the upstream's too.
-    pub fn with_key_file(content: &str, options: &[&str]) -> Self {
+    /// With the file `{file}` too.
+    pub fn with_key_file(file: &str, options: &[&str]) -> Self {
+        Self::with_more(&More { file, options, ..More::default() })
+    }
+
+    /// Where the same hosts are reached over plain HTTP, and one of them gets its key there.
+    pub fn plain() -> Self {
+        let options =
+            ["--policy", "{file}", "--service", "mock-plain=HOST_SIDE_KEY", "--services", "{services}"];
+        let file = include_str!("scenarios/plain.toml");
+        Self::with_more(&More { options: &options, file, plain: true, ..More::default() })
+    }
+
+    pub fn with_more(more: &More) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED]);
+        let upstream = Upstream::start(folder.path(), &[ALLOWED, DENIED, KEYED, OTHER], more.upstream);
         let port = upstream.port;
-        fs::write(folder.path().join("policy.toml"), policy(port)).unwrap();
-        let services = include_str!("scenarios/services.toml").replace("8443", &port.to_string());
-        fs::write(folder.path().join("services.toml"), services).unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let filled = |text: &str| {
+            text.replace("{port}", &port.to_string())
+                .replace("{plain}", &upstream.plain_port.to_string())
+                .replace("{home}", &path("home"))
+                .replace("{services}", &path("services.toml"))
+                .replace("{client}", &path("client.pem"))
+                .replace("{file}", &path("key"))
+        };
+        fs::write(path("policy.toml"), policy(port)).unwrap();
+        let services =
+            include_str!("scenarios/services.toml").replace("8443", "{port}").replace("8080", "{plain}");
+        fs::write(path("services.toml"), filled(&services)).unwrap();
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path("key")).unwrap();
-        file.write_all(content.replace("{port}", &port.to_string()).as_bytes()).unwrap();
+        file.write_all(filled(more.file).as_bytes()).unwrap();
         let mut arguments: Vec<String> = ["--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        // What comes back is masked by the first key of that value: it is the one under test.
+        let api_key = if more.plain { "HOST_SIDE_AWS_KEYS" } else { "HOST_SIDE_KEY" };
         for (option, value) in [
             ("--policy", path("policy.toml")),
-            ("--secret", format!("API_KEY=HOST_SIDE_KEY@{KEYED}:{port}")),
+            ("--secret", format!("API_KEY={api_key}@{KEYED}:{port}")),
             ("--ca-dir", path("ca")),
             ("--upstream-ca", path("upstream-ca.pem")),
             ("--audit", path("audit.jsonl")),
         ] {
             arguments.extend([option.to_owned(), value]);
         }
-        for host in [ALLOWED, DENIED, KEYED] {
+        for host in [ALLOWED, DENIED, KEYED, OTHER] {
             arguments.extend(["--resolve".to_owned(), format!("{host}:127.0.0.1")]);
         }
-        arguments.extend(options.iter().map(|option| {
-            option
-                .replace("{port}", &port.to_string())
-                .replace("{home}", &path("home"))
-                .replace("{services}", &path("services.toml"))
-                .replace("{file}", &path("key"))
-        }));
+        arguments.extend(more.options.iter().map(|option| filled(option)));
         fs::create_dir(folder.path().join("home")).unwrap();
-        let proxy = Some(RunningProxy::start(&arguments));
-        Self { folder, upstream, proxy }
+        let proxy = Some(RunningProxy::start(&arguments, more.environment));
+        Self { folder, upstream, plain: more.plain, proxy }
     }
 
     pub fn proxy(&mut self) -> &mut RunningProxy {
@@ -84,12 +123,26 @@ impl World {
     }
 
     pub fn url(&self, host: &str, path: &str) -> String {
-        format!("https://{host}:{}{path}", self.upstream.port)
+        let (scheme, port) = match self.plain {
+            true => ("http", self.upstream.plain_port),
+            false => ("https", self.upstream.port),
+        };
+        format!("{scheme}://{host}:{port}{path}")
+    }
+
+    /// What the key of calls to `KEYED` is called in the log.
+    pub fn credential(&self) -> &'static str {
+        if self.plain { "mock-plain" } else { "API_KEY" }
     }
 
     /// What stands in the key's place in a client.
     pub fn placeholder(&self) -> String {
-        self.variables()["API_KEY"].clone()
+        self.variables()[if self.plain { "PLAIN_KEY" } else { "API_KEY" }].clone()
+    }
+
+    /// Where another door of the proxy is.
+    pub fn door(&self, name: &str) -> SocketAddr {
+        self.proxy.as_ref().expect("it was not stopped").doors[name]
     }
 
     /// Where the proxy listens, as `host:port`: for SOCKS5 too.

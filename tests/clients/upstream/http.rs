@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 
-use super::{Seen, Shared, routes, websocket};
+use super::{Over, Seen, Shared, routes, websocket};
 
 /// One request, whole.
 pub struct Request {
@@ -26,23 +26,10 @@ impl Request {
 }
 
 /// Serves one connection until the client is done.
-pub fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
+pub fn serve(stream: impl Read + Write, shared: &Shared, over: Over) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(request) = next(&mut stream)? {
-        shared.seen.lock().unwrap().push(Seen {
-            host: request.header("host").unwrap_or_default().to_owned(),
-            method: request.method.clone(),
-            path: request.path.clone(),
-            authorization: request.header("authorization").map(str::to_owned),
-            api_key: request.header("x-api-key").map(str::to_owned),
-        });
-        let request = Arc::new(request);
-        if request.header("authorization").is_some_and(|value| value.starts_with("AWS4-")) {
-            shared.signed.lock().unwrap().push(request.clone());
-        }
-        if routes::makes_tokens(&request.path) {
-            shared.asked.lock().unwrap().push(request.clone());
-        }
+        let request = note(request, shared, over);
         if request.path == "/socket" && websocket::accept(&request, stream.get_mut())? {
             // Nothing was read ahead: a client says nothing before it has its answer.
             return websocket::talk(stream.get_mut(), &request.head);
@@ -51,6 +38,26 @@ pub fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         stream.get_mut().flush()?;
     }
     Ok(())
+}
+
+/// Remembers what the tests ask about.
+pub fn note(request: Request, shared: &Shared, over: Over) -> Arc<Request> {
+    shared.seen.lock().unwrap().push(Seen {
+        host: request.header("host").unwrap_or_default().to_owned(),
+        method: request.method.clone(),
+        path: request.path.clone(),
+        authorization: request.header("authorization").map(str::to_owned),
+        api_key: request.header("x-api-key").map(str::to_owned),
+        over,
+    });
+    let request = Arc::new(request);
+    if request.header("authorization").is_some_and(|value| value.starts_with("AWS4-")) {
+        shared.signed.lock().unwrap().push(request.clone());
+    }
+    if routes::makes_tokens(&request.path) {
+        shared.asked.lock().unwrap().push(request.clone());
+    }
+    request
 }
 
 fn next<S: Read + Write>(stream: &mut BufReader<S>) -> io::Result<Option<Request>> {
