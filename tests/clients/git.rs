@@ -68,6 +68,42 @@ fn git_is_refused_once_and_says_why() {
 }
 
 #[test]
+fn a_push_is_refused_once_and_says_why() {
+    let Some(_) = need("a_push_is_refused…", "git", find("git")) else { return };
+    let mut world = World::start();
+    git_ok(&world, &["init", "-q", "one"]);
+    commit(&world, "one", b"not to leave");
+    let output = git(&world, &["-C", "one", "push", &world.url(DENIED, "/git/demo.git"), "HEAD:main"]);
+    let text = shown(&output);
+    assert!(!output.status.success() && text.contains("403"), "{text}");
+    assert!(text.contains("remote: Blocked by the sandbox's network policy"), "{text}");
+    assert!(text.contains("no rule allows it"), "{text}");
+    let log = world.stop();
+    assert_eq!(log.denials(DENIED).len(), 1, "{:?}", log.denials(DENIED));
+    assert!(world.seen(DENIED).is_empty());
+}
+
+#[test]
+fn a_push_gets_the_key() {
+    let Some(_) = need("a_push_gets_the_key", "git", find("git")) else { return };
+    let mut world = World::start();
+    with_repository(&world);
+    git_ok(&world, &["init", "-q", "one"]);
+    commit(&world, "one", b"pushed with a key");
+    let header = format!("http.extraHeader=Authorization: Bearer {}", world.placeholder());
+    let url = world.url(KEYED, "/private/git/demo.git");
+    let output = git_ok(&world, &["-C", "one", "-c", &header, "push", &url, "HEAD:main"]);
+    assert!(!output.contains(KEY));
+    let bare = world.folder.path().join("git/demo.git");
+    let pushed = git_ok(&world, &["-C", bare.to_str().unwrap(), "show", "main:file"]);
+    assert_eq!(pushed, "pushed with a key");
+    let (seen, bearer) = (world.seen(KEYED), format!("Bearer {KEY}"));
+    assert!(seen.iter().all(|seen| seen.authorization.as_ref() == Some(&bearer)), "{seen:?}");
+    assert!(seen.iter().any(|seen| seen.method == "POST" && seen.path.ends_with("git-receive-pack")));
+    assert_eq!(world.stop().requests(KEYED).len(), seen.len());
+}
+
+#[test]
 fn git_gets_the_key() {
     let Some(_) = need("git_gets_the_key", "git", find("git")) else { return };
     let mut world = World::start();
