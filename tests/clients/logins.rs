@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
+use crate::packages::{cargo_fetch, cargo_registry};
 use crate::proxy::KEY;
 use crate::tools::{find, need, python};
 use crate::world::{KEYED, World, shown};
@@ -89,4 +90,16 @@ fn npm_reads_npmrc() {
     let output = world.client(&npm).args(["view", "demo-package", "version", &registry]).output().unwrap();
     assert!(output.status.success() && shown(&output).contains("1.0.0"), "{}", shown(&output));
     logged_in(&world, "/demo-package", &format!("Bearer {KEY}"));
+}
+
+#[test]
+fn cargo_reads_its_credentials() {
+    let world = world();
+    cargo_registry(&world);
+    let mut fetch = cargo_fetch(&world, "one", &world.url(KEYED, "/locked/"));
+    // Without it, cargo shows no token to a registry that asks for one.
+    let output = fetch.env("CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS", "cargo:token").output().unwrap();
+    assert!(output.status.success() && !shown(&output).contains(KEY), "{}", shown(&output));
+    logged_in(&world, "/locked/", &format!("Bearer {KEY}"));
+    logged_in(&world, "/files/demo.crate", &format!("Bearer {KEY}"));
 }

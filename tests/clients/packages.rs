@@ -128,17 +128,15 @@ fn npm() {
     assert!(world.seen(KEYED).iter().all(|seen| seen.authorization.as_ref() == Some(&bearer)));
 }
 
-#[test]
-fn cargo() {
-    let cargo = Path::new(env!("CARGO"));
-    let mut world = World::start();
+/// A sparse registry with one package, `demo`, on an open host and on one that wants a login.
+pub fn cargo_registry(world: &World) {
     let package = world.folder.path().join("demo-1.0.0");
     fs::create_dir_all(package.join("src")).unwrap();
     let manifest = "[package]\nname = \"demo\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
     fs::write(package.join("Cargo.toml"), manifest).unwrap();
     fs::write(package.join("src/lib.rs"), "").unwrap();
-    prepare(&world, "tar".as_ref(), &["-czf", "demo.crate", "demo-1.0.0"]);
-    let sum = prepare(&world, "sha256sum".as_ref(), &["demo.crate"]);
+    prepare(world, "tar".as_ref(), &["-czf", "demo.crate", "demo-1.0.0"]);
+    let sum = prepare(world, "sha256sum".as_ref(), &["demo.crate"]);
     let sum = sum.split_whitespace().next().unwrap();
     world.upstream.put(
         "/files/demo.crate",
@@ -152,31 +150,36 @@ fn cargo() {
         world.upstream.put(&format!("{index}/config.json"), "application/json", config.to_string());
         world.upstream.put(&format!("{index}/de/mo/demo"), "text/plain", entry.to_string() + "\n");
     }
+}
+
+/// Fetches `demo` from the registry `ours` at `index`, for a project in `folder`. Where a login comes from is left open.
+pub fn cargo_fetch(world: &World, folder: &str, index: &str) -> Command {
+    let cargo = Path::new(env!("CARGO"));
+    let project = world.home().join(folder);
+    fs::create_dir_all(project.join("src")).unwrap();
+    fs::write(project.join("src/lib.rs"), "").unwrap();
+    let manifest = "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
+                    demo = { version = \"1\", registry = \"ours\" }\n[workspace]\n";
+    fs::write(project.join("Cargo.toml"), manifest).unwrap();
+    let others = std::env::var_os("PATH").unwrap();
+    let path = cargo.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&others));
+    let mut command = world.client(cargo);
+    command.env("PATH", std::env::join_paths(path).unwrap());
+    command.env("CARGO_REGISTRIES_OURS_INDEX", format!("sparse+{index}"));
+    command.arg("fetch").current_dir(project);
+    command
+}
+
+#[test]
+fn cargo() {
+    let mut world = World::start();
+    cargo_registry(&world);
     let placeholder = format!("Bearer {}", world.placeholder());
     let fetch = |folder: &str, index: String| {
-        let project = world.home().join(folder);
-        fs::create_dir_all(project.join("src")).unwrap();
-        fs::write(project.join("src/lib.rs"), "").unwrap();
-        let manifest = "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
-                        demo = { version = \"1\", registry = \"ours\" }\n[workspace]\n";
-        fs::write(project.join("Cargo.toml"), manifest).unwrap();
-        let mut command = world.client(cargo);
-        let path = std::env::join_paths(
-            cargo
-                .parent()
-                .map(Path::to_owned)
-                .into_iter()
-                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-        );
-        command.env("PATH", path.unwrap()).env("CARGO_HOME", world.home().join(format!("{folder}-cargo")));
+        let mut command = cargo_fetch(&world, folder, &index);
+        command.env("CARGO_HOME", world.home().join(format!("{folder}-cargo")));
         command.env("CARGO_REGISTRIES_OURS_CREDENTIAL_PROVIDER", "cargo:token");
-        command.env("CARGO_REGISTRIES_OURS_INDEX", format!("sparse+{index}"));
-        command
-            .env("CARGO_REGISTRIES_OURS_TOKEN", &placeholder)
-            .arg("fetch")
-            .current_dir(project)
-            .output()
-            .unwrap()
+        command.env("CARGO_REGISTRIES_OURS_TOKEN", &placeholder).output().unwrap()
     };
     let outputs = [
         fetch("one", world.url(ALLOWED, "/index/")),
