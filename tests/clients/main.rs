@@ -10,6 +10,7 @@
 mod aws;
 mod check;
 mod curl;
+mod doors;
 mod git;
 mod go;
 mod java;
@@ -18,6 +19,7 @@ mod logins;
 mod memory;
 mod minted;
 mod node;
+mod outward;
 mod packages;
 mod policies;
 #[path = "../process_memory.rs"]
