@@ -76,6 +76,13 @@ pub const LOCAL_NETWORK_AGE: Duration = Duration::from_secs(5);
 pub const ADDRESSES_MAX: usize = 16;
 /// Longest text from a hook (reason, hint, rule) that reaches an answer, in bytes.
 pub const HOOK_TEXT_BYTES_MAX: usize = 512;
+/// How long a client that ended its TLS handshake because it does not trust the sandbox's authority is remembered: the
+/// next `CONNECT` to the same host within that time is told so in the clear, once for each such alert.
+pub const DISTRUST_REMEMBERED: Duration = Duration::from_secs(60);
+/// Such alerts that are remembered at one time; the oldest go first.
+pub const DISTRUST_ALERTS_MAX: usize = 64;
+/// The same for one host: so many clients that do trust the authority may be told so by mistake.
+pub const DISTRUST_ALERTS_PER_HOST_MAX: usize = 4;
 /// Leaf certificates kept; the oldest go first.
 pub const LEAF_CACHE_ENTRIES_MAX: usize = 512;
 /// Idle upstream connections kept for one sandbox.

@@ -41,6 +41,8 @@ pub enum Kind {
     AuthorityMismatch,
     /// Neither TLS nor HTTP inside a connection, and no rule allows other bytes.
     NotTls,
+    /// The client does not trust the sandbox's certificate authority, so that it can be told nothing inside TLS.
+    AuthorityNotTrusted,
     /// The credential of the rule does not exist.
     CredentialMissing,
     /// The credential store is locked.
@@ -109,6 +111,8 @@ impl Kind {
                 "CONNECT target, TLS server name and Host header must be the same. Open a connection of its own for each host.", false),
             Self::NotTls => row(S::FORBIDDEN, "http_request_denied", "not_tls", "Only TLS and HTTP are allowed on this connection",
                 "Use https or http. Other protocols pass only where a rule of the sandbox policy names host and port with tcp = true; ask the user.", false),
+            Self::AuthorityNotTrusted => row(S::FORBIDDEN, "http_request_denied", "authority_not_trusted", "The client does not trust the sandbox's certificate authority",
+                "Do not retry, and do not turn verification off. Give the client the file that SSL_CERT_FILE names: by NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE, CARGO_HTTP_CAINFO, its own option for roots, or for Java the trust store of JAVA_TOOL_OPTIONS.", false),
             Self::CredentialMissing => row(S::FORBIDDEN, "http_request_denied", "credential_missing", "The credential for this request does not exist",
                 "Do not retry. Ask the user to store the credential on the host.", false),
             Self::CredentialLocked => row(S::FORBIDDEN, "http_request_denied", "credential_locked", "The credential store is locked",

@@ -1,5 +1,6 @@
 //! `CONNECT`: decided at once, answered inside. Whatever the verdict, the client gets `200` and its TLS
-//! handshake, and then an answer that it can read: a refused `CONNECT` is retried or hidden by most clients.
+//! handshake, and then an answer that it can read: a refused `CONNECT` is retried or hidden by most clients. The
+//! exception is a client that said of late that it does not trust the certificate: it could read nothing inside.
 
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ use super::rewind::Rewind;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
 use crate::audit::Layer;
-use crate::flow;
-use crate::hooks::ConnectFacts;
-use crate::refuse::Subject;
+use crate::flow::{self, subject_of};
+use crate::hooks::{ConnectFacts, TlsMode, Verdict};
+use crate::refuse::{Kind, Refusal, Subject};
 use crate::wire::head;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
@@ -37,10 +38,28 @@ where
         Err(refusal) => return answer::refuse(shared, io.io_mut(), &refusal, &decision).await,
     };
     let verdict = shared.authorize.connect(&ConnectFacts { authority: &authority });
+    if shared.distrust.take(authority.host(), decision.started)
+        && let Some(refusal) = in_the_clear(&verdict)
+    {
+        let subject = Subject { method: Some("CONNECT".into()), ..subject_of(&authority) };
+        return answer::refuse(shared, io.io_mut(), &refusal.about(subject), &decision).await;
+    }
     let (mut stream, early) = io.into_parts();
     if stream.write_all(ESTABLISHED).await.is_err() || stream.flush().await.is_err() {
         return;
     }
     let passage = Passage { shared, decision, authority, layer: Layer::Connect };
     Box::pin(passage.serve(Rewind::new(stream, early), verdict)).await;
+}
+
+/// What a client is told that could not read it inside; nothing where it gets the upstream's own certificate.
+fn in_the_clear(verdict: &Verdict) -> Option<Refusal> {
+    match verdict {
+        Verdict::Deny(deny) => Some(Refusal::policy(Layer::Connect, deny.clone())),
+        Verdict::Allow(allow) if allow.tls == TlsMode::Opaque => None,
+        Verdict::Allow(allow) => {
+            let detail = "a client ended its last TLS handshake for this host because it does not trust the certificate";
+            Some(Refusal::new(Kind::AuthorityNotTrusted, Layer::Connect, detail).after(allow))
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod connect;
 mod control;
 mod crowd;
 mod dial;
+mod distrust;
 mod dns;
 mod exchange;
 mod front;

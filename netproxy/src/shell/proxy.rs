@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::control::Control;
+use super::distrust::Distrust;
 use super::dns::DnsState;
 use super::http2::ALPN;
 use super::limiter::{Entry, Limiter};
@@ -444,6 +445,7 @@ impl Builder {
             audit: self.audit,
             resolve: self.resolve,
             ids: self.ids,
+            distrust: Distrust::default(),
             dns: DnsState::new(&self.limits, self.synthetic_dns),
             upstream_proxies: self.upstream_proxies,
             limits: self.limits,

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustls::ClientConfig;
 
 use super::control::Control;
+use super::distrust::Distrust;
 use super::dns::DnsState;
 use super::held::Budget;
 use super::limiter::Limiter;
@@ -44,6 +45,8 @@ pub struct Shared {
     /// Memory for decoding answers.
     pub coding: Room,
     pub leaves: LeafCache,
+    /// Clients that do not take what those are signed with.
+    pub distrust: Distrust,
     /// Offers HTTP/1.1.
     pub upstream_tls: Arc<ClientConfig>,
     /// The same, but offers HTTP/2 first.

@@ -199,6 +199,41 @@ async fn a_client_that_does_not_trust_the_authority_is_recorded() {
     );
 }
 
+/// What it cannot read inside it is told in the clear: once for each alert, so that others are not kept out.
+#[tokio::test]
+async fn a_client_that_does_not_trust_the_authority_is_told_at_its_next_connect() {
+    let world = World::start().await;
+    for (host, error) in [("ok.example", "authority_not_trusted"), ("denied.example", "blocked_by_policy")] {
+        let target = world.at(host);
+        for _ in 0..2 {
+            let stream = connect(&world, &target).await;
+            assert!(tls_trusting(&world.tls.root_pem, stream, host).await.is_err());
+            // Other hosts have nothing to do with it.
+            drop(connect(&world, &world.at("opaque.example")).await);
+            let answer = refused_connect(&world, &target).await;
+            assert_eq!((answer.status, &answer.json()["error"]), (403, &error.into()), "{host}");
+            assert_eq!(answer.json()["retryable"], false);
+            // The next one is let in, and reads its answer if it trusts.
+            let mut tls = https(&world, &target).await;
+            let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+            assert_eq!(answer.status, if host == "ok.example" { 200 } else { 403 });
+        }
+    }
+}
+
+/// A `CONNECT` that is answered at once, once the alert before it was read.
+async fn refused_connect(world: &World, target: &str) -> Answer {
+    loop {
+        let mut stream = world.connect();
+        let answer = ask(&mut stream, &format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        if answer.status != 200 {
+            assert!(is_at_end(&mut stream).await);
+            return answer;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_early_is_recorded_once() {
     let world = World::start().await;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -65,9 +66,15 @@ impl Passage<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.shared.leaves.server_config(host, self.decision.time).map_err(io::Error::other)?;
-        timeout(self.shared.limits.client_tls_timeout, TlsAcceptor::from(config).accept(stream))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let accepted =
+            timeout(self.shared.limits.client_tls_timeout, TlsAcceptor::from(config).accept(stream))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        // The other doors have no words for it.
+        if let (Err(error), Layer::Connect) = (&accepted, self.layer) {
+            self.shared.distrust.note(self.authority.host(), error, Instant::now());
+        }
+        accepted
     }
 
     /// Serves the requests inside, each with a decision of its own.
