@@ -57,7 +57,7 @@ pub struct AskOn {
     pub files: Vec<PathBuf>,
 }
 
-/// The proxy of one sandbox. Dropping it ends every connection, once renewals of tokens that are under way are done.
+/// The proxy of one sandbox. Dropping it ends every connection; [`Gateway::finish`] goes before that.
 pub struct Gateway {
     proxy: Proxy,
     policy: Arc<LivePolicy>,
@@ -65,15 +65,8 @@ pub struct Gateway {
     _keys: Keyed,
     audit: Option<Arc<AuditFile>>,
     renewals: Option<Arc<Renewals>>,
+    style: Style,
     runtime: Runtime,
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if let Some(renewals) = &self.renewals {
-            self.runtime.block_on(renewals.finish());
-        }
-    }
 }
 
 pub fn runtime() -> Result<Runtime> {
@@ -117,7 +110,8 @@ impl Gateway {
                 let servers = tokens.iter().map(|(_, source)| source.endpoint());
                 let fetch =
                     Fetch::new(own.resolve(resolve()?), servers, policy.clone()).map_err(Error::Usage)?;
-                let all = Renewals::new(vault.clone(), tokens, fetch, network.keys.keep.clone());
+                let outcomes = (network.keys.keep.clone(), network.keys.report.clone());
+                let all = Renewals::new(vault.clone(), tokens, fetch, outcomes);
                 let all = renewals.insert(Arc::new(all));
                 builder.inject(RenewingInject::new(inject, all.clone()))
             }
@@ -146,7 +140,7 @@ impl Gateway {
         }
         let proxy =
             builder.build().map_err(|error| Error::Usage(format!("the proxy cannot be set up: {error}")))?;
-        Ok(Self { proxy, policy, vault, _keys: network.keys, audit, renewals, runtime })
+        Ok(Self { proxy, policy, vault, _keys: network.keys, audit, renewals, style: network.style, runtime })
     }
 
     /// Serves what the guest opens to the proxy and DNS ports. No other port leads anywhere. The proxy sees by itself
@@ -181,6 +175,14 @@ impl Gateway {
         let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
         warn(&policy, style);
         self.runtime.spawn(policy.follow(proxy, move |reloaded, policy| tell(reloaded, policy, style)));
+    }
+
+    /// Waits for the renewals of tokens that are under way, and says so: what they are answered would be lost.
+    pub fn finish(&self) {
+        if let Some(renewals) = &self.renewals {
+            let waits = |text: &str| self.style.say("renewing", text, json!({ "message": text }));
+            self.runtime.block_on(renewals.finish(waits));
+        }
     }
 
     /// Fails if the audit log lacks a line.

@@ -133,6 +133,7 @@ impl Sandbox {
             }
         }
         self.machine.stop();
+        self.gateway.finish();
         self.gateway.check_audit()
     }
 }

@@ -9,7 +9,7 @@ use glue::keys::{self, SecretSource, SecretSpec, Value};
 use glue::services::Chosen;
 use glue::sources::{RefreshHandle, Refresher, Sources};
 use glue::stores::StoreArgs;
-use glue::tokens::Keep;
+use glue::tokens::{Keep, Report};
 use serde_json::json;
 
 use crate::cli::RunArgs;
@@ -28,6 +28,8 @@ pub struct Keyed {
     pub tokens: Vec<(String, TokenSource)>,
     /// What happens to refresh tokens that replace stored ones.
     pub keep: Keep,
+    /// How renewals end that the guest asked for.
+    pub report: Report,
     /// Looks for new values for as long as the sandbox runs.
     _refresh: Option<RefreshHandle>,
 }
@@ -65,9 +67,10 @@ impl Keyed {
             let failed = Error::io("the thread that looks for new keys cannot be started");
             refresh = Some(refresher.start(every, report).map_err(failed)?);
         }
-        let report = move |text: String| style.say("secret", &text, json!({ "message": text }));
-        let keep = glue::tokens::keep_in_store(&sources, chosen, report);
-        Ok(Self { vault, locked, specs, sources, tokens, keep, _refresh: refresh })
+        let report: Report =
+            Arc::new(move |text: String| style.say("secret", &text, json!({ "message": text })));
+        let keep = glue::tokens::keep_in_store(&sources, chosen, report.clone());
+        Ok(Self { vault, locked, specs, sources, tokens, keep, report, _refresh: refresh })
     }
 
     /// One credential with a known value, for the demo.
@@ -78,7 +81,8 @@ impl Keyed {
         let vault = Arc::new(keys::vault(&[spec], |_| Injection::replace(), value)?);
         let sources = Arc::new(Sources::new(StoreArgs::default(), Box::new(|_| None)));
         let (locked, specs, tokens) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { vault, locked, specs, sources, tokens, keep: Arc::new(|_, _| ()), _refresh: None })
+        let (keep, report): (Keep, Report) = (Arc::new(|_, _| ()), Arc::new(|_| ()));
+        Ok(Self { vault, locked, specs, sources, tokens, keep, report, _refresh: None })
     }
 
     pub fn placeholder(&self, name: &str) -> Option<String> {

@@ -3,15 +3,16 @@
 //! ```text
 //! request with a token  ─▶ good for a while? ──────────────────────────────────────────▶ injected
 //!                                        └▶ turn ─▶ task: ask ─▶ store ─▶ vault ─▶ turn ends ─▶ injected
-//! guest's own renewal   ─────────────────▶ turn ─▶ task: ask ─▶ store ─▶ vault ─▶ turn ends ─▶ masked answer
+//! guest's own renewal   ─▶ not so soon? ─▶ turn ─▶ task: ask ─▶ store ─▶ vault ─▶ turn ends ─▶ masked answer
+//!                                        └▶ a masked answer with the token in use
 //! ```
 //!
 //! A refresh token is mostly good for one use, so whoever asks with it has the turn of its source, from before the request
 //! is made until its successor is in the vault; and asks in a task of its own, so that no client that hangs up can leave a
 //! refresh token used and its successor unread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use credvault::limits::TOKEN_EARLY_S;
@@ -20,6 +21,7 @@ use credvault::{
 };
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::fetch::{FETCH_TIME, Fetch};
@@ -27,6 +29,7 @@ use crate::inject::Place;
 use crate::keys::SecretSource;
 use crate::services::{Chosen, refresh_name};
 use crate::sources::Sources;
+use pace::Pace;
 
 /// What storing may take, where the program waits for it to end.
 const KEEP_TIME: Duration = Duration::from_secs(10);
@@ -34,14 +37,13 @@ const KEEP_TIME: Duration = Duration::from_secs(10);
 /// Keeps a refresh token that replaces the one of this name.
 pub type Keep = Arc<dyn Fn(&str, &Secret) + Send + Sync>;
 
+/// Tells the user, in a sentence without a secret.
+pub type Report = Arc<dyn Fn(String) + Send + Sync>;
+
 /// Keeps it in the user's store, where the one that it replaces is from; what came from elsewhere comes from there again.
 /// `report` is told if that fails.
 #[must_use]
-pub fn keep_in_store(
-    sources: &Arc<Sources>,
-    chosen: &Chosen,
-    report: impl Fn(String) + Send + Sync + 'static,
-) -> Keep {
+pub fn keep_in_store(sources: &Arc<Sources>, chosen: &Chosen, report: Report) -> Keep {
     let stored = chosen.iter().filter(|(spec, _)| spec.source == SecretSource::Vault);
     let stored: Vec<String> = stored.map(|(spec, _)| spec.name.clone()).collect();
     let sources = Arc::clone(sources);
@@ -67,6 +69,7 @@ pub struct Renewals {
     sources: Vec<Renewed>,
     fetch: Fetch,
     keep: Keep,
+    report: Report,
     /// No renewal begins any more.
     ended: AtomicBool,
 }
@@ -78,24 +81,49 @@ struct Renewed {
     turn: Arc<Mutex<()>>,
     /// Held by the one of the guest's that waits for it.
     guests: Mutex<()>,
+    pace: std::sync::Mutex<Pace>,
+}
+
+impl Renewed {
+    fn new((name, source): (String, TokenSource)) -> Self {
+        Self {
+            name,
+            source,
+            turn: Arc::default(),
+            guests: Mutex::default(),
+            pace: std::sync::Mutex::default(),
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Held by whoever asks the token server of a source.
 type Turn = OwnedMutexGuard<()>;
 
 impl Renewals {
-    /// For the sources of [`crate::services::bind`].
+    /// For the sources of [`crate::services::bind`]. `report` is told how the renewals end that the guest asked for: its
+    /// tool may have hung up, and then nobody else is.
     #[must_use]
-    pub fn new(vault: Arc<Vault>, sources: Vec<(String, TokenSource)>, fetch: Fetch, keep: Keep) -> Self {
-        let renewed =
-            |(name, source)| Renewed { name, source, turn: Arc::default(), guests: Mutex::default() };
-        let sources = sources.into_iter().map(renewed).collect();
-        Self { vault, sources, fetch, keep, ended: AtomicBool::new(false) }
+    pub fn new(
+        vault: Arc<Vault>,
+        sources: Vec<(String, TokenSource)>,
+        fetch: Fetch,
+        (keep, report): (Keep, Report),
+    ) -> Self {
+        let sources = sources.into_iter().map(Renewed::new).collect();
+        Self { vault, sources, fetch, keep, report, ended: AtomicBool::new(false) }
     }
 
     /// Lets no further renewal begin, and waits for those under way: with the program, what they are answered would be lost.
-    pub async fn finish(&self) {
+    /// That may take forty seconds: `waits` is told if there is one.
+    pub async fn finish(&self, waits: impl FnOnce(&str)) {
         self.ended.store(true, Ordering::Release);
+        if self.sources.iter().any(|renewed| renewed.turn.try_lock().is_err()) {
+            waits("a token is being renewed: waiting for what its server answers, which would be lost");
+        }
         let all = async {
             for renewed in &self.sources {
                 drop(renewed.turn.lock().await);
@@ -151,24 +179,34 @@ impl Renewals {
         })?;
         let answer = source.answer(ticket, os_clock(), (status.as_u16(), &body[..]));
         let token = answer.map_err(|error| explain(&error))?;
-        self.take(name, token).await.map_err(|error| explain(&error))
+        self.take(renewed, token).await.map_err(|error| explain(&error))
     }
 
     /// Stores what replaces the refresh token, and only then puts both where requests and answers find them.
-    async fn take(&self, name: &str, token: Token) -> Result<(), BindError> {
-        if let Some(refresh) = &token.refresh {
-            let (keep, name, value) = (Arc::clone(&self.keep), name.to_owned(), refresh.duplicate());
+    async fn take(&self, renewed: &Renewed, token: Token) -> Result<(), String> {
+        let Token { access, refresh, not_after_s } = token;
+        if let Some(refresh) = &refresh {
+            let (keep, name, value) = (Arc::clone(&self.keep), renewed.name.clone(), refresh.duplicate());
             // The store's calls block. One at a time for each source, as its turn is held. What fails there is told there.
-            let _ = tokio::task::spawn_blocking(move || keep(&name, &value)).await;
+            let _ = spawn_blocking(move || keep(&name, &value)).await;
         }
-        let as_body = refresh_name(name);
-        if let Some(refresh) = token.refresh
-            && self.vault.placeholder(&as_body).is_some()
-        {
-            let end = self.vault.version(&as_body).and_then(|(_, end)| end);
-            self.vault.rotate(&as_body, refresh, end)?;
+        renewed.pace().took(os_clock(), not_after_s);
+        let (vault, name) = (Arc::clone(&self.vault), renewed.name.clone());
+        let rotate = move || {
+            let as_body = refresh_name(&name);
+            if let Some(refresh) = refresh
+                && vault.placeholder(&as_body).is_some()
+            {
+                let end = vault.version(&as_body).and_then(|(_, end)| end);
+                vault.rotate(&as_body, refresh, end)?;
+            }
+            vault.rotate(&name, access, Some(not_after_s))
+        };
+        // The search for all values is prepared anew, which would hold up everybody whom this thread serves.
+        match spawn_blocking(rotate).await {
+            Ok(rotated) => rotated.map(|_| ()).map_err(|error: BindError| error.to_string()),
+            Err(error) => Err(error.to_string()),
         }
-        self.vault.rotate(name, token.access, Some(token.not_after_s)).map(|_| ())
     }
 }
 
@@ -197,8 +235,8 @@ impl<I: Inject> Inject for RenewingInject<I> {
         head: &'a mut RequestHead,
     ) -> BoxFuture<'a, Result<Injected, InjectError>> {
         Box::pin(async move {
-            if let Some(number) = self.renewals.login_asked_for(decided, head)? {
-                return guest::inject(&self.renewals, number, (&self.inner, decided, head)).await;
+            if let Some(login) = self.renewals.login_asked_for(decided, head)? {
+                return guest::inject(&self.renewals, login, (&self.inner, decided, head)).await;
             }
             let (mut failed, place) = (None, Place::of(decided, Some(head)));
             for (number, Renewed { name, .. }) in self.renewals.sources.iter().enumerate() {
@@ -217,6 +255,7 @@ impl<I: Inject> Inject for RenewingInject<I> {
 
 mod asked;
 mod guest;
+mod pace;
 
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
         messages.say("cut", "the time is over: what is still open is closed");
     }
     if let Some(renewals) = renewals {
-        renewals.finish().await;
+        renewals.finish(|text| messages.say("drain", text)).await;
     }
     match audit {
         Some(audit) if audit.has_failed() => Err(Error::Audit),

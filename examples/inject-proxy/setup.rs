@@ -16,7 +16,7 @@ use glue::redact::VaultRedact;
 use glue::registries::Machine;
 use glue::services::Chosen;
 use glue::sources::{Refresher, Sources};
-use glue::tokens::{Renewals, RenewingInject, keep_in_store};
+use glue::tokens::{Renewals, RenewingInject, Report, keep_in_store};
 use glue::unlock::UnlockingInject;
 use netproxy::{Builder, Host, Proxy, UpstreamProxy};
 use policy::ask::Grants;
@@ -109,9 +109,11 @@ impl Setup {
                 let servers = tokens.iter().map(|(_, source)| source.endpoint());
                 let fetch = Fetch::new(own.resolve(resolver(options)?), servers, policy.clone());
                 let messages = Messages { json: options.json };
-                let keep = keep_in_store(&sources, &chosen, move |text| messages.say("secret", &text));
+                let report: Report = Arc::new(move |text| messages.say("secret", &text));
+                let keep = keep_in_store(&sources, &chosen, report.clone());
                 let fetch = fetch.map_err(Error::Usage)?;
-                let all = renewals.insert(Arc::new(Renewals::new(vault.clone(), tokens, fetch, keep)));
+                let all = Renewals::new(vault.clone(), tokens, fetch, (keep, report));
+                let all = renewals.insert(Arc::new(all));
                 builder.inject(RenewingInject::new(inject, all.clone()))
             }
         }

@@ -89,9 +89,10 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
     let world = world();
     let [access, refresh] = ["MOCK_TOKEN", "MOCK_REFRESH_TOKEN"].map(|name| world.variables()[name].clone());
     let form = format!("grant_type=refresh_token&refresh_token={refresh}&client_id=client");
-    for _ in 0..2 {
+    // The second is given the token in use, in the server's place.
+    for times in [2, 1] {
         let text = shown(&curl(&world, &["-d", &form], "/oauth/token"));
-        assert_eq!(text.matches(access.as_str()).count(), 2, "in the note, too: {text}");
+        assert_eq!(text.matches(access.as_str()).count(), times, "in the note, too: {text}");
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&json["access_token"], &json["refresh_token"]),
@@ -99,7 +100,7 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
         );
         assert!(!text.contains("access-token-") && !text.contains("refresh-token-"), "{text}");
     }
-    // The host knows the token that the tool was given, and does not ask for another.
+    // It ends too soon for the host, who knows what replaced the refresh token.
     assert!(curl(&world, &["-H", &format!("Authorization: Bearer {access}")], "/api/x").status.success());
     assert_eq!(seen(&world), (vec!["Bearer access-token-2".to_owned()], 2));
     // The placeholder is good in that body only.

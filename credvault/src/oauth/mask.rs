@@ -27,22 +27,23 @@ pub struct Masked {
     pub token: Token,
 }
 
-/// Masks an answer with status 200. Every other field, however deep, whose name says that it holds a token, secret,
+/// Masks an answer: status and body. Every other field, however deep, whose name says that it holds a token, secret,
 /// assertion or key gets a placeholder that is good for nothing, as does all that stands below such a field; `id_token`
 /// keeps the look of a JWT.
 ///
 /// # Errors
-/// [`OAuthError`]: the answer must not pass, as it may hold a token in a form that is not known.
+/// [`OAuthError`]: the answer must not pass, as it may hold a token in a form that is not known; nor is what a refusal holds
+/// a token.
 pub fn mask_token_answer(
     now_s: u64,
-    body: &[u8],
+    (status, body): (u16, &[u8]),
     looks: TokenLooks<'_>,
     random: Random<'_>,
 ) -> Result<Masked, OAuthError> {
     if body.len() > TOKEN_ANSWER_BYTES_MAX {
         return Err(OAuthError::Answer);
     }
-    let token = answer::read(now_s, 200, body)?;
+    let token = answer::read(now_s, status, body)?;
     let fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(body).map_err(|_| OAuthError::Answer)?;
     let mut masker = Masker { random, out: String::with_capacity(body.len()) };
     masker.object(fields, |masker, name, value| match name {

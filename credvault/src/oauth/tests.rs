@@ -232,7 +232,7 @@ fn the_guest_gets_placeholders_and_the_host_the_tokens() {
     let looks = TokenLooks { access: &access, refresh: &refresh };
     let body = br#" {"token_type":"Bearer","access_token":"real-access","expires_in":28800,"refresh_token":"real-refresh",
         "id_token":"eyJreal.eyJreal.real","scope":"a b","account":{"uuid":"1"},"device_secret":"real-device"} "#;
-    let masked = mask_token_answer(1_000, body, looks, &mut crate::os_random).unwrap();
+    let masked = mask_token_answer(1_000, (200, body), looks, &mut crate::os_random).unwrap();
     let text = String::from_utf8(masked.body).unwrap();
     assert!(!text.contains("real"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -252,13 +252,17 @@ fn the_guest_gets_placeholders_and_the_host_the_tokens() {
     assert!(is_fresh(&source, 1_000));
     assert_eq!(source.answer(under_way.ticket, 1_000, (200, body)).map(|_| ()), Err(OAuthError::Late));
     assert!(text_of_next(&source, 29_000 + 800).contains("refresh_token=real-refresh&"));
+    for status in [302, 400, 401, 500] {
+        let refused = mask_token_answer(1_000, (status, body), looks, &mut crate::os_random).map(|_| ());
+        assert_eq!(refused, Err(OAuthError::Refused { status, code: "none".to_owned() }));
+    }
     for bad in [
         "",
         "access_token=real&token_type=bearer",
         r#"{"data":{"access_token":"real-access"}}"#,
         r#"["real"]"#,
     ] {
-        assert!(mask_token_answer(0, bad.as_bytes(), looks, &mut crate::os_random).is_err(), "{bad}");
+        assert!(mask_token_answer(0, (200, bad.as_bytes()), looks, &mut crate::os_random).is_err(), "{bad}");
     }
 }
 
@@ -268,7 +272,7 @@ fn tokens_deep_in_an_answer_are_masked_as_well() {
         |format: &str| format.parse::<PlaceholderFormat>().unwrap().mint(&mut crate::os_random).unwrap();
     let (access, refresh) = (mint("xoxb-{40:alnum}"), mint("xoxe-{40:alnum}"));
     let looks = TokenLooks { access: &access, refresh: &refresh };
-    let mask = |body: &str| mask_token_answer(0, body.as_bytes(), looks, &mut crate::os_random);
+    let mask = |body: &str| mask_token_answer(0, (200, body.as_bytes()), looks, &mut crate::os_random);
     // Slack's form, and what others might make of it.
     let body = r#"{"ok":true,"access_token":"real-bot-token","refresh_token":"real-refresh","expires_in":43200,
         "team":{"name":"T","id":"T1"},"empty":{},"none":[],

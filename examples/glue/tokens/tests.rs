@@ -7,7 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
-use credvault::{AgeFileStore, AgeKey};
+use credvault::{AgeFileStore, AgeKey, VaultBuilder};
+use http::StatusCode;
 use netproxy::Proxy;
 use netproxy::hooks::ResolveNothing;
 
@@ -41,7 +42,10 @@ fn mock(folder: &std::path::Path) -> Chosen {
 
 /// With one source, whose token server nobody reaches.
 fn renewals(folder: &std::path::Path, keep: Keep) -> Arc<Renewals> {
-    let mut builder = Vault::builder();
+    renewals_in(Vault::builder(), folder, keep)
+}
+
+fn renewals_in(mut builder: VaultBuilder, folder: &std::path::Path, keep: Keep) -> Arc<Renewals> {
     let value = |_: &SecretSpec| {
         Ok(Value::Is { secret: Secret::new(b"refresh-token-0".to_vec()), not_after_s: Some(4_000_000_000) })
     };
@@ -51,7 +55,7 @@ fn renewals(folder: &std::path::Path, keep: Keep) -> Arc<Renewals> {
     let servers: Vec<_> = sources.iter().map(|(_, source)| source.endpoint().clone()).collect();
     let own = Proxy::builder().resolve(ResolveNothing);
     let fetch = Fetch::new(own, &servers, Arc::new(policy.unwrap())).unwrap();
-    Arc::new(Renewals::new(Arc::new(builder.build()), sources, fetch, keep))
+    Arc::new(Renewals::new(Arc::new(builder.build()), sources, fetch, (keep, Arc::new(|_| ()))))
 }
 
 fn answer(number: usize) -> String {
@@ -63,7 +67,10 @@ fn answer(number: usize) -> String {
 
 /// As the guest sees it.
 async fn mask(renewals: &Renewals, body: String) -> String {
-    String::from_utf8(renewals.mask(&renewals.sources[0], body.as_bytes()).await.unwrap()).unwrap()
+    let answer = (StatusCode::OK, body.as_bytes());
+    let (body, kept) = renewals.mask(&renewals.sources[0], answer).await.unwrap();
+    assert_eq!(kept, Ok(()));
+    String::from_utf8(body).unwrap()
 }
 
 #[tokio::test]
@@ -143,13 +150,34 @@ async fn the_end_waits_for_the_renewal_under_way_and_lets_none_begin() {
     let renewals = renewals(folder.path(), Arc::new(|_, _| ()));
     let turn = renewals.turn(&renewals.sources[0]).await.unwrap();
     let mut waiting = pin!(renewals.renew(0));
-    let mut finish = pin!(renewals.finish());
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |text: &str| told.lock().unwrap().push(text.to_owned());
+    let mut finish = pin!(renewals.finish(tell));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert!(finish.as_mut().poll(&mut context).is_pending());
+    assert!(told.lock().unwrap().concat().contains("is being renewed"));
     drop(turn);
     assert!(waiting.await.unwrap_err().contains("the program ends"));
     finish.await;
+    renewals.finish(|text| panic!("{text}")).await;
+}
+
+#[tokio::test]
+async fn a_rotation_does_not_hold_up_the_thread_that_carries_the_traffic() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, threads) = channel();
+    let mut builder = Vault::builder();
+    // Each rotation asks for the time.
+    builder.clock(move || {
+        seen.send(std::thread::current().id()).unwrap();
+        os_clock()
+    });
+    let renewals = renewals_in(builder, folder.path(), Arc::new(|_, _| ()));
+    let _ = threads.try_iter().count();
+    mask(&renewals, answer(1)).await;
+    let threads: Vec<_> = threads.try_iter().collect();
+    assert!(threads.len() == 2 && !threads.contains(&std::thread::current().id()), "{threads:?}");
 }
 
 /// A store with the first refresh token, and the sources of values that use it.
@@ -170,7 +198,7 @@ fn the_end_of_a_stored_refresh_token_stays() {
     let (store, sources) = stored(folder.path());
     let chosen = mock(folder.path());
     bind(&mut Vault::builder(), &chosen, |spec| sources.value(spec)).unwrap();
-    let keep = keep_in_store(&sources, &chosen, |text| panic!("{text}"));
+    let keep = keep_in_store(&sources, &chosen, Arc::new(|text| panic!("{text}")));
     keep("mock", &Secret::new(b"refresh-token-1".to_vec()));
     let (value, stored) = store.fetch("mock").unwrap();
     assert_eq!(value.expose(), b"refresh-token-1");

@@ -36,6 +36,9 @@ use crate::redact::VaultRedact;
 struct Server {
     /// Requests for a token, with what the server made of them.
     asked: Arc<Locked<Vec<(String, u16)>>>,
+    heads: Arc<Locked<Vec<http::HeaderMap>>>,
+    /// Of answers with a token.
+    status: Arc<Locked<u16>>,
     arrived: Arc<Notify>,
     /// One for each answer of the token server's.
     may_answer: Arc<Semaphore>,
@@ -46,7 +49,9 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let may_answer = Arc::new(Semaphore::new(0));
-        Self { asked: Arc::default(), arrived: Arc::default(), may_answer, more: Arc::default() }
+        let status = Arc::new(Locked::new(200));
+        let (asked, heads) = Default::default();
+        Self { asked, heads, status, arrived: Arc::default(), may_answer, more: Arc::default() }
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
@@ -54,6 +59,7 @@ impl Server {
             let token = request.headers().get("authorization").map(|value| value.as_bytes().to_vec());
             return Ok(Response::new(token.unwrap_or_default().into()));
         }
+        self.heads.lock().unwrap().push(request.headers().clone());
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         let number = {
@@ -70,6 +76,7 @@ impl Server {
             return Ok(Response::builder().status(400).body(refused).unwrap());
         };
         let mut response = Response::builder().header("set-cookie", format!("login=access-token-{number}"));
+        response = response.status(*self.status.lock().unwrap());
         for (name, value) in self.more.lock().unwrap().iter() {
             response = response.header(*name, value);
         }
@@ -165,6 +172,8 @@ struct Sandbox {
     /// Connections through the upstream proxy `corp`.
     through_corp: Arc<AtomicUsize>,
     gone: Arc<AtomicUsize>,
+    /// What the user is told.
+    told: Arc<Locked<Vec<String>>>,
 }
 
 impl Sandbox {
@@ -194,8 +203,11 @@ impl Sandbox {
         let own = Proxy::builder().resolve(resolver()).extra_roots_pem(&root).upstream_proxy("corp", corp);
         let servers: Vec<_> = tokens.iter().map(|(_, source)| source.endpoint().clone()).collect();
         let fetch = Fetch::new(own, &servers, policy.clone()).unwrap();
-        let keep = keep_in_store(&sources, &chosen, |text| panic!("{text}"));
-        let renewals = Arc::new(Renewals::new(vault.clone(), tokens, fetch, keep));
+        let told: Arc<Locked<Vec<String>>> = Arc::default();
+        let tell = Arc::clone(&told);
+        let report: Report = Arc::new(move |text| tell.lock().unwrap().push(text));
+        let keep = keep_in_store(&sources, &chosen, report.clone());
+        let renewals = Arc::new(Renewals::new(vault.clone(), tokens, fetch, (keep, report)));
         let gone = Arc::default();
         let proxy = Proxy::builder()
             .audit(Gone(Arc::clone(&gone)))
@@ -206,7 +218,7 @@ impl Sandbox {
             .redact(VaultRedact(vault))
             .build()
             .unwrap();
-        Self { server, proxy, renewals, store, authority, through_corp, gone }
+        Self { server, proxy, renewals, store, authority, through_corp, gone, told }
     }
 
     /// `CONNECT`, then TLS.
@@ -235,10 +247,15 @@ impl Sandbox {
 
     /// Sends a request after which nothing follows.
     async fn send(&self, head: &str, body: &str) -> TlsStream<DuplexStream> {
+        self.send_with(head, "", body).await
+    }
+
+    /// `fields` end in line ends.
+    async fn send_with(&self, head: &str, fields: &str, body: &str) -> TlsStream<DuplexStream> {
         let mut stream = self.connect(&[]).await;
         let (authority, length) = (&self.authority, body.len());
         let request = format!(
-            "{head} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{head} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
@@ -270,6 +287,11 @@ impl Sandbox {
         self.renewals.vault.placeholder(name).unwrap().as_str()
     }
 
+    /// Half a minute goes by.
+    fn rest(&self) {
+        self.renewals.sources[0].pace().asked_s = None;
+    }
+
     fn stored(&self) -> String {
         let (value, _) = self.store.fetch("mock").unwrap();
         String::from_utf8(value.expose().to_vec()).unwrap()
@@ -293,7 +315,11 @@ async fn a_guest_that_hangs_up_loses_no_login() {
         sandbox.server.may_answer.add_permits(1);
         let expected = format!("refresh-token-{number}");
         until(|| sandbox.stored() == expected).await;
+        // The record could only say that the client went away.
+        until(|| sandbox.told.lock().unwrap().len() == number).await;
+        sandbox.rest();
     }
+    assert!(sandbox.told.lock().unwrap().iter().all(|text| text.ends_with("it was renewed")));
     // Renewed once more with what nobody was told, and once by the host for a request.
     sandbox.server.may_answer.add_permits(2);
     let text = read(sandbox.renew().await).await;
@@ -319,8 +345,86 @@ async fn the_host_and_the_guest_do_not_renew_at_once() {
         let text = read(stream).await;
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     }
-    // The host had nothing to ask for any more.
-    assert_eq!(sandbox.server.statuses(), [200; 4]);
+    // Nobody else had anything to ask for any more.
+    assert_eq!(sandbox.server.statuses(), [200]);
+}
+
+#[tokio::test]
+async fn a_guest_that_renews_again_and_again_is_given_the_token_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::start(folder.path(), "").await;
+    sandbox.server.may_answer.add_permits(100);
+    for _ in 0..20 {
+        for _ in 0..2 {
+            let text = read(sandbox.renew().await).await;
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+            let token: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(token["access_token"], sandbox.placeholder("mock"));
+            assert_eq!(token["refresh_token"], sandbox.placeholder("mock.refresh"));
+            assert!(
+                token["expires_in"].as_u64().unwrap() > 3000 && !body.contains("access-token-"),
+                "{text}"
+            );
+        }
+        sandbox.rest();
+    }
+    assert_eq!(sandbox.server.statuses(), [200; 8]);
+    // The first is good still, and still kept out of answers.
+    assert!(sandbox.renewals.vault.scrub_value(b"access-token-1").is_some());
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_holds_no_token_and_is_not_asked_for_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::start(folder.path(), "").await;
+    sandbox.server.may_answer.add_permits(2);
+    // With tokens in its answer.
+    *sandbox.server.status.lock().unwrap() = 500;
+    for status in ["500", "503"] {
+        let text = read(sandbox.renew().await).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")) && !text.contains("access_token"), "{text}");
+    }
+    assert_eq!((sandbox.server.statuses(), sandbox.stored().as_str()), (vec![200], "refresh-token-0"));
+    let told = sandbox.told.lock().unwrap().concat();
+    assert!(told.contains("`mock`") && told.contains("refused with status 500"), "{told}");
+}
+
+#[tokio::test]
+async fn what_goes_up_for_a_guest_is_written_by_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::start(folder.path(), "").await;
+    sandbox.server.may_answer.add_permits(2);
+    let own = sandbox.placeholder("mock.refresh");
+    let body = format!(
+        r#"{{"grant_type":"refresh_token","refresh_token":"{own}",
+             "x":"&grant_type=refresh_token&refresh_token=refresh-token-0&y="}}"#
+    );
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let text = read(sandbox.send_with("POST /oauth/token", form, &body).await).await;
+    assert!(text.starts_with("HTTP/1.1 403") && text.contains("own login"), "{text}");
+    assert!(sandbox.server.heads.lock().unwrap().is_empty());
+    let fields = "Content-Type: application/json; charset=utf-8\r\nUser-Agent: tool\r\nAnthropic-Beta: b\r\n\
+                  Accept: text/html\r\nAccept-Charset: utf-16\r\nRange: bytes=0-1\r\nIf-Range: x\r\n\
+                  A-IM: gzip\r\nX-Goog-Encode-Response-If-Executable: base64\r\nCookie: c\r\n";
+    // To this server, every body is a form: there is no login in it.
+    let text = read(sandbox.send_with("POST /oauth/token", fields, &body).await).await;
+    assert!(text.starts_with("HTTP/1.1 400") && text.contains("invalid_grant"), "{text}");
+    let heads = sandbox.server.heads.lock().unwrap();
+    let mut names: Vec<_> = heads[0].keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    let expected = [
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    ];
+    assert_eq!(names, expected);
+    let [accept, kind] = ["accept", "content-type"].map(|name| heads[0][name].to_str().unwrap());
+    assert_eq!((accept, kind), ("application/json", "application/json"));
 }
 
 #[tokio::test]
