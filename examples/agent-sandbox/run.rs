@@ -64,7 +64,7 @@ fn assemble<'a>(
     refuse_reachable(&userland, args)?;
     let chosen =
         glue::services::choose(&args.service, args.services_file.as_deref()).map_err(Error::Usage)?;
-    let env = environment::requested(&args.env)?;
+    let env = [glue::logins::variables(&args.tools), environment::requested(&args.env)?].concat();
     let values = environ::take(args, style);
     // After that, which needs leave to write to the own memory.
     if let Some(warning) = glue::hardening::harden() {

@@ -61,6 +61,18 @@ pub fn files(
     Ok(guest_files(&logins))
 }
 
+/// What the environment says beside those files: without it, cargo shows no login to a registry that asks for one.
+#[must_use]
+pub fn variables(specs: &[ToolsSpec]) -> Vec<(String, String)> {
+    let registries = specs.iter().flat_map(|spec| &spec.tools).filter_map(|tool| match tool {
+        Tool::Cargo(name) => Some(name.to_ascii_uppercase().replace('-', "_")),
+        _ => None,
+    });
+    let names: BTreeSet<_> =
+        registries.map(|name| format!("CARGO_REGISTRIES_{name}_CREDENTIAL_PROVIDER")).collect();
+    names.into_iter().map(|name| (name, "cargo:token".to_owned())).collect()
+}
+
 /// Does not repeat the name: it could be a key.
 fn unknown() -> KeyError {
     let problem = "NAME=TOOL,… has a NAME that no --secret and no --service has".to_owned();
@@ -107,6 +119,14 @@ mod tests {
         for bad in ["K", "K=", "K=svn", "K=git,,npm"] {
             assert!(ToolsSpec::from_str(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cargo_is_told_where_its_logins_are() {
+        let specs = ["A=git,cargo:ours", "B=cargo:ours,cargo:x-2"].map(|text| text.parse().unwrap());
+        let told = ["CARGO_REGISTRIES_OURS_CREDENTIAL_PROVIDER", "CARGO_REGISTRIES_X_2_CREDENTIAL_PROVIDER"];
+        assert_eq!(variables(&specs), told.map(|name| (name.to_owned(), "cargo:token".to_owned())));
+        assert!(variables(&specs[..0]).is_empty());
     }
 
     #[test]

@@ -209,6 +209,7 @@ fn variables(
     let mut variables = glue::clients::variables(&format!("http://{listen}"), bundle.as_deref());
     let java = glue::java::options(listen, files.as_ref().map(|files| files.java.as_path()));
     variables.push((glue::java::VARIABLE.to_owned(), java));
+    variables.extend(glue::logins::variables(&options.tools));
     for (name, placeholder) in vault.env() {
         if variables.iter().any(|(taken, _)| taken == name) {
             let problem = "this variable tells clients about the proxy; choose another name".to_owned();
