@@ -210,6 +210,11 @@ fn variables(
     let java = glue::java::options(listen, files.as_ref().map(|files| files.java.as_path()));
     variables.push((glue::java::VARIABLE.to_owned(), java));
     variables.extend(glue::logins::variables(&options.tools));
+    if listen.ip().is_loopback() {
+        // Node reads the others only then. Elsewhere it would go through the proxy to the proxy for libraries that find it
+        // by themselves; loopback is in NO_PROXY.
+        variables.push(("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned()));
+    }
     for (name, placeholder) in vault.env() {
         if variables.iter().any(|(taken, _)| taken == name) {
             let problem = "this variable tells clients about the proxy; choose another name".to_owned();

@@ -53,6 +53,7 @@ fn the_key_is_in_no_file_of_proc_and_the_certificate_is_no_key() {
     }
     let (proxy, other) = (&world.variables()["HTTPS_PROXY"], &world.variables()["http_proxy"]);
     assert!(proxy.starts_with("http://127.0.0.1:") && proxy == other && !proxy.ends_with(":0"), "{proxy}");
+    assert_eq!(world.variables()["NODE_USE_ENV_PROXY"], "1");
     assert!(world.placeholder().starts_with("sbx-"));
 }
 

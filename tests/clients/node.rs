@@ -31,7 +31,8 @@ fn node_fetch() {
     });
 }
 
-/// Its own `fetch` alone. A Debian's Node is too old for that (20 in 13), so this is skipped in CI too.
+/// Its own `fetch` alone, as the proxy tells it by `NODE_USE_ENV_PROXY`. A Debian's Node is too old for that (20 in 13):
+/// then this is skipped, in CI too.
 #[test]
 fn node_fetch_by_itself() {
     let Some(node) = need("node_fetch_by_itself", "node", find("node")) else { return };
