@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::{OAuthError, Token, answer};
 use crate::limits::{TOKEN_ANSWER_BYTES_MAX, TOKEN_ANSWER_DEPTH_MAX};
 use crate::placeholder::{Placeholder, PlaceholderFormat};
+use crate::secret::Secret;
 use crate::vault::Random;
 
 /// What stands in for the tokens.
@@ -29,7 +31,7 @@ pub struct Masked {
 
 /// Masks an answer: status and body. Every other field, however deep, whose name says that it holds a token, secret,
 /// assertion or key gets a placeholder that is good for nothing, as does all that stands below such a field; `id_token`
-/// keeps the look of a JWT.
+/// keeps the look of a JWT. A text that holds one of the two tokens gets a placeholder whatever its field's name.
 ///
 /// # Errors
 /// [`OAuthError`]: the answer must not pass, as it may hold a token in a form that is not known; nor is what a refusal holds
@@ -45,7 +47,8 @@ pub fn mask_token_answer(
     }
     let token = answer::read(now_s, status, body)?;
     let fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(body).map_err(|_| OAuthError::Answer)?;
-    let mut masker = Masker { random, out: String::with_capacity(body.len()) };
+    let tokens = [Some(&token.access), token.refresh.as_ref()];
+    let mut masker = Masker { random, tokens, out: String::with_capacity(body.len()) };
     masker.object(fields, |masker, name, value| match name {
         "access_token" | "token" => {
             masker.text(looks.access);
@@ -57,11 +60,26 @@ pub fn mask_token_answer(
         }
         _ => masker.field(name, value, false, 1),
     })?;
-    Ok(Masked { body: masker.out.into_bytes(), token })
+    let out = Zeroizing::new(masker.out);
+    // In a name or a number, say.
+    if holds(tokens, &out) {
+        return Err(OAuthError::Answer);
+    }
+    let body = out.as_bytes().to_vec();
+    Ok(Masked { body, token })
+}
+
+/// Tokens are visible ASCII.
+fn holds(tokens: [Option<&Secret>; 2], text: &str) -> bool {
+    tokens.iter().flatten().any(|token| {
+        let mut windows = text.as_bytes().windows(token.len());
+        windows.any(|window| window == token.expose())
+    })
 }
 
 struct Masker<'a> {
     random: Random<'a>,
+    tokens: [Option<&'a Secret>; 2],
     out: String,
 }
 
@@ -91,8 +109,8 @@ impl Masker<'_> {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
             "token_type" | "issued_token_type" | "expires_in" | "refresh_token_expires_in" => {
-                self.out.push_str(value.get());
-                Ok(())
+                let is_nested = value.get().starts_with(['{', '[']);
+                self.value(value, is_secret && is_nested, depth)
             }
             "id_token" if !value.get().starts_with(['{', '[']) => {
                 self.minted("eyJ{17:alnum}.eyJ{61:alnum}.{43:word}")
@@ -126,12 +144,25 @@ impl Masker<'_> {
             }
             self.out.push(']');
             Ok(())
-        } else if is_secret && !matches!(text, "true" | "false" | "null") {
+        } else if self.holds_token(text)? || (is_secret && !matches!(text, "true" | "false" | "null")) {
             self.minted("{40:alnum}")
         } else {
             self.out.push_str(text);
             Ok(())
         }
+    }
+
+    /// Also where it is written with escapes.
+    fn holds_token(&self, text: &str) -> Result<bool, OAuthError> {
+        if !text.starts_with('"') {
+            return Ok(false);
+        }
+        if !text.contains('\\') {
+            return Ok(holds(self.tokens, text));
+        }
+        let plain: Zeroizing<String> =
+            Zeroizing::new(serde_json::from_str(text).map_err(|_| OAuthError::Answer)?);
+        Ok(holds(self.tokens, &plain))
     }
 
     fn minted(&mut self, format: &str) -> Result<(), OAuthError> {

@@ -302,6 +302,27 @@ fn tokens_deep_in_an_answer_are_masked_as_well() {
     }
 }
 
+#[test]
+fn a_token_is_masked_also_where_no_name_says_that_it_is_one() {
+    let mint =
+        |format: &str| format.parse::<PlaceholderFormat>().unwrap().mint(&mut crate::os_random).unwrap();
+    let (access, refresh) = (mint("acc-{40:alnum}"), mint("ref-{40:alnum}"));
+    let looks = TokenLooks { access: &access, refresh: &refresh };
+    let mask = |more: &str| {
+        let body = format!(r#"{{"access_token":"real-access","refresh_token":"8271828182",{more}}}"#);
+        mask_token_answer(0, (200, body.as_bytes()), looks, &mut crate::os_random).map(|masked| masked.body)
+    };
+    let more = r#""a":"Bearer real-access","b":["\u0072eal-\u0061ccess"],"kept":"r\u0065al","token_type":
+        {"access_token":"real-other","name":"n"},"keys":{"expires_in":["real-key"]},"c":{"token_type":"real-access"}"#;
+    let text = String::from_utf8(mask(more).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["kept"], &json["token_type"]["name"]), (&"real".into(), &"n".into()));
+    assert!(!text.contains("real-") && !json["b"][0].as_str().unwrap().contains("real"), "{text}");
+    for bad in [r#""user":8271828182"#, r#""of-real-access":1"#, r#""expires_in_s":0.8271828182"#] {
+        assert!(mask(bad).is_err(), "{bad}");
+    }
+}
+
 fn text_of_next(source: &TokenSource, now_s: u64) -> String {
     text(&sent(source, now_s)).to_owned()
 }

@@ -115,8 +115,12 @@ impl ChunkResigner {
         if self.done {
             return Err(ChunkError::Form);
         }
-        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else {
-            return if rest.len() > AWS_CHUNK_HEAD_BYTES_MAX { Err(ChunkError::Form) } else { Ok(None) };
+        // No longer line is looked for, so that it does not matter how the stream comes in pieces.
+        let first =
+            rest.get(..rest.len().min(AWS_CHUNK_HEAD_BYTES_MAX.saturating_add(2))).unwrap_or_default();
+        let Some(end) = first.windows(2).position(|pair| pair == b"\r\n") else {
+            let is_longer = first.len() > AWS_CHUNK_HEAD_BYTES_MAX.saturating_add(1);
+            return if is_longer { Err(ChunkError::Form) } else { Ok(None) };
         };
         let line = rest.get(..end).unwrap_or_default();
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -201,9 +205,28 @@ mod tests {
             (format!("ffffffffffffffffffff;chunk-signature={zeros}\r\n"), ChunkError::TooLarge),
             (format!("1000001;chunk-signature={zeros}\r\n"), ChunkError::TooLarge),
             (format!("0;chunk-signature={zeros}\r\n\r\nmore"), ChunkError::Form),
-            ("5".repeat(AWS_CHUNK_HEAD_BYTES_MAX + 1), ChunkError::Form),
+            ("5".repeat(AWS_CHUNK_HEAD_BYTES_MAX + 2), ChunkError::Form),
         ] {
             assert_eq!(resigner().push(bad.as_bytes(), &mut Vec::new()), Err(error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_head_line_has_its_limit_however_it_comes() {
+        let head_of = |length: usize| {
+            let digits = "0".repeat(length - SIGNATURE.len() - 64);
+            format!("{digits};chunk-signature={}\r\n\r\n", "0".repeat(64))
+        };
+        for (length, expected) in
+            [(AWS_CHUNK_HEAD_BYTES_MAX, Ok(())), (AWS_CHUNK_HEAD_BYTES_MAX + 1, Err(ChunkError::Form))]
+        {
+            let sent = head_of(length);
+            for step in [1, sent.len()] {
+                let (mut resigner, mut out) = (resigner(), Vec::new());
+                let mut pieces = sent.as_bytes().chunks(step);
+                let result = pieces.try_for_each(|piece| resigner.push(piece, &mut out));
+                assert_eq!(result, expected, "{length} in pieces of {step}");
+            }
         }
     }
 }
