@@ -255,21 +255,8 @@ mod tests {
     #[test]
     fn the_builtin_table_is_read_and_covers_the_services_agents_use() {
         let services = Services::builtin().unwrap();
-        for name in [
-            "anthropic",
-            "openai",
-            "github",
-            "google",
-            "groq",
-            "mistral",
-            "nebius",
-            "openrouter",
-            "xai",
-            "cursor",
-            "droid",
-        ] {
-            let service = services.get(name).unwrap_or_else(|| panic!("{name} is missing"));
-            assert!(!service.binding.env.is_empty() && !service.title.is_empty());
+        for service in services.iter() {
+            assert!(!service.binding.env.is_empty() && !service.title.is_empty(), "{}", service.binding.name);
         }
         assert!(services.iter().count() >= 50);
         for service in services.iter() {
@@ -280,6 +267,85 @@ mod tests {
             let mut builder = crate::Vault::builder();
             let value = crate::Secret::new(b"AKIDEXAMPLEEXAMPLE:wJalrXUtnFEMI/K7MDENG".to_vec());
             builder.bind(binding.clone(), value, &mut crate::os_random).unwrap();
+        }
+    }
+
+    /// Row by row: variables, and hosts with what they get. A key that is sent to another host than these is lost.
+    #[test]
+    fn services_that_agents_call_have_these_variables_hosts_and_headers() {
+        const BEARER: &str = "authorization: Bearer {}";
+        type Hosts<'a> = (&'a str, &'a [&'a str]);
+        let rows: [(&str, &[&str], &[Hosts<'_>]); 11] = [
+            (
+                "anthropic",
+                &["ANTHROPIC_API_KEY"],
+                &[
+                    ("x-api-key: {}", &["api.anthropic.com"]),
+                    ("replace", &["console.anthropic.com", "claude.ai", "mcp-proxy.anthropic.com"]),
+                ],
+            ),
+            (
+                "openai",
+                &["OPENAI_API_KEY"],
+                &[
+                    (BEARER, &["api.openai.com"]),
+                    ("replace", &["openai.com", "chatgpt.com", "www.chatgpt.com"]),
+                ],
+            ),
+            (
+                "github",
+                &["GH_TOKEN", "GITHUB_TOKEN"],
+                &[
+                    (BEARER, &["api.github.com", "api.githubcopilot.com", "copilot.github.com"]),
+                    ("basic x-access-token", &["github.com"]),
+                    ("replace", &["github.com", "raw.githubusercontent.com", "gist.github.com"]),
+                ],
+            ),
+            (
+                "google",
+                &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+                &[
+                    (
+                        "x-goog-api-key: {}",
+                        &["generativelanguage.googleapis.com", "aiplatform.googleapis.com"],
+                    ),
+                    ("replace", &["oauth2.googleapis.com", "vertexai.googleapis.com"]),
+                ],
+            ),
+            ("groq", &["GROQ_API_KEY"], &[(BEARER, &["api.groq.com"])]),
+            ("mistral", &["MISTRAL_API_KEY"], &[(BEARER, &["api.mistral.ai"])]),
+            (
+                "nebius",
+                &["NEBIUS_API_KEY"],
+                &[(BEARER, &["api.studio.nebius.com", "api.tokenfactory.nebius.com"])],
+            ),
+            ("openrouter", &["OPENROUTER_API_KEY"], &[(BEARER, &["openrouter.ai"])]),
+            ("xai", &["XAI_API_KEY"], &[(BEARER, &["api.x.ai"])]),
+            (
+                "cursor",
+                &["CURSOR_API_KEY"],
+                &[
+                    (BEARER, &["api2.cursor.sh", "api3.cursor.sh", "repo42.cursor.sh"]),
+                    ("replace", &["cursor.com"]),
+                ],
+            ),
+            (
+                "droid",
+                &["FACTORY_API_KEY"],
+                &[("replace", &["api.factory.ai", "app.factory.ai", "relay.factory.ai"])],
+            ),
+        ];
+        let services = Services::builtin().unwrap();
+        for (name, env, endpoints) in rows {
+            let binding = &services.get(name).unwrap_or_else(|| panic!("{name} is missing")).binding;
+            assert_eq!(binding.env, env, "{name}");
+            assert_eq!(binding.endpoints.len(), endpoints.len(), "{name}");
+            for (endpoint, (injection, hosts)) in binding.endpoints.iter().zip(endpoints) {
+                let found: Vec<String> = endpoint.hosts.iter().map(ToString::to_string).collect();
+                assert_eq!(found, *hosts, "{name}");
+                assert_eq!(endpoint.injection, injection.parse().unwrap(), "{name}: {hosts:?}");
+                assert_eq!((endpoint.scheme, endpoint.port), (Scheme::Https, 443), "{name}: {hosts:?}");
+            }
         }
     }
 

@@ -44,3 +44,22 @@ fn keeps_replaces_lists_and_deletes() {
     assert_eq!(store.list().unwrap(), Vec::<String>::new());
     assert!(store.put("empty", &secret("")).is_err());
 }
+
+/// Polled, as only the kernel knows when a second is over.
+#[test]
+fn a_value_is_forgotten_after_its_time() {
+    let Some(store) = store("ends", 1) else { return };
+    store.put("a", &secret("for a second")).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // Found and gone before it was read is `Failed`.
+    while !matches!(store.get("a"), Err(StoreError::Missing { .. })) {
+        assert!(std::time::Instant::now() < end, "the kernel still has it");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // What is stored without a time stays; its end clears the list of names too.
+    let stays = KeyutilsStore::new(&format!("test-ends-{}", std::process::id()), 0).unwrap();
+    stays.put("a", &secret("for good")).unwrap();
+    assert!(store.get("a").unwrap() == secret("for good"));
+    store.delete("a").unwrap();
+    assert_eq!(store.list().unwrap(), Vec::<String>::new());
+}
