@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz-smoke`: every fuzz target for a few seconds, on its kept corpus. Where the tools are
-//! missing it says so loudly and succeeds: nobody should need a nightly compiler to run the tests.
+//! missing it says so loudly and succeeds, as nobody should need a nightly compiler to run the tests, unless
+//! [`REQUIRE`] is set.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +11,11 @@ const HELP: &str = "\
 usage: cargo xtask fuzz-smoke [--seconds N] [TARGET…]
 
 Runs every fuzz target (or those named) for N seconds (default 10), or with 0 on its kept corpus alone. Needs
-`rustup toolchain install nightly` and `cargo install cargo-fuzz`.";
+`rustup toolchain install nightly` and `cargo install cargo-fuzz`; without them it succeeds, unless
+AGENT_SANDBOX_REQUIRE_FUZZ=1.";
+
+/// Where this is set (and not 0), what is missing is a failure.
+const REQUIRE: &str = "AGENT_SANDBOX_REQUIRE_FUZZ";
 
 /// Entry of the verb.
 pub fn main(context: &Context, arguments: &[String]) -> Outcome {
@@ -39,13 +44,21 @@ pub fn main(context: &Context, arguments: &[String]) -> Outcome {
         return Ok(());
     }
     if let Some(missing) = missing() {
-        println!("SKIPPED fuzz-smoke: {missing}; {} targets were not run", targets.len());
-        return Ok(());
+        let is_required = std::env::var_os(REQUIRE).is_some_and(|value| value != "0");
+        return skipped(&format!("{missing}; {} targets were not run", targets.len()), is_required);
     }
     for target in targets.iter().filter(|name| wanted.is_empty() || wanted.contains(name)) {
         println!("fuzz-smoke: {target}");
         smoke(context, target, seconds)?;
     }
+    Ok(())
+}
+
+fn skipped(reason: &str, is_required: bool) -> Outcome {
+    if is_required {
+        return Err(Failure::new(format!("{reason}, and {REQUIRE} is set")));
+    }
+    println!("SKIPPED fuzz-smoke: {reason}");
     Ok(())
 }
 
@@ -100,4 +113,16 @@ fn nightly(arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_fails_only_where_it_is_required() {
+        assert!(skipped("no cargo-fuzz", false).is_ok());
+        let error = skipped("no cargo-fuzz", true).unwrap_err().to_string();
+        assert!(error.contains("no cargo-fuzz") && error.contains(REQUIRE), "{error}");
+    }
 }

@@ -56,8 +56,8 @@ fn run_all<'a>(context: &Context, chosen: impl Iterator<Item = &'a Step>) -> Out
         let seconds = begin.elapsed().as_secs();
         match outcome {
             Ok(counts) => {
+                println!("ci: {:16} {} {seconds:5} s", step.name, counts.word());
                 tests.add(counts);
-                println!("ci: {:16} ok {seconds:5} s", step.name);
             }
             Err(failure) => {
                 println!("ci: {:16} FAILED after {seconds} s: {failure}", step.name);
@@ -66,7 +66,14 @@ fn run_all<'a>(context: &Context, chosen: impl Iterator<Item = &'a Step>) -> Out
             }
         }
     }
-    println!("ci: all passed in {} s", start.elapsed().as_secs());
+    let seconds = start.elapsed().as_secs();
+    match tests.skipped() {
+        [] => println!("ci: all passed in {seconds} s"),
+        skipped => {
+            println!("ci: passed in {seconds} s, but not all was run:");
+            skipped.iter().for_each(|what| println!("ci: {what}"));
+        }
+    }
     // In cargo's own words, for those who look for them at the end of a log.
     if tests.any() {
         println!("test result: ok. {tests}");

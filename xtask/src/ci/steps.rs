@@ -243,17 +243,21 @@ fn loud(command: &mut Command) -> Outcome<Counts> {
     if status.success() { Ok(counts) } else { Err(failed(command, status.to_string())) }
 }
 
-/// Sums of libtest's closing lines.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// Sums of libtest's closing lines, and what was not run at all.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
     passed: u64,
     failed: u64,
     ignored: u64,
+    skipped: Vec<String>,
 }
 
 impl Counts {
-    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines count nothing.
+    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …` and `SKIPPED …`; other lines count nothing.
     fn read(&mut self, line: &str) {
+        if line.starts_with("SKIPPED") {
+            self.skipped.push(line.to_owned());
+        }
         let Some(rest) = line.trim().strip_prefix("test result: ") else { return };
         for part in rest.split(['.', ';']) {
             match part.trim().split_once(' ') {
@@ -270,17 +274,28 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.skipped.extend(other.skipped);
     }
 
     /// Whether any test was seen.
-    pub fn any(self) -> bool {
-        self != Counts::default()
+    pub fn any(&self) -> bool {
+        self.passed + self.failed + self.ignored > 0
+    }
+
+    /// What was said to be skipped, in the words of whoever did.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// One word on a step that has not failed: one of which nothing was run is not well.
+    pub fn word(&self) -> &'static str {
+        if self.skipped.is_empty() || self.any() { "ok" } else { "SKIPPED" }
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { passed, failed, ignored } = self;
+        let Counts { passed, failed, ignored, .. } = self;
         write!(f, "{passed} passed; {failed} failed; {ignored} ignored; all steps together")
     }
 }
@@ -297,7 +312,20 @@ mod tests {
         );
         counts.read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
         counts.read("running 5 tests");
-        assert_eq!(counts, Counts { passed: 28, failed: 2, ignored: 1 });
+        assert_eq!(counts, Counts { passed: 28, failed: 2, ignored: 1, skipped: Vec::new() });
+    }
+
+    #[test]
+    fn a_step_of_which_nothing_was_run_is_not_called_ok() {
+        let mut fuzz = loud(Command::new("echo").arg("SKIPPED fuzz-smoke: no cargo-fuzz")).unwrap();
+        assert_eq!((fuzz.word(), fuzz.any()), ("SKIPPED", false));
+        let test = loud(Command::new("echo").arg("test result: ok. 3 passed; 0 failed")).unwrap();
+        assert_eq!(test.word(), "ok");
+        fuzz.add(test);
+        assert_eq!(
+            (fuzz.word(), fuzz.skipped()),
+            ("ok", &["SKIPPED fuzz-smoke: no cargo-fuzz".to_owned()][..])
+        );
     }
 
     #[test]
