@@ -11,7 +11,9 @@
 //!        └───── response ─▶ scrubber() ──▶ placeholder in place of every form of KEY ───┘
 //! ```
 //!
-//! From an empty project (`cargo add credvault`) to a working use:
+//! # From an empty project to a working use
+//!
+//! `cargo add --path CHECKOUT/credvault`, where CHECKOUT is a clone of this repository; it is on no registry.
 //!
 //! ```
 //! use credvault::{Scheme, Secret, Services, Target, Vault, os_random};

@@ -9,6 +9,8 @@
 //!
 //! # From an empty project to a decision
 //!
+//! `cargo add --path CHECKOUT/policy`, where CHECKOUT is a clone of this repository; it is on no registry.
+//!
 //! ```
 //! use policy::{Facts, Ruleset, decide};
 //!
@@ -67,7 +69,7 @@
 //! tls = "inspect"              # or "opaque": nobody looks inside, so no methods, paths or credential
 //! query = ["page", "q"]        # no other keys may be in the query; else any
 //! credential = "EXAMPLE_KEY"   # put into matching requests
-//! upstream = "corp"            # leave by the upstream proxy of this name
+//! upstream = "corp"            # leave by the upstream proxy of this name, which whoever embeds this crate knows
 //! on_opaque = "refuse"         # the default; or "pass": answers that cannot be searched for secrets
 //! limits = { requests_per_s = 5, request_body_bytes = 1_000_000, connections = 4 }
 //! expires = "2027-01-31T12:00:00Z" # allows nothing from then on
