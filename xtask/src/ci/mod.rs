@@ -16,7 +16,8 @@ const HELP: &str = "\
 usage: cargo xtask ci [--list] [--only STEP]… [--skip STEP]…
 
 Runs all steps (`--list` names them), one line each, and stops at the first failure. As root, missing system
-packages are installed by name; otherwise the command to do so is shown.";
+packages are installed by name; otherwise the command to do so is shown. `clients` needs root: one of its tests reads
+the memory of another process.";
 
 /// Entry of the verb.
 pub fn main(context: &Context, arguments: &[String]) -> Outcome {
