@@ -21,27 +21,58 @@
 //! - Copy a request through: each is written anew from what was judged.
 //! - Log, echo or keep a header value, a query or a body.
 //!
-//! # Example
+//! # From an empty project to a proxy
 //!
-//! A proxy that nobody gave a policy to, and what a client hears from it:
+//! `cargo add --path CHECKOUT/netproxy`, where CHECKOUT is a clone of this repository (it is on no registry), and
+//! `cargo add tokio --features io-util,macros,net,rt-multi-thread`. A proxy that lets `GET`s of one host pass, and what a
+//! client hears that asks for another:
 //!
 //! ```
-//! # #[cfg(feature = "shell")] {
-//! use netproxy::Proxy;
+//! # #[cfg(all(feature = "shell", feature = "hickory"))] {
+//! use netproxy::hooks::{Allow, Authorize, ConnectFacts, Deny, RequestFacts, Verdict};
+//! use netproxy::{HostName, Proxy, SystemResolve};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! let proxy = Proxy::builder().name("example").build().unwrap();
-//! assert!(proxy.ca_certificate_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+//! struct OneHost;
 //!
+//! fn only(allowed: bool) -> Verdict {
+//!     if allowed { Allow::by("example-only").into() } else { Deny::unmatched("only GETs of example.com").into() }
+//! }
+//!
+//! impl Authorize for OneHost {
+//!     fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+//!         only(facts.authority.to_string() == "example.com:443")
+//!     }
+//!     fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+//!         only(facts.authority.to_string() == "example.com:443" && facts.method == "GET" && !facts.websocket)
+//!     }
+//!     fn dns_name(&self, name: &HostName) -> Verdict {
+//!         only(name.as_str() == "example.com")
+//!     }
+//! }
+//!
+//! /// Programs reach it with `https_proxy=http://127.0.0.1:3128`, and trust its certificate.
+//! async fn listen() -> Result<(), Box<dyn std::error::Error>> {
+//!     let proxy = Proxy::builder().name("example").authorize(OneHost).resolve(SystemResolve::new()?).build()?;
+//!     std::fs::write("sandbox-ca.pem", proxy.ca_certificate_pem())?;
+//!     let (proxy, listener) = (std::sync::Arc::new(proxy), tokio::net::TcpListener::bind("127.0.0.1:3128").await?);
+//!     loop {
+//!         let ((stream, _), proxy) = (listener.accept().await?, proxy.clone());
+//!         tokio::spawn(async move { proxy.serve(stream).await });
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let proxy = Proxy::builder().authorize(OneHost).build().unwrap();
 //! let (mut client, far) = tokio::io::duplex(4096);
 //! tokio::spawn(async move { proxy.serve(far).await });
-//! client.write_all(b"GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n").await.unwrap();
+//! client.write_all(b"GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n").await.unwrap();
 //! let mut answer = String::new();
 //! client.read_to_string(&mut answer).await.unwrap();
 //! assert!(answer.starts_with("HTTP/1.1 403 Blocked by the sandbox's network policy\r\n"));
 //! assert!(answer.contains("proxy-status: agent-sandbox; error=http_request_denied;"));
 //! assert!(answer.contains(r#""error":"blocked_by_policy","retryable":false"#));
+//! assert!(answer.contains("only GETs of example.com"));
 //! # });
 //! # }
 //! ```
