@@ -55,6 +55,8 @@ pub enum Kind {
     TooManyConnections,
     /// More requests in a second than may be.
     RateLimited,
+    /// More new names below a wildcard in a minute than may be.
+    TooManyNames,
     /// The body of the request is larger than it may be.
     BodyTooLarge,
     /// As many bodies as may be are held at once, to be signed.
@@ -126,6 +128,8 @@ impl Kind {
             // Not 429, nor 503: clients repeat those at once and up to six times, which is what the limit is against.
             Self::RateLimited => row(S::FORBIDDEN, "http_request_denied", "rate_limited", "Too many requests in a second",
                 "Wait before the next request, and send fewer of them. If more are needed, ask the user to raise the limit in the sandbox policy.", false),
+            Self::TooManyNames => row(S::FORBIDDEN, "http_request_denied", "too_many_new_names", "Too many new names below a wildcard",
+                "Wait a minute before you ask for names that you did not use yet; those that you used go on working. Names that are needed often can have a rule of their own in the sandbox policy; ask the user.", false),
             Self::BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "http_request_error", "request_body_too_large", "The request body is too large",
                 "Do not retry the same request. The sandbox has a limit on what a request may carry; ask the user.", false),
             Self::TooManyHeldBodies => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "too_many_held_bodies", "Too many request bodies are held at once",

@@ -32,7 +32,7 @@ pub enum Covert {
     #[error("a label looks like data and not like a name; name the host in a rule of its own")]
     Entropy,
     /// The rule's budget.
-    #[error("too many different names below a wildcard were asked for within a minute; a later try may work")]
+    #[error("too many different names below a wildcard were asked for within a minute")]
     TooMany,
 }
 

@@ -16,7 +16,7 @@ use super::shared::{Decision, Shared};
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::authority::{Authority, Host, HostName};
 use crate::dns::cache::{Cache, Resolved};
-use crate::dns::covert::{Budget, check_name};
+use crate::dns::covert::{Budget, Covert, check_name};
 use crate::dns::synthetic::{Synthetic, is_synthetic};
 use crate::dns::{Asked, Query};
 use crate::flow::subject_of;
@@ -50,13 +50,16 @@ impl DnsState {
 
     /// The limits on names below a wildcard, of which `allow` may be. They are the same whether the guest asks for a
     /// name or connects to it: who answers for the wildcard learns it either way.
-    pub fn may_look_up(&self, allow: &Allow, name: &HostName) -> Result<(), Box<Refusal>> {
+    pub fn take_name(&self, allow: &Allow, name: &HostName) -> Result<(), Box<Refusal>> {
         if !allow.wildcard {
             return Ok(());
         }
-        check_name(name)
-            .and_then(|()| lock(&self.budget).take(&allow.rule, name, Instant::now()))
-            .map_err(|covert| Box::new(Refusal::new(Kind::Policy, Layer::Dns, covert.to_string())))
+        check_name(name).and_then(|()| lock(&self.budget).take(&allow.rule, name, Instant::now())).map_err(
+            |covert| {
+                let kind = if covert == Covert::TooMany { Kind::TooManyNames } else { Kind::Policy };
+                Box::new(Refusal::new(kind, Layer::Dns, covert.to_string()))
+            },
+        )
     }
 
     /// The place that a connection means: a synthetic address stands for a name.
@@ -213,7 +216,7 @@ async fn allow(shared: &Shared, name: &HostName) -> Result<Allow, Box<Refusal>> 
         Verdict::Allow(allow) => allow,
         Verdict::Deny(deny) => return Err(Box::new(Refusal::policy(Layer::Dns, deny))),
     };
-    shared.dns.may_look_up(&allow, name).map_err(|refusal| refusal.after(&allow))?;
+    shared.dns.take_name(&allow, name).map_err(|refusal| refusal.after(&allow))?;
     match shared.recordable_now(Layer::Dns) {
         Ok(()) => Ok(allow),
         Err(refusal) => Err(Box::new(refusal.after(&allow))),
@@ -266,7 +269,8 @@ fn refuse(
     let refusal = refusal.about(subject);
     let extra = dns_extra_text(&refusal, &decision.id);
     let answer = match refusal.kind {
-        Kind::Policy | Kind::SpecialAddress => query.blocked(&extra),
+        // Too many names: there is no gentler answer that stub resolvers do not repeat at once.
+        Kind::Policy | Kind::SpecialAddress | Kind::TooManyNames => query.blocked(&extra),
         Kind::NameNotFound => query.no_such_name(),
         Kind::Malformed => query.format_error(),
         _ => query.server_failure(),

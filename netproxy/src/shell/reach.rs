@@ -50,7 +50,7 @@ fn may_look_up(shared: &Shared, authority: &Authority) -> Result<(), Box<Refusal
     match authority.host() {
         Host::Ip(_) => Ok(()),
         Host::Name(name) => match shared.authorize.dns_name(name) {
-            Verdict::Allow(allow) => shared.dns.may_look_up(&allow, name),
+            Verdict::Allow(allow) => shared.dns.take_name(&allow, name),
             Verdict::Deny(_) => Ok(()),
         },
     }

@@ -123,8 +123,11 @@ async fn all_doors_together_have_so_many_new_names_a_minute() {
     }
     for (n, way) in ways.into_iter().enumerate() {
         let json = get(&world, way, &format!("m{n}.wild.example")).await.json();
-        assert_eq!(json["error"], "blocked_by_policy", "{json}");
+        assert_eq!((&json["error"], &json["rule"]), (&"too_many_new_names".into(), &"wild".into()), "{json}");
         assert!(json["detail"].as_str().unwrap().contains("too many different names"), "{json}");
+        // It passes, and says so: no word of a policy that forbids.
+        let (title, fix) = (json["title"].as_str().unwrap(), json["how_to_fix"].as_str().unwrap());
+        assert!(fix.starts_with("Wait a minute") && !title.contains("Blocked"), "{json}");
         // Known names, and names of their own, are free.
         for free in [&format!("n{n}.wild.example"), "own.example"] {
             assert_eq!(get(&world, way, free).await.json()["error"], "name_not_found", "{way:?} {free}");
