@@ -39,8 +39,8 @@ pub struct Sender {
 pub enum Unanswered {
     /// Nothing was sent: the request is as it was.
     Unsent(Box<Request<RequestBody>>),
-    /// More interim answers (1xx) than are borne.
-    TooManyInterim,
+    /// More bytes came before its head was whole than are borne.
+    TooManyBytes,
     /// It did not come in time.
     TooLate,
     Broken(hyper::Error),
@@ -92,7 +92,7 @@ impl Sender {
 fn why(mut error: TrySendError<Request<RequestBody>>, patience: &Patience) -> Unanswered {
     match error.take_message() {
         Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
-        None if patience.is_over() => Unanswered::TooManyInterim,
+        None if patience.is_over() => Unanswered::TooManyBytes,
         None => Unanswered::Broken(error.into_error()),
     }
 }

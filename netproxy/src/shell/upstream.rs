@@ -83,9 +83,9 @@ impl From<Unanswered> for Box<Refusal> {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::TooLate => too_late(),
-            Unanswered::TooManyInterim => failure(
+            Unanswered::TooManyBytes => failure(
                 Kind::UpstreamProtocol,
-                "the upstream sent one interim answer (1xx) after the other, and no answer",
+                "the upstream sent too many bytes, such as interim answers (1xx), and no answer",
             ),
             Unanswered::Broken(error) => broken(&error),
             Unanswered::Unsent(_) => broke_off(),

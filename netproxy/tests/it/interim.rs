@@ -94,7 +94,9 @@ async fn flood() {
     let target = world.at("ok.example");
     let mut client = https(&world, &target).await;
     let growth = Growth::start();
-    assert_eq!(ask(&mut client, &get(&target)).await.status, 502);
+    let answer = ask(&mut client, &get(&target)).await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("too many bytes"), "{answer:?}");
     ended.notified().await;
     growth.print();
 }
