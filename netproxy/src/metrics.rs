@@ -76,9 +76,10 @@ impl Metrics {
         OpenTunnel(self)
     }
 
-    /// All of it as text; `clients` are connected now, and so many `leaves` were minted.
+    /// All of it as text; `clients` are connected now, so many `leaves` were minted, and so often what is near could not
+    /// be read again (`unread`).
     #[must_use]
-    pub fn text(&self, clients: usize, leaves: u64) -> String {
+    pub fn text(&self, clients: usize, leaves: u64, unread: u64) -> String {
         let mut out = Text::default();
         out.family("decisions_total", "counter", "Refusals and finished exchanges, names and tunnels.");
         for (layer, row) in Layer::ALL.iter().zip(&self.decisions) {
@@ -104,6 +105,11 @@ impl Metrics {
                 &self.upstream_reused,
             ),
             ("leaf_certificates_total", "Certificates made for hosts.", &AtomicU64::new(leaves)),
+            (
+                "local_network_failures_total",
+                "Times that this machine's addresses could not be read, and older ones were kept.",
+                &AtomicU64::new(unread),
+            ),
         ] {
             out.family(name, "counter", help);
             out.sample(name, get(count));
@@ -201,7 +207,7 @@ mod tests {
         metrics.upstream_reused();
         let _open = metrics.open_tunnel();
         drop(metrics.open_tunnel());
-        let text = metrics.text(5, 4);
+        let text = metrics.text(5, 4, 3);
         for line in [
             "decisions_total{layer=\"http\",verdict=\"allow\"} 2",
             "decisions_total{layer=\"http\",verdict=\"deny\"} 1",
@@ -214,6 +220,7 @@ mod tests {
             "upstream_connections_total 3",
             "upstream_reused_total 1",
             "leaf_certificates_total 4",
+            "local_network_failures_total 3",
             "client_connections 5",
             "policy_generation 4",
             "tunnels 1",

@@ -1,5 +1,6 @@
 //! `policy check METHOD URL`.
 
+use std::io;
 use std::net::IpAddr;
 
 use glue::question::Question;
@@ -24,12 +25,19 @@ pub fn check(args: &CheckArgs, json: bool) -> Result<u8> {
         (None, Host::Ip(literal)) => Some(*literal),
         (None, Host::Name(_)) => None,
     };
-    let verdict = judge(&rules, &facts, address);
+    let special = match address {
+        Some(address) => special(address, LocalNetwork::of_this_machine).map_err(Error::io(
+            "the addresses of this machine cannot be read, without which the proxy does not start",
+        ))?,
+        None => None,
+    };
+    let address = address.map(|address| (address, special));
+    let verdict = judge(&rules, &facts, address.as_ref());
     let text = verdict.explain(&facts).to_string();
     if json {
         let object = json!({
             "request": facts.to_string(),
-            "address": address,
+            "address": address.as_ref().map(|(address, _)| address),
             "allowed": verdict.is_allowed(),
             "text": text,
             "verdict": verdict,
@@ -37,32 +45,36 @@ pub fn check(args: &CheckArgs, json: bool) -> Result<u8> {
         print(&object.to_string())?;
     } else {
         print(&printable(&text))?;
-        for line in details(&verdict, address) {
+        for line in details(&verdict, address.as_ref()) {
             print(&format!("  {}", printable(&line)))?;
         }
     }
     Ok(u8::from(!verdict.is_allowed()))
 }
 
-/// Why the proxy takes an address for a special one, if it does.
-fn special(address: IpAddr) -> Option<String> {
-    let near = || Some(LocalNetwork::of_this_machine().ok()?.place(address)?.to_owned());
-    special_range(address).map(str::to_owned).or_else(near)
+/// An address, and why the proxy takes it for a special one, if it does.
+type Judged = (IpAddr, Option<&'static str>);
+
+fn special(address: IpAddr, near: impl Fn() -> io::Result<LocalNetwork>) -> io::Result<Option<&'static str>> {
+    match special_range(address) {
+        Some(range) => Ok(Some(range)),
+        None => Ok(near()?.place(address)),
+    }
 }
 
-fn judge<'r>(rules: &'r Ruleset, facts: &Facts<'_>, address: Option<IpAddr>) -> Verdict<'r> {
+fn judge<'r>(rules: &'r Ruleset, facts: &Facts<'_>, address: Option<&Judged>) -> Verdict<'r> {
     match address {
         None => decide(rules, facts),
-        Some(address) if special(address).is_some() => decide_address(rules, facts, address),
-        Some(address) => decide_public_address(rules, facts, address),
+        Some((address, Some(_))) => decide_address(rules, facts, *address),
+        Some((address, None)) => decide_public_address(rules, facts, *address),
     }
 }
 
 /// What the proxy would do beside letting it pass; or that it would pass although it is denied.
-fn details(verdict: &Verdict<'_>, address: Option<IpAddr>) -> Vec<String> {
+fn details(verdict: &Verdict<'_>, address: Option<&Judged>) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(address) = address {
-        let range = special(address).map_or("a public address".to_owned(), |name| format!("special: {name}"));
+    if let Some((address, special)) = address {
+        let range = special.map_or("a public address".to_owned(), |name| format!("special: {name}"));
         lines.push(format!("address     {address} ({range})"));
     }
     if verdict.would_deny() {
@@ -82,4 +94,20 @@ fn details(verdict: &Verdict<'_>, address: Option<IpAddr>) -> Vec<String> {
     say("limit", limits.request_body_bytes.map(|number| format!("{number} bytes of request body")));
     say("limit", limits.connections.map(|number| format!("{number} connections at a time")));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_called_public_where_it_is_not_known_what_is_near() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let unknown = || Err(io::ErrorKind::PermissionDenied.into());
+        assert!(special(address("1.1.1.1"), unknown).is_err());
+        assert_eq!(special(address("10.0.0.1"), unknown).unwrap(), Some("private use"));
+        let near = || Ok(LocalNetwork::default().with_interface(address("1.1.1.7"), 24));
+        assert_eq!(special(address("1.1.1.1"), near).unwrap(), Some("on this machine's local network"));
+        assert_eq!(special(address("1.1.2.1"), near).unwrap(), None);
+    }
 }

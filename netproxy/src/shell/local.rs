@@ -2,6 +2,7 @@
 //! its suffix.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,13 +16,14 @@ pub type Read = Box<dyn Fn() -> io::Result<LocalNetwork> + Send + Sync>;
 pub struct Local {
     read: Read,
     kept: Mutex<(Instant, Arc<LocalNetwork>)>,
+    failures: AtomicU64,
 }
 
 impl Local {
     /// Reads once: without any knowledge of what is near, nothing may be dialled.
     pub fn new(read: Read) -> io::Result<Self> {
         let first = Arc::new(read()?);
-        Ok(Self { read, kept: Mutex::new((Instant::now(), first)) })
+        Ok(Self { read, kept: Mutex::new((Instant::now(), first)), failures: AtomicU64::new(0) })
     }
 
     /// What is near, not older than [`LOCAL_NETWORK_AGE`]; older only where it cannot be read any more.
@@ -29,11 +31,19 @@ impl Local {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(kept.0) >= LOCAL_NETWORK_AGE {
             kept.0 = now;
-            if let Ok(network) = (self.read)() {
-                kept.1 = Arc::new(network);
+            match (self.read)() {
+                Ok(network) => kept.1 = Arc::new(network),
+                Err(_) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         Arc::clone(&kept.1)
+    }
+
+    /// How often it could not be read since, so that what was read before was kept.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -58,7 +68,7 @@ impl LocalNetwork {
 mod tests {
     use super::*;
     use std::net::IpAddr;
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::AtomicU8;
 
     #[test]
     fn it_is_read_again_when_it_is_old_and_kept_when_that_fails() {
@@ -74,11 +84,11 @@ mod tests {
         assert!(knows(LOCAL_NETWORK_AGE / 2, 0));
         assert_eq!(reads.load(Ordering::Relaxed), 1);
         assert!(knows(LOCAL_NETWORK_AGE * 2, 0));
-        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        assert_eq!((reads.load(Ordering::Relaxed), local.failures()), (2, 1));
         // One that failed is not repeated for every connection either.
         assert!(knows(LOCAL_NETWORK_AGE * 2, 0));
         assert!(knows(LOCAL_NETWORK_AGE * 3, 2));
-        assert_eq!(reads.load(Ordering::Relaxed), 3);
+        assert_eq!((reads.load(Ordering::Relaxed), local.failures()), (3, 1));
         assert!(Local::new(Box::new(|| Err(io::ErrorKind::PermissionDenied.into()))).is_err());
     }
 

@@ -224,7 +224,8 @@ impl Proxy {
     /// What happened so far, in Prometheus' text format. Names no host and no rule.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.shared.metrics.text(self.shared.limiter.clients(), self.shared.leaves.minted())
+        let Shared { metrics, limiter, leaves, local, .. } = &*self.shared;
+        metrics.text(limiter.clients(), leaves.minted(), local.failures())
     }
 
     /// Takes no new connections and requests: HTTP/1.1 clients get `Connection: close`, HTTP/2 clients GOAWAY.
@@ -358,7 +359,8 @@ impl Builder {
     /// Who knows which addresses are this machine's own and its links': those are special-purpose to the rules, also
     /// where they are public ones. Asked when something is resolved, but not within
     /// [`LOCAL_NETWORK_AGE`](crate::limits::LOCAL_NETWORK_AGE) of the last time; should take no longer than a system
-    /// call. Default: [`LocalNetwork::of_this_machine`].
+    /// call. Where that fails later, what was known stays, and `local_network_failures_total` of
+    /// [`Proxy::metrics_text`] counts it. Default: [`LocalNetwork::of_this_machine`].
     #[must_use]
     pub fn local_network(
         mut self,
