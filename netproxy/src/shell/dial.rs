@@ -152,6 +152,14 @@ mod tests {
         assert!(interleave(&[]).is_empty());
     }
 
+    /// The only leg with a socket of this crate's own; clients' come from the embedder.
+    #[tokio::test]
+    async fn what_is_dialled_sends_small_pieces_at_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_address_delays_by_one_step_and_is_given_up() {
         let (result, log) = run(&[("192.0.2.1:1", 100_000, true), ("192.0.2.2:1", 10, true)]).await;

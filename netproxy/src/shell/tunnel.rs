@@ -214,6 +214,32 @@ mod tests {
         assert_eq!(relay.await.unwrap().unwrap(), (200_000, 7));
     }
 
+    /// The buffer of the thread still holds what the first one read: the second one's short read, and what of it is
+    /// kept for a slow peer, have nothing of that.
+    #[tokio::test]
+    async fn no_byte_of_one_tunnel_reaches_another() {
+        let count = AtomicU64::new(0);
+        let mut passed = Vec::new();
+        for (sent, room) in [(vec![b'a'; TUNNEL_READ_BYTES], TUNNEL_READ_BYTES), (b"bbbbb".to_vec(), 2)] {
+            let (mut client, mut near) = duplex(TUNNEL_READ_BYTES);
+            let (mut far, mut upstream) = duplex(room);
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut half = Half::default();
+            let copy = async {
+                poll_fn(|cx| half.poll_copy(cx, &mut near, &mut far, &count)).await.unwrap();
+                drop(far);
+            };
+            let mut got = Vec::new();
+            let (read, ()) = tokio::join!(upstream.read_to_end(&mut got), copy);
+            read.unwrap();
+            passed.push(got == sent);
+        }
+        assert_eq!(passed, [true, true]);
+        // Else this would show nothing.
+        SHARED.with_borrow(|shared| assert!(shared.starts_with(b"bbbbba")));
+    }
+
     #[tokio::test]
     async fn an_idle_half_keeps_no_buffer() {
         let (mut client, mut near) = duplex(1000);

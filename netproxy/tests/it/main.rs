@@ -20,6 +20,7 @@ mod dns;
 mod dns_depth;
 mod dns_streams;
 mod doors;
+mod early;
 mod forwarding;
 mod hooks;
 mod http2;

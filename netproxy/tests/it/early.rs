@@ -1,0 +1,129 @@
+//! HTTP/1.1 on both sides: an upstream that answers while the body of the request is still being sent, and bodies
+//! without end.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
+
+use crate::client::{Answer, https, is_at_end, read_answer, read_until};
+use crate::hooks::{Rules, Scrubber};
+use crate::http2::memory::{Growth, alone, scene};
+use crate::http2::upstream::{BIG_BYTES, listen};
+use crate::http2::{HTTP1, world_with};
+use crate::world::{NAMES, World};
+
+/// A world whose upstream answers a head at once with `answer`, and then does `then`.
+async fn world<F>(
+    answer: &'static str,
+    then: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+) -> Arc<World>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let then = Arc::new(then);
+    let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
+        let then = Arc::clone(&then);
+        async move {
+            read_until(&mut stream, b"\r\n\r\n").await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            then(stream).await;
+        }
+    })
+    .await;
+    World::build_over(upstream, |names| names, |ports| Rules { ports }, |builder| builder).await
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_does_not_cut_it_off() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let world = world("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly", move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            let mut body = vec![0; 10];
+            stream.read_exact(&mut body).await.unwrap();
+            tell.send(body).unwrap();
+        }
+    })
+    .await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 10\r\n\r\n01234");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    tls.flush().await.unwrap();
+    // Half of the body is not sent before the answer is here.
+    let head = String::from_utf8(read_until(&mut tls, b"\r\n\r\n").await).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    tls.write_all(b"56789").await.unwrap();
+    tls.flush().await.unwrap();
+    assert_eq!(told.recv().await.unwrap(), b"0123456789");
+    let mut body = [0; 5];
+    tls.read_exact(&mut body).await.unwrap();
+    assert_eq!(&body, b"early");
+}
+
+/// A refusal of the upstream's, which reads no more: the client gets it whole, and its connection ends in order.
+#[tokio::test]
+async fn a_final_answer_before_the_body_reaches_a_client_that_is_still_sending() {
+    const ANSWER: &str =
+        "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big";
+    let world = world(ANSWER, |mut stream| async move {
+        stream.shutdown().await.unwrap();
+        while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {}
+    })
+    .await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 1000000\r\n\r\n01234");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    tls.flush().await.unwrap();
+    let Answer { status, body, .. } = read_answer(&mut tls, "POST").await;
+    assert_eq!((status, &*body), (413, &b"too big"[..]));
+    // What the client goes on to send is no next request.
+    let _ = tls.write_all(format!("GET /next HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
+    assert!(is_at_end(&mut tls).await);
+    let record = world.records(1).await.pop().unwrap();
+    assert_eq!((&record["status"], &record["verdict"]), (&413.into(), &"allow".into()), "{record}");
+}
+
+const BIG: &str = "early::bodies_of_any_size_take_constant_memory_over_http1";
+
+/// 256 MiB up and down for an HTTP/1.1 client, also where answers are searched.
+#[test]
+fn bodies_of_any_size_take_constant_memory_over_http1() {
+    match scene() {
+        None => ["up", "down", "searched"].iter().for_each(|scene| alone(BIG, scene)),
+        Some(scene) => tokio::runtime::Runtime::new().unwrap().block_on(big_body(&scene)),
+    }
+}
+
+async fn big_body(scene: &str) {
+    let world = world_with(&[HTTP1], |b| if scene == "searched" { b.redact(Scrubber) } else { b }).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let mut piece = vec![b'x'; 64 * 1024];
+    let growth = Growth::start();
+    if scene == "up" {
+        let head = format!("POST /discard HTTP/1.1\r\nHost: {target}\r\nContent-Length: {BIG_BYTES}\r\n\r\n");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..BIG_BYTES / piece.len() {
+            tls.write_all(&piece).await.unwrap();
+        }
+        tls.flush().await.unwrap();
+        assert_eq!(read_answer(&mut tls, "POST").await.text(), format!("{BIG_BYTES} bytes"));
+    } else {
+        let head = format!("GET /big HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        let head = String::from_utf8(read_until(&mut tls, b"\r\n\r\n").await).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let mut count = 0;
+        while let Ok(read @ 1..) = tls.read(&mut piece).await {
+            count += piece[..read].iter().filter(|byte| **byte == b'x').count();
+        }
+        assert_eq!(count, BIG_BYTES);
+    }
+    growth.print();
+}
