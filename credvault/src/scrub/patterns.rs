@@ -224,21 +224,34 @@ impl Patterns {
         if part < self.window {
             return self.find(text).is_none();
         }
-        let mut lanes: [Hits<'_>; LANES] = std::array::from_fn(|lane| {
-            let begin = lane * part;
-            let until = if lane + 1 == LANES { text.len() } else { begin + part };
-            Hits { patterns: self, text, until, end: begin + self.window }
-        });
+        let limits: [usize; LANES] = std::array::from_fn(|lane| (lane + 1) * part + self.window);
+        let mut ends = limits.map(|limit| limit - part);
+        // For as many rounds as cannot lead beyond a part, whatever the text is.
         loop {
-            for lane in &mut lanes {
-                match lane.step() {
-                    Step::On => {}
-                    Step::Hit(_) => return false,
-                    // What is left of the others is searched one after the other.
-                    Step::Done => return lanes.iter_mut().all(|lane| lane.next().is_none()),
+            let left = limits.iter().zip(&ends).map(|(&limit, &end)| limit.saturating_sub(end)).min();
+            let rounds = left.unwrap_or(0) / self.window;
+            if rounds == 0 {
+                break;
+            }
+            for _ in 0..rounds {
+                for end in &mut ends {
+                    let block = text.get(*end - BLOCK..*end).and_then(<[u8]>::first_chunk);
+                    let Some(block) = block else { return self.find(text).is_none() };
+                    work::done(1);
+                    let slot = slot(*block);
+                    match self.shift.get(usize::from(slot)) {
+                        Some(&distance) if distance > 0 => *end += usize::from(distance),
+                        _ if self.longest_at(text, *end - self.window, slot).is_some() => return false,
+                        _ => *end += 1,
+                    }
                 }
             }
         }
+        // What is left of each is searched one after the other.
+        let untils = limits.map(|limit| limit - self.window).into_iter().take(LANES - 1).chain([text.len()]);
+        ends.into_iter()
+            .zip(untils)
+            .all(|(end, until)| Hits { patterns: self, text, until, end }.next().is_none())
     }
 
     /// [`Holds::from`].
@@ -280,49 +293,29 @@ pub(crate) struct Hits<'t> {
     end: usize,
 }
 
-/// What came of one move of the window.
-enum Step {
-    On,
-    Hit(Hit),
-    Done,
-}
-
-impl Hits<'_> {
-    #[inline]
-    fn step(&mut self) -> Step {
-        let Patterns { shift, window, .. } = self.patterns;
-        let block = self.end.checked_sub(BLOCK).and_then(|begin| self.text.get(begin..self.end));
-        let Some(&[a, b, c]) = block else { return Step::Done };
-        let start = self.end.saturating_sub(*window);
-        if start >= self.until {
-            return Step::Done;
-        }
-        work::done(1);
-        let slot = slot([a, b, c]);
-        match shift.get(usize::from(slot)) {
-            Some(0) | None => {
-                self.end += 1;
-                self.patterns.longest_at(self.text, start, slot).map_or(Step::On, Step::Hit)
-            }
-            Some(&distance) => {
-                self.end += usize::from(distance);
-                Step::On
-            }
-        }
-    }
-}
-
 impl Iterator for Hits<'_> {
     type Item = Hit;
 
     fn next(&mut self) -> Option<Hit> {
-        loop {
-            match self.step() {
-                Step::On => {}
-                Step::Hit(hit) => return Some(hit),
-                Step::Done => return None,
+        let Patterns { shift, window, .. } = self.patterns;
+        while let Some(&[a, b, c]) = self.text.get(self.end.checked_sub(BLOCK)?..self.end) {
+            let start = self.end.saturating_sub(*window);
+            if start >= self.until {
+                return None;
+            }
+            work::done(1);
+            let slot = slot([a, b, c]);
+            match shift.get(usize::from(slot)) {
+                Some(0) | None => {
+                    self.end += 1;
+                    if let Some(hit) = self.patterns.longest_at(self.text, start, slot) {
+                        return Some(hit);
+                    }
+                }
+                Some(&distance) => self.end += usize::from(distance),
             }
         }
+        None
     }
 }
 
