@@ -36,7 +36,12 @@ fuzz_target!(|bytes: &[u8]| {
         );
     }
     assert_eq!(set.scrub_value(&text).unwrap_or_else(|| text.clone()), whole.0);
-    assert_eq!(whole.0, oracle::scrubbed(&text, &languages, MARKER), "{} of {secrets:?}", text.escape_ascii());
+    assert_eq!(
+        whole.0,
+        oracle::scrubbed(&text, &languages, MARKER),
+        "{} of {secrets:?}",
+        text.escape_ascii()
+    );
     assert_eq!(whole.0 == text, whole.1 == 0);
 
     let some = |values: &[Secret]| ScrubSet::new(values.iter().map(|secret| (secret, MARKER)));

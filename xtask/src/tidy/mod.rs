@@ -14,8 +14,8 @@ usage: cargo xtask tidy
 
 Fails on: a library that depends on another; a runtime, TLS or HTTP client where it does not belong; two
 versions of a rust-vmm crate; files over 800 code lines (over 400: a warning); `unsafe` outside its places;
-package-registry hosts or paths of one machine in tracked files; a fuzz target without its module; a test
-named in docs/attacks.md that does not exist.";
+package-registry hosts or paths of one machine in tracked files; a fuzz target without its module, seeds,
+dictionary or line in fuzz/README.md; a test named in docs/attacks.md that does not exist.";
 
 /// What the rules found.
 #[derive(Debug, Default)]
@@ -34,12 +34,12 @@ impl Findings {
     }
 }
 
-/// A tracked text file.
+/// A tracked file.
 #[derive(Debug)]
 pub struct Tracked {
     /// Path in the checkout, with slashes.
     pub path: String,
-    /// Content.
+    /// Content; none of a binary file.
     pub text: String,
 }
 
@@ -67,8 +67,7 @@ pub fn main(context: &Context, arguments: &[String]) -> Outcome {
     }
 }
 
-/// Files that git knows or would add, so that a new file is checked before it is committed. Binary ones are
-/// left out.
+/// Files that git knows or would add, so that a new file is checked before it is committed.
 fn tracked(context: &Context) -> Outcome<Vec<Tracked>> {
     let mut git = std::process::Command::new("git");
     git.current_dir(&context.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
@@ -78,9 +77,8 @@ fn tracked(context: &Context) -> Outcome<Vec<Tracked>> {
         if !full.is_file() {
             continue; // Deleted, but not yet in a commit.
         }
-        if let Ok(text) = String::from_utf8(at(&full, std::fs::read(&full))?) {
-            files.push(Tracked { path: path.to_owned(), text });
-        }
+        let text = String::from_utf8(at(&full, std::fs::read(&full))?).unwrap_or_default();
+        files.push(Tracked { path: path.to_owned(), text });
     }
     Ok(files)
 }
