@@ -18,7 +18,10 @@ fuzz_target!(|body: &[u8]| {
     let Ok(masked) = mask_token_answer(1_000, (200, body), looks, &mut os_random) else { return };
     let shown = format!("{} as {}", body.escape_ascii(), masked.body.escape_ascii());
 
-    let after: Value = serde_json::from_slice(&masked.body).expect(&shown);
+    let Ok(after) = serde_json::from_slice::<Value>(&masked.body) else {
+        // The answer's own number, too large for it.
+        return assert!(serde_json::from_slice::<Value>(body).is_err(), "{shown}");
+    };
     let tokens = [Some(&masked.token.access), masked.token.refresh.as_ref()];
     for token in tokens.into_iter().flatten().map(Secret::expose) {
         assert!(!contains(&masked.body, token), "{shown}");
