@@ -101,3 +101,16 @@ fn cargo_reads_its_credentials() {
     logged_in(&world, "/locked/", &format!("Bearer {KEY}"));
     logged_in(&world, "/files/demo.crate", &format!("Bearer {KEY}"));
 }
+
+/// Skopeo reads the file of docker's client and logs in as that does.
+#[test]
+fn skopeo_reads_dockers_config() {
+    let Some(skopeo) = need("skopeo_reads_dockers_config", "skopeo", find("skopeo")) else { return };
+    let world = world();
+    let image = world.url(KEYED, "/demo").replacen("https:", "docker:", 1);
+    let mut command = world.client(&skopeo);
+    command.args(["list-tags", "--authfile"]).arg(world.home().join(".docker/config.json")).arg(image);
+    let output = command.output().unwrap();
+    assert!(output.status.success() && shown(&output).contains("one-tag"), "{}", shown(&output));
+    logged_in(&world, "/v2/", BASIC);
+}

@@ -27,6 +27,9 @@ pub fn answer(request: &Request, shared: &Shared, out: &mut impl Write) -> io::R
         "/oauth/token" => tokens(request, shared, out),
         APP_TOKENS => app_token(shared, out),
         GOOGLE_TOKENS => google_token(shared, out),
+        "/v2/" | IMAGE_TAGS if request.header("authorization").is_none() => ask(out),
+        "/v2/" => respond(out, "200 OK", "application/json", b"{}"),
+        IMAGE_TAGS => respond(out, "200 OK", "application/json", br#"{"name":"demo","tags":["one-tag"]}"#),
         "/v1/messages" => models::anthropic(request, out),
         path if path.starts_with("/git/") => git(request, path, (shared, out)),
         _ => respond(out, "404 Not Found", "text/plain", b"nothing here"),
@@ -54,6 +57,8 @@ fn tokens(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Resul
     respond(out, &status, "application/json", answer.to_string().as_bytes())
 }
 
+/// What a registry of container images has of `demo`.
+const IMAGE_TAGS: &str = "/v2/demo/tags/list";
 /// Where GitHub makes tokens of an installation.
 const APP_TOKENS: &str = "/app/installations/7/access_tokens";
 /// Where Google makes tokens of a service account.

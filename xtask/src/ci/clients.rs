@@ -8,9 +8,10 @@ use super::packages;
 use crate::context::{Context, Outcome, at, find_program};
 
 /// Programs, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("curl", "curl"),
     ("go", "golang-go"),
+    ("skopeo", "skopeo"),
     ("javac", "default-jdk-headless"),
     ("node", "nodejs"),
     ("npm", "npm"),
