@@ -90,9 +90,10 @@ fn a_tool_of_the_guest_that_renews_by_itself_gets_placeholders() {
     let [access, refresh] = ["MOCK_TOKEN", "MOCK_REFRESH_TOKEN"].map(|name| world.variables()[name].clone());
     let form = format!("grant_type=refresh_token&refresh_token={refresh}&client_id=client");
     // The second is given the token in use, in the server's place.
-    for times in [2, 1] {
+    for _ in 0..2 {
         let text = shown(&curl(&world, &["-d", &form], "/oauth/token"));
-        assert_eq!(text.matches(access.as_str()).count(), times, "in the note, too: {text}");
+        // A text that has the token in it is masked whole.
+        assert!(text.matches(access.as_str()).count() == 1 && !text.contains("you got"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&json["access_token"], &json["refresh_token"]),
