@@ -97,6 +97,9 @@ impl Form {
     /// How long the text is that `text` begins with and that is `value` in this form; `None` if it is not.
     /// `eq` compares two pieces of the same length.
     pub(super) fn match_len(self, value: &[u8], text: &[u8], eq: fn(&[u8], &[u8]) -> bool) -> Option<usize> {
+        if self == Self::Raw {
+            return text.get(..value.len()).filter(|piece| eq(piece, value)).map(<[u8]>::len);
+        }
         let (mut at, mut length) = (self.start(), 0_usize);
         while at < self.end(value) {
             let rest = text.get(length..)?;

@@ -264,7 +264,13 @@ impl Patterns {
         let from = self.candidates.partition_point(|candidate| candidate.slot < slot);
         let candidates = self.candidates.get(from..)?.iter();
         let mut best: Option<Hit> = None;
+        // A value that stands there as it is, which is looked for first: it is one in each form that may leave all plain,
+        // and to find that out once more is slow.
+        let mut plain = None;
         for candidate in candidates.take_while(|candidate| candidate.slot == slot) {
+            if plain == Some(candidate.value) {
+                continue;
+            }
             let Some(begins) = self.beginnings.bytes().get(candidate.begins..candidate.begins + self.window)
             else {
                 continue;
@@ -274,9 +280,11 @@ impl Patterns {
                 continue;
             }
             let Some((value, owner)) = self.values.get(candidate.value) else { continue };
-            if let Some(length) = candidate.form.match_len(value, rest, self.letters.eq())
-                && best.is_none_or(|hit| start + length > hit.end)
-            {
+            let Some(length) = candidate.form.match_len(value, rest, self.letters.eq()) else { continue };
+            if candidate.form == Form::Raw {
+                plain = Some(candidate.value);
+            }
+            if best.is_none_or(|hit| start + length > hit.end) {
                 best = Some(Hit { start, end: start + length, owner });
             }
         }

@@ -99,3 +99,14 @@ fn no_value_costs_more_than_its_bound() {
         assert!(set.candidates.len() <= candidates, "{key}: {}", set.candidates.len());
     }
 }
+
+/// Requests carry placeholders as they are: that their other forms may look the same must cost nothing.
+#[test]
+fn a_value_that_stands_there_as_it_is_is_compared_once() {
+    let value = "sbx-0123456789_abcdef-ghijklm";
+    let set = patterns(&[value]);
+    work::taken();
+    assert_eq!(set.find(value.as_bytes()).map(|hit| hit.end), Some(value.len()));
+    let steps = work::taken();
+    assert!(steps <= 4, "{steps}");
+}
