@@ -79,5 +79,6 @@ fn load_ten_thousand_rules(bencher: Bencher<'_, '_>) {
     let text = ten_thousand_rules();
     let rules = Ruleset::parse(&text, "policy.toml").expect("rules that load");
     assert_eq!(rules.rules().len(), 10_000);
-    bencher.bench(|| Ruleset::parse(black_box(&text), "policy.toml").is_ok());
+    // What is given back is dropped outside of the time.
+    bencher.bench(|| Ruleset::parse(black_box(&text), "policy.toml"));
 }
