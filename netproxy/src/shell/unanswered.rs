@@ -1,5 +1,6 @@
 //! Upstreams that send interim answers (1xx) and no answer. The library reads those on for ever, without a turn for
-//! anybody else; here the bytes before an answer are counted, and too many are an error.
+//! anybody else; here the bytes before an answer are counted, and too many are an error. Must never count those of an
+//! answer's body: that may have any size.
 
 use std::io;
 use std::pin::Pin;
@@ -35,13 +36,15 @@ impl Patience {
     }
 
     fn read(&self, count: usize) -> io::Result<()> {
-        let left = self.0.load(Ordering::Acquire);
-        if left == ANY {
-            return Ok(());
+        let count = u64::try_from(count).unwrap_or(ANY);
+        // In one step: whoever sends may end the wait meanwhile, on another thread, and that must stand.
+        let counted = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+            (left != ANY).then(|| left.saturating_sub(count))
+        });
+        match counted {
+            Ok(left) if left <= count => Err(io::ErrorKind::InvalidData.into()),
+            Ok(_) | Err(_) => Ok(()),
         }
-        let left = left.saturating_sub(u64::try_from(count).unwrap_or(ANY));
-        self.0.store(left, Ordering::Release);
-        if left > 0 { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 }
 
@@ -89,5 +92,60 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::spin_loop;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn patience() -> Patience {
+        Answering::new(()).1
+    }
+
+    #[test]
+    fn bytes_count_from_the_request_to_the_head_of_its_answer() {
+        let patience = patience();
+        let most = usize::try_from(HTTP1_UNANSWERED_BYTES_MAX).unwrap();
+        assert!(patience.read(2 * most).is_ok(), "nothing is waited for");
+        patience.begin();
+        assert!(patience.read(most - 1).is_ok() && !patience.is_over());
+        assert!(patience.read(1).is_err() && patience.is_over());
+        patience.begin();
+        assert!(patience.read(most - 1).is_ok(), "each request begins anew");
+        patience.end();
+        assert!(patience.read(2 * most).is_ok());
+    }
+
+    /// The end comes from another thread than the bytes: a wait that went on would cut off a long body.
+    #[test]
+    fn the_end_stands_while_bytes_are_counted() {
+        let (patience, turn) = (patience(), AtomicUsize::new(0));
+        let (rounds, mut lost) = (200_000, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    while turn.load(Ordering::Acquire) != 2 * round + 1 {
+                        spin_loop();
+                    }
+                    let _ = patience.read(1);
+                    turn.store(2 * round + 2, Ordering::Release);
+                }
+            });
+            for round in 0..rounds {
+                patience.begin();
+                turn.store(2 * round + 1, Ordering::Release);
+                (0..round % 64).for_each(|_| spin_loop());
+                patience.end();
+                while turn.load(Ordering::Acquire) != 2 * round + 2 {
+                    spin_loop();
+                }
+                lost += usize::from(patience.0.load(Ordering::Acquire) != ANY);
+            }
+        });
+        assert_eq!(lost, 0, "of {rounds}");
     }
 }
