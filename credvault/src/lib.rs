@@ -91,6 +91,8 @@ mod not_shown;
 #[cfg(feature = "oauth")]
 mod oauth;
 mod placeholder;
+#[cfg(unix)]
+mod private_file;
 mod scrub;
 mod secret;
 mod services;

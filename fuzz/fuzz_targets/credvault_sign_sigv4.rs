@@ -10,7 +10,7 @@ use credvault::{
     Binding, CanonicalStyle, Companion, Payload, Scheme, Secret, SigV4, SigningRequest, Target, Vault,
     os_random,
 };
-use fuzz::{Input, contains};
+use fuzz::{Input, contains, decoded};
 use libfuzzer_sys::fuzz_target;
 
 const ID: &str = "AKIDEXAMPLEEXAMPLE";
@@ -152,7 +152,8 @@ fn in_query(signed: &Signed<'_>, before: &str, payload: Payload<'_>) {
     let parameter = |query: &str, name: &str| {
         let mut found =
             query.split('&').filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
-        let first = found.next().map(|(_, value)| decoded(value));
+        let first =
+            found.next().map(|(_, value)| String::from_utf8_lossy(&decoded(value.as_bytes())).into_owned());
         (first, found.next().is_none())
     };
     for name in ["X-Amz-Credential", "X-Amz-Signature"] {
@@ -186,26 +187,6 @@ fn body<'p>(method: &str, payload: Payload<'p>) -> Payload<'p> {
 fn first<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
     let found = headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
     found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-}
-
-/// As `application/x-www-form-urlencoded`.
-fn decoded(text: &str) -> String {
-    let mut out = Vec::new();
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digit = |place: usize| bytes.get(place).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn vault(is_temporary: bool) -> Vault {

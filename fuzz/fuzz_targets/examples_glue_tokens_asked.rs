@@ -7,7 +7,7 @@
 use std::fmt;
 
 use asked::{Asked, asks_to_renew};
-use fuzz::Input;
+use fuzz::{Input, decoded};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
@@ -69,24 +69,6 @@ fn form(body: &[u8]) -> Fields {
         (decoded(&pair[..middle]), decoded(pair.get(middle + 1..).unwrap_or_default()))
     });
     parts.collect()
-}
-
-fn decoded(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        let digit = |place: usize| text.get(place).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    out
 }
 
 /// All pairs of an object, also of equal keys.

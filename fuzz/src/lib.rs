@@ -1,4 +1,4 @@
-//! What several targets need: input taken apart, a guest's driver, frames of HTTP/2, and RFC 9112 written down a second
+//! What several targets need: input taken apart, forms decoded, a guest's driver, frames of HTTP/2, and RFC 9112 written down a second
 //! time. Must never decide what is right beyond what a specification says: each target holds its own oracle.
 
 pub mod driver;
@@ -81,4 +81,23 @@ pub fn chunks<'t>(text: &'t [u8], cuts: &[u8]) -> Vec<&'t [u8]> {
 /// Whether `part` occurs in `text`.
 pub fn contains(text: &[u8], part: &[u8]) -> bool {
     !part.is_empty() && text.windows(part.len()).any(|window| window[0] == part[0] && window == part)
+}
+
+/// A value of `application/x-www-form-urlencoded`, read as leniently as servers do: a `%` that begins nothing is one.
+pub fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let digit = |place: usize| text.get(place).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    out
 }

@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use age::{DecryptError, Decryptor, Encryptor};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::{NoStoreReason, Store, StoreError, Stored, checked_name};
 use crate::encode::{base64_decode, base64_padded};
 use crate::limits::{AGE_FILE_BYTES_MAX, BINDINGS_MAX, FILE_LOCK_MS_MAX, SECRET_BYTES_MAX};
+use crate::private_file::exposure;
 use crate::secret::Secret;
 
 /// First line of what is encrypted; after it, one line for each credential: `NAME BASE64 VERSION NOT-AFTER`.
@@ -167,14 +168,8 @@ impl AgeFileStore {
             other => self.failed("cannot be opened", &other),
         })?;
         let stat = fstat(&file).map_err(|errno| self.failed("cannot be looked at", &errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(exposed("it is not a regular file"));
-        }
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(exposed("it belongs to another user"));
-        }
-        if stat.st_mode & 0o077 != 0 {
-            return Err(exposed("other users may read or write it"));
+        if let Some(detail) = exposure(&stat) {
+            return Err(exposed(detail));
         }
         // Linux has another type for it than other systems.
         #[allow(clippy::useless_conversion)]
