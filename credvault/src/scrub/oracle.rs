@@ -1,18 +1,24 @@
 //! A second opinion on the forms of a secret, for tests and the fuzzer: written down once more and as plainly as
 //! possible, with no tables, no streaming, and every way to write a character tried at every place.
 
+use std::collections::BTreeSet;
+
 /// One form: for each character, all the ways to write it.
 pub struct Language(Vec<Vec<Vec<u8>>>);
 
 impl Language {
     /// Length of the longest text of this form that `text` begins with.
     pub fn longest(&self, text: &[u8]) -> Option<usize> {
-        fn longest(rest: &[Vec<Vec<u8>>], text: &[u8]) -> Option<usize> {
-            let Some((ways, rest)) = rest.split_first() else { return Some(0) };
-            let fitting = ways.iter().filter_map(|way| Some((way.len(), text.strip_prefix(&way[..])?)));
-            fitting.filter_map(|(length, after)| Some(length + longest(rest, after)?)).max()
+        // Where it may end so far. Not each combination of ways by itself: those that write the same are no end of them.
+        let mut ends = BTreeSet::from([0]);
+        for ways in &self.0 {
+            let after = |end: &usize| {
+                let (end, rest) = (*end, &text[*end..]);
+                ways.iter().filter(move |way| rest.starts_with(way)).map(move |way| end + way.len())
+            };
+            ends = ends.iter().flat_map(after).collect();
         }
-        longest(&self.0, text)
+        ends.last().copied()
     }
 
     /// A text of this form. `choose` gives a number below the one that it gets.
