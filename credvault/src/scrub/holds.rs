@@ -7,6 +7,9 @@ use crate::limits::HOLD_PREFIX_BYTES;
 
 type Begin = [u8; HOLD_PREFIX_BYTES];
 
+/// Bytes that are looked at without a question after each of them.
+const CHUNK: usize = 16;
+
 /// What is known of the bytes that a text begins with, from the last time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Seen {
@@ -26,7 +29,9 @@ impl Seen {
 pub(super) struct Holds {
     /// Sorted, each once, with the length of the longest form that begins so.
     begins: Zeroizing<Vec<(Begin, usize)>>,
-    /// One bit for each first two bytes of a form: most places are dismissed by it.
+    /// For each byte, whether a form begins with it: most places are dismissed by it.
+    firsts: Zeroizing<[bool; 256]>,
+    /// One bit for each first two bytes of a form: nearly all others are.
     pairs: Zeroizing<Vec<u64>>,
     member: [bool; 256],
     longest: usize,
@@ -43,8 +48,11 @@ impl Holds {
         // The longest of its kind comes first, and stays.
         begins.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         begins.dedup_by_key(|(begin, _)| *begin);
-        let mut pairs = Zeroizing::new(vec![0; (1 << 16) / 64]);
+        let (mut firsts, mut pairs) = (Zeroizing::new([false; 256]), Zeroizing::new(vec![0; (1 << 16) / 64]));
         for (begin, _) in begins.iter() {
+            if let Some(first) = firsts.get_mut(usize::from(begin[0])) {
+                *first = true;
+            }
             let (word, bit) = pair_bit(begin[0], begin[1]);
             if let Some(word) = pairs.get_mut(word) {
                 *word |= bit;
@@ -61,7 +69,7 @@ impl Holds {
             }
         }
         let longest = begins.iter().map(|&(_, longest)| longest).max().unwrap_or(0);
-        Self { begins, pairs, member, longest }
+        Self { begins, firsts, pairs, member, longest }
     }
 
     /// Length of the longest form.
@@ -81,19 +89,41 @@ impl Holds {
         // Forms consist of member bytes, so what is held is a run of them. A line feed is no member:
         // after a complete server-sent event the run is empty and this costs nothing.
         let from = reach.max(seen.known);
-        let outside = text.get(from..).unwrap_or_default().iter().rposition(|&byte| !self.is_member(byte));
-        let run = outside.map_or(from, |at| from + at + 1);
+        let run = from + self.outside(text.get(from..).unwrap_or_default());
         // What is known and not free is a run already.
         let run = if run == seen.known { reach.max(seen.free) } else { run };
-        let first =
-            (run..text.len()).find(|&start| text.get(start..).is_some_and(|tail| self.may_begin(tail)));
-        let hold = first.unwrap_or(text.len());
+        let hold = self.first(text, run).unwrap_or(text.len());
         work::done(text.len().saturating_sub(seen.known).saturating_add(hold - run));
         hold
     }
 
-    fn is_member(&self, byte: u8) -> bool {
-        self.member.get(usize::from(byte)).copied().unwrap_or(false)
+    /// Where the members at the end of `text` begin.
+    fn outside(&self, text: &[u8]) -> usize {
+        let mut end = text.len();
+        while let Some(chunk) = text.get(..end).and_then(<[u8]>::last_chunk::<CHUNK>)
+            && chunk.iter().fold(true, |all, &byte| all & is_in(&self.member, byte))
+        {
+            end -= CHUNK;
+        }
+        let rest = text.get(..end).unwrap_or_default();
+        rest.iter().rposition(|&byte| !is_in(&self.member, byte)).map_or(0, |at| at + 1)
+    }
+
+    /// The first place from `run` on where an unfinished form may begin.
+    fn first(&self, text: &[u8], run: usize) -> Option<usize> {
+        let mut start = run;
+        loop {
+            while let Some(chunk) = text.get(start..)?.first_chunk::<CHUNK>()
+                && !chunk.iter().fold(false, |any, &byte| any | is_in(&self.firsts, byte))
+            {
+                start += CHUNK;
+            }
+            start += text.get(start..)?.iter().position(|&byte| is_in(&self.firsts, byte))?;
+            if self.may_begin(text.get(start..)?) {
+                return Some(start);
+            }
+            start += 1;
+        }
     }
 
     /// Whether an unfinished form may begin with `tail`, judged by its first bytes and its length. What is false
@@ -110,6 +140,10 @@ impl Holds {
         let same = self.begins.get(from..).unwrap_or_default().iter();
         same.take_while(|(begin, _)| begin.starts_with(known)).any(|&(_, longest)| longest > tail.len())
     }
+}
+
+fn is_in(table: &[bool; 256], byte: u8) -> bool {
+    table.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// Word and bit of a pair in the table of pairs.
