@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
+
 use crate::facts::Host;
 use crate::limits::HOST_LABELS_MAX;
 use crate::pattern::{Cidr, HostPattern};
@@ -15,11 +17,12 @@ type Positions = Vec<u32>;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Index {
-    names: HashMap<Box<str>, Node>,
+    /// What is looked up is anybody's, but what is in here is the policy's: nobody can fill it with collisions.
+    names: HashMap<Box<str>, Node, RandomState>,
     any: Positions,
     /// Bit n: some wildcard's suffix has n labels. Spares a lookup for each label of a long hostile name.
     suffix_labels: u128,
-    networks: HashMap<Cidr, Positions>,
+    networks: HashMap<Cidr, Positions, RandomState>,
     /// Bit n: some network has a length of n bits.
     lengths_v4: u64,
     lengths_v6: [u128; 2],
