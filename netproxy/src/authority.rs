@@ -261,7 +261,12 @@ fn refuse_unassigned(name: &str) -> Result<(), AuthorityError> {
 /// Names that UTS 46 maps to themselves: the common case, without its tables.
 fn is_plain_ascii_name(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
-        && !text.split('.').any(|label| label.starts_with("xn--"))
+        && !labels(text).any(|label| label.starts_with(b"xn--"))
+}
+
+/// As bytes: names are short, and a search made for long texts costs more than it saves.
+fn labels(name: &str) -> impl DoubleEndedIterator<Item = &[u8]> {
+    name.as_bytes().split(|byte| *byte == b'.')
 }
 
 fn check_labels(name: &str) -> Result<(), AuthorityError> {
@@ -271,7 +276,7 @@ fn check_labels(name: &str) -> Result<(), AuthorityError> {
     if name.len() > HOST_NAME_BYTES_MAX {
         return Err(AuthorityError::TooLong);
     }
-    for label in name.split('.') {
+    for label in labels(name) {
         if label.is_empty() {
             return Err(AuthorityError::EmptyLabel);
         }
@@ -280,10 +285,10 @@ fn check_labels(name: &str) -> Result<(), AuthorityError> {
         }
         // Stricter than WHATWG: letters, digits, hyphen inside, underscore. No resolver or certificate
         // has use for more, and each further byte is one that some other parser reads differently.
-        let ldh = label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+        let ldh = label.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         // UTS 46 V4: what a label decodes to must not look encoded itself.
-        let nested = label.starts_with("xn--xn--");
-        if !ldh || nested || label.starts_with('-') || label.ends_with('-') {
+        let nested = label.starts_with(b"xn--xn--");
+        if !ldh || nested || label.starts_with(b"-") || label.ends_with(b"-") {
             return Err(AuthorityError::BadName);
         }
     }
@@ -292,10 +297,10 @@ fn check_labels(name: &str) -> Result<(), AuthorityError> {
 
 /// WHATWG "ends in a number": the last label is decimal, or `0x` and hexadecimal digits.
 fn ends_in_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    match last.strip_prefix("0x") {
-        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    let last = labels(name).next_back().unwrap_or_default();
+    match last.strip_prefix(b"0x") {
+        Some(hex) => hex.iter().all(u8::is_ascii_hexdigit),
+        None => last.iter().all(u8::is_ascii_digit),
     }
 }
 

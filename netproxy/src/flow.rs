@@ -3,16 +3,18 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-use http::header;
-use http::header::{CONNECTION, HeaderName, IF_RANGE, RANGE, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE,
+    TRANSFER_ENCODING,
+};
 
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
+use crate::fields::{has, remove};
 use crate::hooks::{RequestFacts, Scheme};
 use crate::refuse::{Kind, Refusal, Subject};
 use crate::wire::head::Head;
-use crate::wire::target::Target;
+use crate::wire::target::{Target, TargetError};
 
 /// Where a request was read.
 #[derive(Debug, Clone, Copy)]
@@ -103,20 +105,20 @@ fn subject_at(door: Door<'_>, method: &str) -> Subject {
     }
 }
 
-/// Understands one request: `target` and `host` are what the head says.
+/// Understands one request: `method`, `target` and `host` are what the head says.
 ///
 /// # Errors
 /// The refusal to answer with: malformed (400) or mismatch (421).
 pub fn understand(
     door: Door<'_>,
     method: &str,
-    target: &str,
+    target: Result<Target, TargetError>,
     host: Option<&str>,
 ) -> Result<Request, Box<Refusal>> {
     let refuse = |kind, detail: String| {
         Box::new(Refusal::new(kind, Layer::Http, detail).about(subject_at(door, method)))
     };
-    let target = Target::parse(target).map_err(|error| refuse(Kind::Malformed, error.to_string()))?;
+    let target = target.map_err(|error| refuse(Kind::Malformed, error.to_string()))?;
     let (scheme, authority) = match (door.leads_to(), &target.absolute) {
         (None, Some((Scheme::Http, authority))) => (Scheme::Http, authority.clone()),
         (None, Some((Scheme::Https, _))) => {
@@ -265,25 +267,27 @@ pub fn is_overriding(name: &HeaderName) -> bool {
 /// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves, no differences.
 /// What it may be encoded in is said by `coding::accept_only_decodable`.
 pub fn make_redactable(headers: &mut HeaderMap) {
-    headers.remove(RANGE);
-    headers.remove(IF_RANGE);
     // RFC 3229: an answer of encoded differences names no content coding.
-    headers.remove("a-im");
+    const DIFFERENCES: HeaderName = HeaderName::from_static("a-im");
+    for name in [RANGE, IF_RANGE, DIFFERENCES] {
+        remove(headers, &name);
+    }
 }
 
 /// Whether a response can be searched as it comes, if it [`is_whole`].
 #[must_use]
 pub fn is_redactable(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(header::CONTENT_ENCODING);
-    codings.iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    !has(headers, &CONTENT_ENCODING) || headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
 }
 
 /// Whether a response is more than a part, and not encoded on its way (RFC 9112 §7).
 #[must_use]
 pub fn is_whole(headers: &HeaderMap) -> bool {
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     let chunked_only =
-        headers.get_all(TRANSFER_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    chunked_only && !headers.contains_key(header::CONTENT_RANGE)
+        !has(headers, &TRANSFER_ENCODING) || headers.get_all(TRANSFER_ENCODING).iter().all(is_chunked);
+    chunked_only && !has(headers, &CONTENT_RANGE)
 }
 
 #[cfg(test)]
@@ -312,7 +316,7 @@ mod tests {
             ("*", Some("api.example"), Some(Kind::Malformed)),
             ("/../v1", Some("api.example"), Some(Kind::Malformed)),
         ] {
-            let got = understand(door, "GET", target, host).err().map(|refusal| refusal.kind);
+            let got = understand(door, "GET", Target::parse(target), host).err().map(|refusal| refusal.kind);
             assert_eq!(got, kind, "{target} {host:?}");
         }
     }
@@ -330,7 +334,8 @@ mod tests {
             ("ftp://a.example/", Some("a.example"), Some(Kind::Malformed)),
             ("http://u:p@a.example/", Some("a.example"), Some(Kind::Malformed)),
         ] {
-            let got = understand(Door::Plain, "GET", target, host).err().map(|refusal| refusal.kind);
+            let got =
+                understand(Door::Plain, "GET", Target::parse(target), host).err().map(|refusal| refusal.kind);
             assert_eq!(got, kind, "{target} {host:?}");
         }
     }

@@ -45,12 +45,6 @@ impl fmt::Debug for DecisionId {
     }
 }
 
-impl serde::Serialize for DecisionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 /// Where decision ids come from; a test gives numbered ones.
 pub trait IdSource: Send + Sync {
     /// A new id for a decision taken `unix_ms` milliseconds after 1970.

@@ -100,6 +100,7 @@ pub mod authority;
 #[cfg(feature = "coding")]
 pub mod coding;
 pub mod dns;
+mod fields;
 pub mod flow;
 pub mod guard;
 pub mod hooks;

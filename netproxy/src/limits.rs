@@ -93,7 +93,9 @@ pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// that head, and what of the body comes with it, for which the library reads up to 408 KiB at once.
 pub const HTTP1_UNANSWERED_BYTES_MAX: u64 = 2 << 20;
 /// Most bytes that a tunnel reads at once.
-pub const TUNNEL_READ_BYTES: usize = 64 * 1024;
+pub const TUNNEL_READ_BYTES: usize = 16 * 1024;
+/// Read buffers that a thread keeps while no tunnel holds them.
+pub const TUNNEL_SPARE_BUFFERS: usize = 4;
 /// Bytes read from a client after its last answer (64 MiB), so that the answer is not lost to a reset: some
 /// clients send their whole body before they read.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;

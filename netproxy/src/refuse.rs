@@ -12,6 +12,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::audit::Layer;
+use crate::fields::has;
 use crate::hooks::{Allow, Deny, InjectError, Scheme};
 use crate::id::DecisionId;
 use crate::limits::{DNS_RULE_BYTES_MAX, HOOK_TEXT_BYTES_MAX};
@@ -412,7 +413,7 @@ fn printable(text: &str) -> String {
 
 /// Removes `Proxy-Status` members that carry our name from an upstream's headers (or trailers).
 pub fn strip_forged_proxy_status(headers: &mut HeaderMap) {
-    if !headers.contains_key(&PROXY_STATUS) {
+    if !has(headers, &PROXY_STATUS) {
         return;
     }
     let kept: Vec<HeaderValue> = headers

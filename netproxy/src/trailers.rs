@@ -5,6 +5,7 @@
 use http::HeaderName;
 use http::header::{self, HeaderMap, HeaderValue};
 
+use crate::fields::has;
 use crate::flow::{is_overriding, strip_hop_by_hop};
 use crate::refuse::strip_forged_proxy_status;
 
@@ -65,7 +66,7 @@ pub fn clean(trailers: &mut HeaderMap) {
 /// left of it.
 #[must_use]
 pub fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
-    if !headers.contains_key(header::TRAILER) {
+    if !has(headers, &header::TRAILER) {
         return None;
     }
     let mut names = headers

@@ -7,8 +7,7 @@ use crate::authority::{Authority, Host, HostName};
 use crate::id::DecisionId;
 
 /// How a request reaches its upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// In the clear.
     Http,

@@ -15,8 +15,9 @@ use super::exchange::body_too_large;
 use super::held::{Held, Room, no_room};
 use super::incoming::Incoming;
 use super::ledger::{Ledger, Sent};
-use super::pool::{Place, Sender, give_back};
+use super::pool::{Place, give_back};
 use super::search::Search;
+use super::sender::Sender;
 use super::silence::Silence;
 use crate::audit::Layer;
 use crate::coding::CodingError;
@@ -242,7 +243,9 @@ pub struct Passing {
     ledger: Ledger,
     connection: Option<(Place, Sender)>,
     /// They wait for what the filter held back.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
+    /// Why it breaks off, said next.
+    broken: Option<io::Error>,
     ended: bool,
 }
 
@@ -257,7 +260,8 @@ impl Passing {
         let ended = incoming.is_end_stream();
         let search = search.filter(|_| !ended);
         let silence = Silence::new(ledger.shared().limits.idle_timeout);
-        let mut passing = Self { incoming, search, silence, ledger, connection, trailers: None, ended };
+        let mut passing =
+            Self { incoming, search, silence, ledger, connection, trailers: None, broken: None, ended };
         passing.give_back_if_ended();
         passing
     }
@@ -273,18 +277,42 @@ impl Passing {
         }
     }
 
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match (&mut self.connection, &mut self.incoming) {
+            (Some((_, sender)), Incoming::Http1(body)) => {
+                sender.poll_body(body, cx).map_err(io::Error::other)
+            }
+            (_, incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(self.poll_piece(cx)) {
+            // At an error the server throws away what it has not sent yet. The client gets what came before.
+            Some(Err(error)) => {
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            piece => Poll::Ready(piece),
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         loop {
             if let Some(trailers) = self.trailers.take() {
                 self.ended = true;
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
             }
             if self.ended {
                 return Poll::Ready(None);
             }
             let data = match self.search.as_mut().and_then(Search::more) {
                 Some(more) => more,
-                None => match Pin::new(&mut self.incoming).poll_frame(cx) {
+                None => match self.poll_incoming(cx) {
                     Poll::Pending => {
                         ready!(self.silence.poll_over(cx));
                         self.ledger.fail("response_too_quiet");
@@ -340,7 +368,7 @@ impl Passing {
         if let Some(search) = &mut self.search {
             search.fields(&mut fields);
         }
-        self.trailers = Some(fields);
+        self.trailers = Some(Box::new(fields));
         self.finish()
     }
 }

@@ -1,11 +1,10 @@
 //! One request: understand, ask, inject, send, redact, record. Every front door ends here.
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
 };
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{self, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
@@ -16,21 +15,24 @@ use super::incoming::Incoming;
 use super::inject::inject;
 use super::ledger::Ledger;
 use super::own_answer;
-use super::pool::{Place, Sender};
+use super::pool::Place;
 use super::recordable::Recordable;
 use super::search::Search;
+use super::sender::Sender;
 use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
 use crate::audit::Layer;
 use crate::coding::accept_only_decodable;
+use crate::fields::{has, remove};
 use crate::flow::{self, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, OwnAnswer, RequestHead, Verdict};
+use crate::hooks::{Allow, Decided, OwnAnswer, RequestHead, Scheme, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
 use crate::trailers;
 use crate::wire;
+use crate::wire::target::Target;
 
 /// Answers one request, whatever it is.
 pub async fn answer(client: &Client, request: Request<Incoming>) -> Response<Reply> {
@@ -67,16 +69,17 @@ pub fn refuse(
 
 /// Whether the client says that this is its last request (RFC 9112 §9.3).
 fn ends_connection(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
     let says = |option: &str| {
-        request
-            .headers()
+        headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .any(|given| given.trim().eq_ignore_ascii_case(option))
     };
-    says("close") || (request.version() == Version::HTTP_10 && !says("keep-alive"))
+    (has(headers, &CONNECTION) && says("close"))
+        || (request.version() == Version::HTTP_10 && !says("keep-alive"))
 }
 
 async fn exchange(
@@ -121,10 +124,20 @@ async fn exchange(
         Ok(Came::Upstream(arrived, search))
             if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
+            if let Some(sender) = arrived.sender {
+                sender.let_go();
+            }
             Ok(switch(client, arrived.response, search, (request, allow, decision.id.clone(), ledger)))
         }
         Ok(Came::Upstream(arrived, search)) => {
-            let connection = arrived.sender.map(|sender| (place, sender));
+            let connection = arrived.sender.and_then(|sender| {
+                if ledger.sent_whole() && sender.has_sent_all() {
+                    return Some((place, sender));
+                }
+                // The client may read nothing before it has sent all, and the upstream may take its time.
+                sender.let_go();
+                None
+            });
             Ok(pass_back(arrived.response, search, connection, ledger))
         }
         Ok(Came::Own(answer)) => {
@@ -153,18 +166,14 @@ pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<R
         })?;
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    // Origin form has only a path: no copy needed.
-    let whole;
-    let target = match (parts.uri.scheme_str(), parts.uri.authority(), parts.uri.path_and_query()) {
-        (_, None, Some(path)) => path.as_str(),
+    let scheme = parts.uri.scheme().and_then(scheme_of);
+    let target = match (scheme, parts.uri.authority(), parts.uri.path_and_query()) {
+        // Origin form.
+        (_, None, Some(path)) => Target::parse(path.as_str()),
         (Some(scheme), Some(authority), Some(path)) => {
-            whole = [scheme, "://", authority.as_str(), path.as_str()].concat();
-            &whole
+            Target::of_url(scheme, authority.as_str(), path.as_str())
         }
-        _ => {
-            whole = parts.uri.to_string();
-            &whole
-        }
+        _ => Target::parse(&parts.uri.to_string()),
     };
     let mut request = flow::understand(client.door(), parts.method.as_str(), target, host)?;
     if let Some(field) = flow::overriding_field(&parts.headers) {
@@ -179,6 +188,11 @@ pub fn understand(client: &Client, parts: &Parts) -> Result<flow::Request, Box<R
             Box::new(refusal.about(request.subject()))
         })?;
     Ok(request)
+}
+
+fn scheme_of(scheme: &uri::Scheme) -> Option<Scheme> {
+    let all = [(uri::Scheme::HTTP, Scheme::Http), (uri::Scheme::HTTPS, Scheme::Https)];
+    all.into_iter().find(|(named, _)| named == scheme).map(|(_, ours)| ours)
 }
 
 /// An allowed request, on its way.
@@ -300,8 +314,7 @@ pub fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledge
         headers.insert(TRAILER, trailers);
     }
     // They lead clients to another place or protocol, where the same request would be refused.
-    headers.remove(ALT_SVC);
-    headers.remove(UPGRADE);
+    remove(&mut headers, &ALT_SVC);
     if let Some(search) = search {
         search.fields(&mut headers);
         ledger.redactions(search.redactions());
@@ -318,8 +331,9 @@ struct Trailers {
 
 impl Trailers {
     fn of(headers: &HeaderMap) -> Self {
-        let te = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
-        let wanted = te.flat_map(|te| te.split(',')).any(|te| te.trim().eq_ignore_ascii_case("trailers"));
+        let mut te = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+        let is_it = |te: &str| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"));
+        let wanted = has(headers, &TE) && te.any(is_it);
         Self { wanted, announced: trailers::announcement(headers) }
     }
 
@@ -338,7 +352,7 @@ impl Trailers {
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     strip_hop_by_hop(&mut headers);
     // hyper answers `100-continue` itself, as soon as the body is wanted: after the decision.
-    headers.remove(EXPECT);
+    remove(&mut headers, &EXPECT);
     headers
 }
 
@@ -357,7 +371,7 @@ fn write_anew(
         let host = judged.authority.host_header(judged.scheme.default_port());
         headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| malformed("host"))?);
     }
-    headers.remove(CONTENT_LENGTH);
+    remove(&mut headers, &CONTENT_LENGTH);
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     } else if !body.is_end_stream() {
@@ -401,7 +415,7 @@ fn pass_back(
     ledger.first_byte(parts.status.as_u16());
     let mut headers = parts.headers;
     // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on.
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if has(&headers, &TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
     let mut headers = clean_headers(&mut headers, &mut search, &mut ledger);

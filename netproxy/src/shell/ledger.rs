@@ -14,7 +14,8 @@ use crate::refuse::{Kind, Refusal, Subject};
 
 pub struct Ledger {
     shared: Arc<Shared>,
-    record: Option<Record>,
+    /// Boxed: it is handed on with the answer.
+    record: Option<Box<Record>>,
     started: Instant,
     up: Arc<Sent>,
     span: Span,
@@ -37,7 +38,7 @@ impl Ledger {
         layer: Layer,
         (allow, subject): (&Allow, Subject),
     ) -> Self {
-        let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Allow);
+        let mut record = Box::new(Record::new(decision.time, decision.id.clone(), layer, Outcome::Allow));
         record.decided(allow);
         record.scheme = subject.scheme;
         record.host = subject.host;
@@ -138,7 +139,7 @@ impl Drop for Ledger {
             if record.verdict == Outcome::WouldDeny {
                 record.error.get_or_insert(Kind::Policy.code());
             }
-            self.shared.record(&self.span, record);
+            self.shared.record(&self.span, *record);
         }
     }
 }

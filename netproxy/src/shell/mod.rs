@@ -2,6 +2,7 @@
 
 mod answer;
 mod asking;
+mod bell;
 mod body;
 mod connect;
 mod control;
@@ -34,6 +35,7 @@ mod recordable;
 mod resolve;
 mod rewind;
 mod search;
+mod sender;
 mod shared;
 mod silence;
 mod socks;

@@ -4,109 +4,17 @@
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
 //! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use super::body::RequestBody;
+use super::sender::Sender;
 use super::shared::Shared;
-use super::silence::Silence;
-use super::unanswered::Patience;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
-
-/// An open connection, and the task that reads and writes it.
-pub struct Sender {
-    sender: SendRequest<RequestBody>,
-    patience: Patience,
-    /// The wait for an answer.
-    silence: Silence,
-    task: AbortHandle,
-}
-
-/// Why there is no answer.
-pub enum Unanswered {
-    /// Nothing was sent: the request is as it was.
-    Unsent(Box<Request<RequestBody>>),
-    /// More bytes came before its head was whole than are borne.
-    TooManyBytes,
-    /// It did not come in time.
-    TooLate,
-    Broken(hyper::Error),
-}
-
-impl Sender {
-    /// An answer may take as long as `longest`.
-    pub fn new(
-        sender: SendRequest<RequestBody>,
-        (patience, longest): (Patience, Duration),
-        task: AbortHandle,
-    ) -> Self {
-        Self { sender, patience, silence: Silence::new(longest), task }
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
-    }
-
-    pub async fn ready(&mut self) -> Result<(), hyper::Error> {
-        self.sender.ready().await
-    }
-
-    /// Sends, and waits for the head of the answer, for as long as one may take and as [`Patience`] lasts. The
-    /// connection does not outlive this future if it is dropped before there is an answer.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
-        let mut unanswered = EndUnanswered(Some(&self.task));
-        self.patience.begin();
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => self.silence.poll_over(cx).map(|()| None),
-        });
-        let answer = answer.await.ok_or(Unanswered::TooLate)?;
-        self.silence.heard();
-        if answer.is_ok() {
-            // From now on the body holds the connection, or what comes after `101` does.
-            unanswered.0 = None;
-            self.patience.end();
-        }
-        answer.map_err(|error| why(error, &self.patience))
-    }
-}
-
-fn why(mut error: TrySendError<Request<RequestBody>>, patience: &Patience) -> Unanswered {
-    match error.take_message() {
-        Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
-        None if patience.is_over() => Unanswered::TooManyBytes,
-        None => Unanswered::Broken(error.into_error()),
-    }
-}
-
-/// Ends the task of a connection when dropped.
-struct EndUnanswered<'a>(Option<&'a AbortHandle>);
-
-impl Drop for EndUnanswered<'_> {
-    fn drop(&mut self) {
-        if let Some(task) = self.0 {
-            task.abort();
-        }
-    }
-}
 
 /// Where a connection leads, by which upstream proxy, and since which [`Pool::clear`].
 #[derive(Clone, PartialEq, Eq)]
@@ -120,10 +28,17 @@ pub struct Place {
     pub epoch: u64,
 }
 
+/// Nobody reads or writes it: that the upstream has closed it is found when it is used.
 struct Kept {
     place: Place,
     sender: Sender,
     since: Instant,
+}
+
+impl Kept {
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= UPSTREAM_IDLE
+    }
 }
 
 /// The connections, the one kept longest first. The lock is held for moments, never over I/O.
@@ -143,43 +58,59 @@ impl Pool {
 
     /// The connection to `place` that was used last.
     pub fn take(&self, place: &Place) -> Option<Sender> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
+        let found = {
+            let mut kept = self.lock();
             let at = kept.iter().rposition(|one| one.place == *place)?;
-            let found = kept.remove(at);
-            if !found.sender.is_closed() && found.since.elapsed() < UPSTREAM_IDLE {
-                return Some(found.sender);
-            }
+            kept.remove(at)
+        };
+        if found.is_old() {
+            // All others to there are older.
+            found.sender.close();
+            return None;
         }
+        Some(found.sender)
     }
 
     /// Closes all of them: the policy that allowed them may have changed.
     pub fn clear(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let all = std::mem::take(&mut *self.lock());
+        all.into_iter().for_each(|one| one.sender.close());
     }
 
     fn put(&self, place: Place, sender: Sender) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= UPSTREAMS_IDLE_MAX {
-            kept.remove(0);
-        }
+        let mut kept = self.lock();
+        let oldest = (kept.len() >= UPSTREAMS_IDLE_MAX).then(|| kept.remove(0));
         kept.push(Kept { place, sender, since: Instant::now() });
+        drop(kept);
+        if let Some(oldest) = oldest {
+            oldest.sender.close();
+        }
     }
 
     /// Closes those kept too long; whether any is left. Where none is, nobody watches any more.
     fn expire(&self) -> bool {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|one| one.since.elapsed() < UPSTREAM_IDLE && !one.sender.is_closed());
+        let mut kept = self.lock();
+        let (old, young) = std::mem::take(&mut *kept).into_iter().partition(Kept::is_old);
+        *kept = young;
         self.watched.store(!kept.is_empty(), Ordering::Release);
-        !kept.is_empty()
+        let left = !kept.is_empty();
+        drop(kept);
+        Vec::into_iter(old).for_each(|one| one.sender.close());
+        left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Gives a connection back after an exchange that ended whole on both sides.
-pub fn give_back(shared: &Arc<Shared>, place: Place, sender: Sender) {
-    let current = place.epoch == shared.pool.epoch();
-    if current && !sender.is_closed() {
+pub fn give_back(shared: &Arc<Shared>, place: Place, mut sender: Sender) {
+    if place.epoch != shared.pool.epoch() {
+        return sender.close();
+    }
+    if sender.rest() {
         shared.pool.put(place, sender);
         // Not one for each time that the pool was empty: a client that asks again and again empties it each time.
         if !shared.pool.watched.swap(true, Ordering::AcqRel) {

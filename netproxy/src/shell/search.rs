@@ -15,7 +15,8 @@ use crate::refuse::{Kind, Refusal};
 
 pub struct Search {
     filter: Box<dyn ResponseFilter>,
-    decoder: Option<Decoder>,
+    /// Boxed: most answers need none, and do not carry its room about.
+    decoder: Option<Box<Decoder>>,
     /// The body passes as it is.
     pub fields_only: bool,
 }
@@ -40,7 +41,7 @@ impl Search {
         }
         if whole && let Some(codings) = coding::codings(headers) {
             let decoder = Decoder::new(&codings, lease, room).map_err(no_room)?;
-            return Ok(Self { decoder, ..plain });
+            return Ok(Self { decoder: decoder.map(Box::new), ..plain });
         }
         match on_opaque {
             OnOpaque::Refuse => {
@@ -84,7 +85,7 @@ impl Search {
 
     /// The body ended: gives what was held back.
     pub fn finish(&mut self) -> Result<Bytes, CodingError> {
-        self.decoder.as_mut().map_or(Ok(()), Decoder::finish)?;
+        self.decoder.as_mut().map_or(Ok(()), |decoder| decoder.finish())?;
         Ok(self.filter.finish())
     }
 

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -23,6 +23,14 @@ impl Silence {
     /// What was waited for is here.
     pub fn heard(&mut self) {
         self.since = None;
+    }
+
+    /// Whoever waited has no more use for it.
+    pub fn wake_nobody(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            // Whether it is over is asked when it is waited for again.
+            let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Ready when nothing was heard for the limit.

@@ -1,11 +1,12 @@
 //! Bytes passed on unread, both ways, with half-close, counted, until both sides are done or silent.
 //!
-//! An idle tunnel holds no buffer: bytes are read into one that all tunnels of a thread share, and only what
-//! the other side does not take at once is kept.
+//! An idle tunnel holds no buffer: bytes are read into one that all tunnels of a thread share. Only where the other side
+//! does not take all of it at once does the tunnel keep that one, until it has.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 
 use super::control::{Control, Event};
 use super::ledger::Ledger;
-use crate::limits::TUNNEL_READ_BYTES;
+use crate::limits::{TUNNEL_READ_BYTES, TUNNEL_SPARE_BUFFERS};
 
 /// Relays until the end, or until the policy has changed and `still_allowed` says no.
 pub async fn relay<A, B>(
@@ -82,18 +83,34 @@ async fn silence(up: &AtomicU64, down: &AtomicU64, idle: Duration) {
 }
 
 thread_local! {
-    /// Where every tunnel of this thread reads into; empty of meaning between two polls.
-    static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Buffers that no tunnel of this thread holds; empty of meaning.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; TUNNEL_READ_BYTES])
+}
+
+fn give_back(buffer: Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < TUNNEL_SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    });
 }
 
 /// One direction.
 #[derive(Default)]
 struct Half {
-    /// Read and not yet taken by the other side.
-    kept: Vec<u8>,
-    /// How much of `kept` is written.
-    written: usize,
+    kept: Option<Kept>,
     stage: Stage,
+}
+
+/// Read and not yet taken by the other side.
+struct Kept {
+    buffer: Vec<u8>,
+    /// What of the buffer is left.
+    left: Range<usize>,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -143,15 +160,16 @@ impl Half {
         cx: &mut Context<'_>,
         to: &mut W,
     ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
+        while let Some(Kept { buffer, left }) = &mut self.kept {
+            let rest = buffer.get(left.clone()).unwrap_or_default();
             let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written = self.written.saturating_add(count);
-        }
-        if !self.kept.is_empty() {
-            (self.kept, self.written) = (Vec::new(), 0);
+            left.start = left.start.saturating_add(count);
+            if left.start >= left.end {
+                self.kept.take().map(|kept| kept.buffer).into_iter().for_each(give_back);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -162,23 +180,46 @@ impl Half {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        SHARED.with_borrow_mut(|shared| {
-            shared.resize(TUNNEL_READ_BYTES, 0);
-            let mut buffer = ReadBuf::new(shared);
-            ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-            let bytes = buffer.filled();
-            if bytes.is_empty() {
-                self.stage = Stage::Ended;
-                return Poll::Ready(Ok(0));
+        let mut buffer = take_buffer();
+        let passed = pass(cx, from, to, &mut buffer);
+        match passed {
+            Poll::Ready(Ok(left)) if left.start < left.end => {
+                let bytes = left.end;
+                self.kept = Some(Kept { buffer, left });
+                return Poll::Ready(Ok(bytes));
             }
-            let taken = match Pin::new(to).poll_write(cx, bytes)? {
-                Poll::Ready(count) => count,
-                Poll::Pending => 0,
-            };
-            self.kept.extend_from_slice(bytes.get(taken..).unwrap_or_default());
-            Poll::Ready(Ok(bytes.len()))
-        })
+            _ => give_back(buffer),
+        }
+        let bytes = ready!(passed)?.end;
+        if bytes == 0 {
+            self.stage = Stage::Ended;
+        }
+        Poll::Ready(Ok(bytes))
     }
+}
+
+/// Reads once and writes what the other side takes now. Gives what is left; it ends where what was read does.
+fn pass<R, W>(
+    cx: &mut Context<'_>,
+    from: &mut R,
+    to: &mut W,
+    buffer: &mut [u8],
+) -> Poll<io::Result<Range<usize>>>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut read = ReadBuf::new(buffer);
+    ready!(Pin::new(from).poll_read(cx, &mut read))?;
+    let bytes = read.filled();
+    if bytes.is_empty() {
+        return Poll::Ready(Ok(0..0));
+    }
+    let taken = match Pin::new(to).poll_write(cx, bytes)? {
+        Poll::Ready(count) => count,
+        Poll::Pending => 0,
+    };
+    Poll::Ready(Ok(taken..bytes.len()))
 }
 
 #[cfg(test)]
@@ -237,7 +278,7 @@ mod tests {
         }
         assert_eq!(passed, [true, true]);
         // Else this would show nothing.
-        SHARED.with_borrow(|shared| assert!(shared.starts_with(b"bbbbba")));
+        SPARE.with_borrow(|spare| assert!(spare.iter().any(|buffer| buffer.starts_with(b"bbbbba"))));
     }
 
     #[tokio::test]
@@ -251,10 +292,11 @@ mod tests {
             assert!(half.poll_copy(&mut cx, &mut near, &mut far, &count).is_pending());
         };
         poll(&mut half);
-        assert_eq!(half.kept, b"lo");
+        let kept = half.kept.as_ref().unwrap();
+        assert_eq!(&kept.buffer[kept.left.clone()], b"lo");
         let mut got = [0; 3];
         upstream.read_exact(&mut got).await.unwrap();
         poll(&mut half);
-        assert_eq!(half.kept.capacity(), 0);
+        assert!(half.kept.is_none());
     }
 }

@@ -1,11 +1,15 @@
-//! Upstreams that send interim answers (1xx) and no answer. The library reads those on for ever, without a turn for
-//! anybody else; here the bytes before an answer are counted, and too many are an error. Must never count those of an
-//! answer's body: that may have any size.
+//! What is to be known of the bytes to and from an upstream, and the library does not tell.
+//!
+//! Upstreams that send interim answers (1xx) and no answer: those are read on for ever, without a turn for anybody else.
+//! Here the bytes before an answer are counted, and too many are an error. Must never count those of an answer's body:
+//! that may have any size.
+//!
+//! A request that was taken and is not sent yet, while its answer is here already.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -48,16 +52,32 @@ impl Patience {
     }
 }
 
+/// Whether something waits to be sent.
+#[derive(Clone)]
+pub struct Outbox(Arc<AtomicBool>);
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+
+    fn holds(&self, something: bool) {
+        self.0.store(something, Ordering::Relaxed);
+    }
+}
+
 /// A connection to an upstream.
 pub struct Answering<S> {
     io: S,
     patience: Patience,
+    outbox: Outbox,
 }
 
 impl<S> Answering<S> {
-    pub fn new(io: S) -> (Self, Patience) {
+    pub fn new(io: S) -> (Self, Patience, Outbox) {
         let patience = Patience(Arc::new(AtomicU64::new(ANY)));
-        (Self { io, patience: patience.clone() }, patience)
+        let outbox = Outbox(Arc::default());
+        (Self { io, patience: patience.clone(), outbox: outbox.clone() }, patience, outbox)
     }
 }
 
@@ -75,10 +95,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Answering<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.outbox.holds(true);
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.outbox.holds(false);
+        Poll::Ready(Ok(()))
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
@@ -88,6 +111,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.outbox.holds(true);
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
     fn is_write_vectored(&self) -> bool {

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,10 +15,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::incoming::Incoming;
-use super::pool::{Place, Sender, Unanswered};
+use super::pool::Place;
 use super::reach::{OpenTimes, connect};
+use super::sender::{Sender, Unanswered};
 use super::shared::Shared;
-use super::unanswered::Answering;
 use crate::audit::Layer;
 use crate::authority::Host;
 use crate::hooks::Scheme;
@@ -93,11 +91,10 @@ impl From<Unanswered> for Box<Refusal> {
     }
 }
 
-/// The answer before was read to its end, so a live connection is ready at once, or as soon as its task has
-/// run; one that was broken off says so.
+/// The answer before was read to its end, so a live connection is ready at once; one that was broken off says so.
 async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
     sender.is_ready()
-        || matches!(timeout(shared.limits.connect_attempt_timeout, sender.ready()).await, Ok(Ok(())))
+        || timeout(shared.limits.connect_attempt_timeout, sender.becomes_ready()).await.unwrap_or(false)
 }
 
 pub fn too_late() -> Box<Refusal> {
@@ -161,13 +158,7 @@ pub async fn handshake<S>(shared: &Shared, io: S) -> Result<Sender, Box<Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (io, patience) = Answering::new(io);
-    let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
-    // Ends when the sender is dropped, or when the upstream closes; its error reaches the request.
-    let task = tokio::spawn(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Sender::new(sender, (patience, shared.limits.response_timeout), task.abort_handle()))
+    Sender::over(io, shared.limits.response_timeout).await.map_err(|error| broken(&error))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {

@@ -1,8 +1,7 @@
 //! Byte classes of RFC 9110, as tables.
 
 const TOKEN: u8 = 1;
-const FIELD_VALUE: u8 = 2;
-const TARGET: u8 = 4;
+const TARGET: u8 = 2;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -33,9 +32,6 @@ const fn classes() -> [u8; 256] {
         {
             class |= TOKEN;
         }
-        if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
-            class |= FIELD_VALUE;
-        }
         // Stricter than browsers, as RFC 3986: printable ASCII without the characters no URI may have. Of
         // those, `|` `^` `{` `}` `` ` `` and brackets are let through: real clients send them in queries.
         if byte > b' ' && byte < 0x7f && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'#') {
@@ -64,9 +60,16 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is(*byte, TOKEN))
 }
 
+/// The token at the front, and what comes after it; `None` where there is none.
+pub fn split_token(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| !is(*byte, TOKEN)).unwrap_or(text.len());
+    if end == 0 { None } else { text.split_at_checked(end) }
+}
+
 /// RFC 9110 §5.5 field value: visible bytes, obs-text, space and tab.
 pub fn is_field_value(text: &[u8]) -> bool {
-    text.iter().all(|byte| is(*byte, FIELD_VALUE))
+    // All are looked at, which is done many at a time.
+    text.iter().fold(true, |good, &byte| good & ((byte >= b' ') | (byte == b'\t')) & (byte != 0x7f))
 }
 
 /// Bytes that a request target may hold.

@@ -140,8 +140,9 @@ impl Framer {
     fn find_head_end(&self, bytes: &[u8]) -> Option<usize> {
         let from = self.searched.saturating_sub(3);
         let tail = bytes.get(from..)?;
-        let end = tail.windows(4).position(|window| window == b"\r\n\r\n")?;
-        from.checked_add(end)?.checked_add(4)
+        let is_end = |at: &usize| tail.get(..=*at).is_some_and(|head| head.ends_with(b"\r\n\r\n"));
+        let end = memchr::memchr_iter(b'\n', tail).find(is_end)?;
+        from.checked_add(end)?.checked_add(1)
     }
 
     /// RFC 9112 §7.1. Stricter: no white space before the extension, short lines, no huge chunk.

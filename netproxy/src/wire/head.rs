@@ -3,7 +3,7 @@
 //!
 //! RFC 9112 throughout; hyper parses the same bytes again and never sees what is refused here.
 
-use super::bytes::{is_field_value, is_target, is_token, parse_decimal, trim_ows};
+use super::bytes::{is_field_value, is_target, is_token, parse_decimal, split_token, trim_ows};
 use crate::limits::{HEADER_FIELDS_MAX, METHOD_BYTES_MAX, TARGET_BYTES_MAX};
 
 /// How the body after a head ends (RFC 9112 §6).
@@ -121,7 +121,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// Stricter: RFC 9112 §2.2 lets a recipient take a lone LF as a line end.
     fn next_line(&mut self) -> Result<&'a [u8], HeadError> {
-        let end = self.rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let end = memchr::memchr2(b'\r', b'\n', self.rest);
         let (line, after) =
             end.and_then(|end| self.rest.split_at_checked(end)).ok_or(HeadError::BareLineBreak)?;
         self.rest = after.strip_prefix(b"\r\n").ok_or(HeadError::BareLineBreak)?;
@@ -158,12 +158,8 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     if matches!(line, [b' ' | b'\t', ..]) {
         return Err(HeadError::ObsFold);
     }
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(HeadError::FieldName)?;
-    let (name, value) = line.split_at_checked(colon).ok_or(HeadError::FieldName)?;
-    let value = trim_ows(value.strip_prefix(b":").unwrap_or(value));
-    if !is_token(name) {
-        return Err(HeadError::FieldName);
-    }
+    let (name, value) = split_token(line).ok_or(HeadError::FieldName)?;
+    let value = trim_ows(value.strip_prefix(b":").ok_or(HeadError::FieldName)?);
     if !is_field_value(value) {
         return Err(HeadError::FieldValue);
     }

@@ -36,8 +36,10 @@ impl Target {
     /// # Errors
     /// See [`TargetError`].
     pub fn parse(text: &str) -> Result<Self, TargetError> {
-        let (absolute, rest) = match text.split_once(':') {
-            _ if text.starts_with('/') => (None, text),
+        if text.starts_with('/') {
+            return Self::at(None, text);
+        }
+        match text.split_once(':') {
             Some((scheme, rest)) => {
                 let rest = rest.strip_prefix("//").ok_or(TargetError::Form)?;
                 let scheme = if scheme.eq_ignore_ascii_case("http") {
@@ -49,13 +51,28 @@ impl Target {
                 };
                 let end = rest.find(['/', '?']).unwrap_or(rest.len());
                 let (authority, rest) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
-                (Some((scheme, Authority::parse(authority, Some(scheme.default_port()))?)), rest)
+                Self::of_url(scheme, authority, rest)
             }
-            None => return Err(TargetError::Form),
-        };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (rest, None),
+            None => Err(TargetError::Form),
+        }
+    }
+
+    /// Of an URL that was taken apart: what stands between `//` and the path, and what comes from there on.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn of_url(scheme: Scheme, authority: &str, path_and_query: &str) -> Result<Self, TargetError> {
+        let authority = Authority::parse(authority, Some(scheme.default_port()))?;
+        Self::at(Some((scheme, authority)), path_and_query)
+    }
+
+    fn at(absolute: Option<(Scheme, Authority)>, path_and_query: &str) -> Result<Self, TargetError> {
+        let (path, query) = match memchr::memchr(b'?', path_and_query.as_bytes()) {
+            Some(end) => {
+                let (path, query) = path_and_query.split_at_checked(end).ok_or(TargetError::Form)?;
+                (path, query.strip_prefix('?').map(str::to_owned))
+            }
+            None => (path_and_query, None),
         };
         let path = CanonicalPath::parse(if path.is_empty() { "/" } else { path })?;
         Ok(Self { absolute, path, query })

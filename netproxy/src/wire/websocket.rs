@@ -11,6 +11,8 @@ use http::header::{
 use http::{HeaderName, Method};
 use sha1::{Digest, Sha1};
 
+use crate::fields::has;
+
 /// Why an upgrade or a frame is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -60,7 +62,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
 /// # Errors
 /// It asks, and its handshake is malformed (RFC 6455 §4.1).
 pub fn is_upgrade(method: &Method, is_http11: bool, headers: &HeaderMap) -> Result<bool, WebSocketError> {
-    if !headers.contains_key(UPGRADE) || !lists(headers, &UPGRADE, "websocket") {
+    if !has(headers, &UPGRADE) || !lists(headers, &UPGRADE, "websocket") {
         return Ok(false);
     }
     let body = headers.contains_key(TRANSFER_ENCODING)

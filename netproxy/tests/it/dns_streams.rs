@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::is_at_end;
 use crate::hooks::Records;
+use crate::world::as_json;
 
 /// A client whose stream holds so many bytes each way, and what serves it.
 fn open(proxy: &Proxy, room: usize) -> (DuplexStream, JoinHandle<()>) {
@@ -47,7 +48,7 @@ async fn so_many_streams_may_be_open_and_none_is_idle_for_long() {
     ask(&mut streams[DNS_STREAMS_MAX - 1].0).await;
     let (mut above, _) = open(&proxy, 1024);
     assert!(is_at_end(&mut above).await);
-    let last = serde_json::to_value(records.0.lock().unwrap().last().unwrap()).unwrap();
+    let last = as_json(records.0.lock().unwrap().last().unwrap());
     assert_eq!((&last["layer"], &last["error"]), (&"dns".into(), &"too_many_connections".into()), "{last}");
 
     let (gone, served) = streams.swap_remove(0);

@@ -2,10 +2,14 @@
 //! without end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use netproxy::Builder;
+use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::client::{Answer, https, is_at_end, read_answer, read_until};
@@ -23,6 +27,17 @@ async fn world<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    world_of(answer, then, |builder| builder).await
+}
+
+async fn world_of<F>(
+    answer: &'static str,
+    then: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+    change: impl FnOnce(Builder) -> Builder,
+) -> Arc<World>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let then = Arc::new(then);
     let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
         let then = Arc::clone(&then);
@@ -34,7 +49,24 @@ where
         }
     })
     .await;
-    World::build_over(upstream, |names| names, |ports| Rules { ports }, |builder| builder).await
+    World::build_over(upstream, |names| names, |ports| Rules { ports }, change).await
+}
+
+/// Takes every body whole before it is sent, in one piece.
+struct Holding;
+
+impl Inject for Holding {
+    fn reads_body(&self, _: &Decided<'_>, _: &RequestHead) -> bool {
+        true
+    }
+
+    fn inject<'a>(
+        &'a self,
+        _: &'a Decided<'a>,
+        _: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        Box::pin(std::future::ready(Ok(Injected::default())))
+    }
 }
 
 #[tokio::test]
@@ -63,6 +95,59 @@ async fn an_answer_that_comes_before_the_body_does_not_cut_it_off() {
     let mut body = [0; 5];
     tls.read_exact(&mut body).await.unwrap();
     assert_eq!(&body, b"early");
+}
+
+/// More than all buffers on the way hold, both ways at once: the client reads nothing before it has sent all.
+#[tokio::test]
+async fn an_upload_goes_on_while_its_answer_waits_to_be_read() {
+    const BYTES: usize = 8 << 20;
+    let world = world("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n", |stream| async move {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let answer = async {
+            write.write_all(&vec![b'a'; BYTES]).await.unwrap();
+            write.flush().await.unwrap();
+        };
+        let body = async { read.read_exact(&mut vec![0; BYTES]).await.unwrap() };
+        tokio::join!(answer, body);
+    })
+    .await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let whole = async {
+        let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: {BYTES}\r\n\r\n");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        tls.write_all(&vec![b'b'; BYTES]).await.unwrap();
+        tls.flush().await.unwrap();
+        read_answer(&mut tls, "POST").await
+    };
+    let Answer { status, body, .. } = timeout(Duration::from_secs(60), whole).await.expect("neither goes on");
+    assert_eq!((status, body.len()), (200, BYTES));
+}
+
+/// The whole request was taken when the answer came, and much of it not sent: the upstream takes its time.
+#[tokio::test]
+async fn what_is_left_of_a_request_is_sent_after_its_answer() {
+    const BYTES: usize = 16 << 20;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let answered = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let reads_late = move |mut stream: TlsStream<TcpStream>| {
+        let tell = tell.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let all = stream.read_exact(&mut vec![0; BYTES]).await;
+            tell.send(all.is_ok()).unwrap();
+        }
+    };
+    let world = world_of(answered, reads_late, |builder| builder.inject(Holding)).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: {BYTES}\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    tls.write_all(&vec![b'b'; BYTES]).await.unwrap();
+    tls.flush().await.unwrap();
+    assert_eq!(read_answer(&mut tls, "POST").await.status, 200);
+    let all = timeout(Duration::from_secs(60), told.recv()).await.expect("nobody sends the rest");
+    assert_eq!(all, Some(true), "the rest was cut off");
 }
 
 /// A refusal of the upstream's, which reads no more: the client gets it whole, and its connection ends in order.

@@ -25,6 +25,7 @@ mod forwarding;
 mod hooks;
 mod http2;
 mod interim;
+mod keeping;
 mod limits;
 mod nearby;
 mod own_answers;

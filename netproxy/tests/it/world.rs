@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use netproxy::audit::{Record, audit_json_line};
 use netproxy::hooks::Authorize;
 use netproxy::limits::Limits;
 use netproxy::{Builder, Proxy};
@@ -121,10 +122,15 @@ impl World {
             {
                 let records = self.records.0.lock().unwrap();
                 if records.len() >= count {
-                    return records.iter().map(|r| serde_json::to_value(r).unwrap()).collect();
+                    return records.iter().map(as_json).collect();
                 }
             }
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// As its line says it.
+pub fn as_json(record: &Record) -> serde_json::Value {
+    serde_json::from_str(&audit_json_line(record)).unwrap()
 }

@@ -18,6 +18,7 @@ use crate::shell::http1::Client;
 use crate::shell::http2;
 use crate::shell::incoming::Incoming;
 use crate::shell::shared::Decision;
+use crate::wire::target::Target;
 
 impl Passage<'_> {
     pub(super) async fn refuse_in_http2<T>(&self, tls: T, refusal: Refusal)
@@ -61,7 +62,8 @@ impl Refused {
         refusal.words = shows_words_only(request.headers());
         refusal.subject.method = Some(flow::method_text(request.method().as_str()));
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        let understood = flow::understand(client.door(), request.method().as_str(), path, None);
+        let understood =
+            flow::understand(client.door(), request.method().as_str(), Target::parse(path), None);
         refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
         self.done.notify_one();
         exchange::refuse(client, &refusal, (&decision, Version::HTTP_2))

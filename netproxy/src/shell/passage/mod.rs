@@ -37,6 +37,7 @@ use crate::refuse::{Kind, Refusal, Subject, head_shows_words_only};
 use crate::wire::client_hello::ClientHello;
 use crate::wire::head;
 use crate::wire::opening::{Opening, look};
+use crate::wire::target::Target;
 
 /// A connection that its door has let in.
 pub struct Passage<'a> {
@@ -198,7 +199,7 @@ impl Passage<'_> {
         if let Ok(head) = head::parse(&head_bytes) {
             refusal.words = head_shows_words_only(&head_bytes);
             refusal.subject.method = Some(flow::method_text(head.method));
-            let understood = flow::understand(door, head.method, head.target, None);
+            let understood = flow::understand(door, head.method, Target::parse(head.target), None);
             refusal.subject.path = understood.ok().and_then(|request| request.subject().path);
         }
         answer::refuse(self.shared, io.io_mut(), &refusal, &self.decision).await;

@@ -1,17 +1,17 @@
 //! The audit record: one per refusal and per finished exchange. It holds names of rules and credentials,
 //! the path without its query, and sizes and times; never a header value, a body byte or a secret.
 
+mod line;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use crate::hooks::Scheme;
 use crate::id::DecisionId;
 
 /// Where in the stack the decision was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Layer {
     /// A DNS name.
@@ -70,8 +70,7 @@ impl Layer {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Allowed and done.
     Allow,
@@ -100,13 +99,12 @@ impl Outcome {
 }
 
 /// One line of the audit log. `null` means "not known at that layer".
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
     /// Version of this schema: 1.
     pub v: u8,
     /// When the decision was taken: RFC 3339, UTC, milliseconds.
-    #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
     /// The sandbox's name, as the proxy was given it.
     pub sandbox: Option<Arc<str>>,
@@ -209,14 +207,15 @@ impl Record {
 /// The record as one line of JSON, without the line feed. Control characters are escaped by JSON.
 #[must_use]
 pub fn audit_json_line(record: &Record) -> String {
-    // Only a map with non-text keys or a failing Serialize can fail; the record has neither.
-    serde_json::to_string(record).unwrap_or_default()
+    let mut line = Vec::new();
+    line::push(&mut line, record);
+    // All of it is text.
+    String::from_utf8(line).unwrap_or_default()
 }
 
 /// Appends the record as one line of JSON, with the line feed.
 pub fn push_audit_json_line(lines: &mut Vec<u8>, record: &Record) {
-    // As above; nor does writing to memory fail.
-    let _ = serde_json::to_writer(&mut *lines, record);
+    line::push(lines, record);
     lines.push(b'\n');
 }
 
@@ -224,59 +223,4 @@ pub fn push_audit_json_line(lines: &mut Vec<u8>, record: &Record) {
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Utc(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
-}
-
-/// A time since 1970 as RFC 3339 writes it, in milliseconds.
-struct Utc(Duration);
-
-/// Howard Hinnant's `civil_from_days`, for days after 1970.
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
-        let z = days + 719_468;
-        let (era, day_of_era) = (z / 146_097, z % 146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + u64::from(month <= 2);
-        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-        let ms = self.0.subsec_millis();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rfc3339_in_utc() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_795_570_704_987, "2026-11-25T01:38:24.987Z"),
-            (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
-        ] {
-            assert_eq!(Utc(Duration::from_millis(ms)).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn a_record_is_one_line_even_with_line_feeds_in_it() {
-        let id = DecisionId::new(0, [0; 10]);
-        let mut record = Record::new(UNIX_EPOCH, id, Layer::Http, Outcome::Deny);
-        record.path = Some("/a\nb".into());
-        let line = audit_json_line(&record);
-        assert!(!line.contains('\n'));
-        assert!(
-            line.starts_with(r#"{"v":1,"time":"1970-01-01T00:00:00.000Z","sandbox":null,"decision_id":"00"#)
-        );
-    }
 }
