@@ -1,7 +1,7 @@
 //! Bytes passed on unread, both ways, with half-close, counted, until both sides are done or silent.
 //!
-//! An idle tunnel holds no buffer: bytes are read into one that all tunnels of a thread share. Only where the other side
-//! does not take all of it at once does the tunnel keep that one, until it has.
+//! An idle tunnel holds no buffer: bytes are read into a spare one of its thread. Only where the other side does not take
+//! all of them at once does the tunnel keep it, until it has. Must never write a byte that was not read into it last.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -168,7 +168,8 @@ impl Half {
             }
             left.start = left.start.saturating_add(count);
             if left.start >= left.end {
-                self.kept.take().map(|kept| kept.buffer).into_iter().for_each(give_back);
+                give_back(std::mem::take(buffer));
+                self.kept = None;
             }
         }
         Poll::Ready(Ok(()))

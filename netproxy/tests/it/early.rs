@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netproxy::Builder;
-use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
+use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, InjectNothing, Injected, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -62,10 +62,10 @@ impl Inject for Holding {
 
     fn inject<'a>(
         &'a self,
-        _: &'a Decided<'a>,
-        _: &'a mut RequestHead,
+        decided: &'a Decided<'a>,
+        head: &'a mut RequestHead,
     ) -> BoxFuture<'a, Result<Injected, InjectError>> {
-        Box::pin(std::future::ready(Ok(Injected::default())))
+        InjectNothing.inject(decided, head)
     }
 }
 
