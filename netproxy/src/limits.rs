@@ -90,8 +90,14 @@ pub const UPSTREAMS_IDLE_MAX: usize = 64;
 /// Longest that an upstream connection is kept between two requests.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Bytes that an upstream may send over HTTP/1.1 before the head of its answer is read (2 MiB): interim answers (1xx),
-/// that head, and what of the body comes with it, for which the library reads up to 408 KiB at once.
+/// that head, and what of the body comes with it.
 pub const HTTP1_UNANSWERED_BYTES_MAX: u64 = 2 << 20;
+/// Bytes that the HTTP/1.1 library holds of one message, in each direction: the longest head of an answer, and what of a
+/// body waits for a slow reader (64 KiB). The library's own measure, 408 KiB, is also slower: it is written in as many
+/// pieces, and falls out of the cache meanwhile.
+pub const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that wait, encrypted, for a slow client (128 KiB): what one write to it takes.
+pub const TLS_SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Most bytes that a tunnel reads at once.
 pub const TUNNEL_READ_BYTES: usize = 16 * 1024;
 /// Read buffers that a thread keeps while no tunnel holds them.
@@ -117,6 +123,8 @@ pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
 /// Streams that we open before an upstream has said how many it takes (RFC 9113 §6.5.2 recommends no fewer).
 pub const HTTP2_STREAMS_BEFORE_SETTINGS: usize = 100;
+/// Tasks of one HTTP/2 client connection that wait for its next streams.
+pub const HTTP2_TASKS_WAITING_MAX: usize = 32;
 /// Interim answers (1xx) that an upstream may send before the answer: each is held until it is looked at.
 pub const HTTP2_INTERIM_ANSWERS_MAX: usize = 16;
 

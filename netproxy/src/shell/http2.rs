@@ -23,17 +23,18 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::body::Reply;
+use super::crew::Crew;
 use super::crowd;
 use super::exchange;
 use super::http1::Client;
 use super::incoming::{self, Incoming};
+use super::limiter::Slot;
 use super::outgoing::{self, Cut};
 use super::shared::Shared;
 use super::stall::Stalling;
-use super::trace::Span;
 use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
-    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_TASKS_WAITING_MAX,
 };
 use crate::refuse::Refusal;
 
@@ -45,8 +46,9 @@ pub async fn serve<S>(io: S, client: &Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = |request, room: Option<Box<Refusal>>| {
-        let client = Arc::clone(client);
+    let clients = Arc::clone(client);
+    let answer = move |request, room: Option<Box<Refusal>>| {
+        let client = Arc::clone(&clients);
         async move {
             match room {
                 None => exchange::answer(&client, request).await,
@@ -62,12 +64,14 @@ where
 pub async fn drive<S, A, F>(io: S, shared: &Shared, stop: impl Future<Output = ()>, answer: A)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F,
+    A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
     let Ok(Ok(mut connection)) = timeout(shared.limits.header_timeout, handshake).await else { return };
     let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
+    let (crew, work) =
+        (Crew::new(HTTP2_TASKS_WAITING_MAX), move |asked| serve_stream(asked, answer.clone(), stuck));
     let mut stop = pin!(stop);
     let mut idle = pin!(streams.idle_for(shared.limits.header_timeout));
     let mut told = false;
@@ -81,11 +85,7 @@ where
                     Ok(slot) => (Some(slot), None),
                     Err(refusal) => (None, Some(refusal)),
                 };
-                let answered = answer(request, refusal);
-                tokio::spawn(Span::current().around(async move {
-                    let _held = (open, slot);
-                    stream(answered, respond, (wanted, stuck)).await;
-                }));
+                crew.give(Asked { request, refusal, respond, wanted, _held: (open, slot) }, &work);
             }
             () = &mut stop, if !told => {
                 told = true;
@@ -132,13 +132,25 @@ fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Option<Arc<Noti
     (Request::from_parts(parts, Incoming::Http2(body)), wanted)
 }
 
+/// A stream with its request.
+struct Asked {
+    request: Request<Incoming>,
+    /// There is no room for it.
+    refusal: Option<Box<Refusal>>,
+    respond: SendResponse<Bytes>,
+    wanted: Option<Arc<Notify>>,
+    /// It counts until it is done.
+    _held: (Open, Option<Slot>),
+}
+
 /// One stream, to its end or until the client resets it.
-async fn stream(
-    answered: impl Future<Output = Response<Reply>>,
-    mut respond: SendResponse<Bytes>,
-    (wanted, stuck): (Option<Arc<Notify>>, Duration),
-) {
-    let mut answered = pin!(answered);
+async fn serve_stream<A, F>(asked: Asked, answer: A, stuck: Duration)
+where
+    A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F,
+    F: Future<Output = Response<Reply>>,
+{
+    let Asked { request, refusal, mut respond, wanted, _held } = asked;
+    let mut answered = pin!(answer(request, refusal));
     let mut wanted = pin!(async {
         match wanted {
             Some(wanted) => wanted.notified().await,

@@ -6,6 +6,7 @@ mod bell;
 mod body;
 mod connect;
 mod control;
+mod crew;
 mod crowd;
 mod dial;
 mod distrust;

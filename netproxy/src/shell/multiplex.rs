@@ -138,7 +138,8 @@ impl Multiplex {
             Known::Failed { at, refusal } if *at >= asked => return Err(refusal.clone()),
             _ => {}
         }
-        match open(shared, place).await {
+        // Boxed: streams of an open connection do not carry its room about.
+        match Box::pin(open(shared, place)).await {
             Ok((Opened::Http2(sender), times)) => {
                 *known = Known::Open { sender: sender.clone(), used: Instant::now(), epoch: place.epoch };
                 Ok(Way::Http2(sender, Some(times)))

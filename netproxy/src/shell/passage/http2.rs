@@ -33,8 +33,9 @@ impl Passage<'_> {
             refused.done.notified().await;
             sleep(self.shared.limits.linger_timeout).await;
         };
-        http2::drive(tls, self.shared, told, |request, _| {
-            let (client, refused) = (Arc::clone(&client), Arc::clone(&refused));
+        let answering = Arc::clone(&refused);
+        http2::drive(tls, self.shared, told, move |request, _| {
+            let (client, refused) = (Arc::clone(&client), Arc::clone(&answering));
             async move { refused.answer(&client, &request) }
         })
         .await;
