@@ -325,10 +325,7 @@ impl Passing {
                     Poll::Ready(None) => self.finish().inspect(|_| self.ended = true),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Err(frame) => self.take_trailers(frame),
-                        Ok(data) => match &mut self.search {
-                            None => Ok(data),
-                            Some(search) => search.body(data),
-                        },
+                        Ok(data) => self.searched(data),
                     },
                 },
             };
@@ -347,6 +344,18 @@ impl Passing {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }
+    }
+
+    /// What of `data` may be sent now. With the last of it goes what the filter held back: then the end needs no turn,
+    /// and no frame, of its own.
+    fn searched(&mut self, data: Bytes) -> Result<Bytes, CodingError> {
+        let Some(search) = &mut self.search else { return Ok(data) };
+        let data = search.body(data)?;
+        if self.incoming.is_end_stream() && !search.decodes() {
+            self.ended = true;
+            return Ok(joined(data, search.finish()?));
+        }
+        Ok(data)
     }
 
     /// What the filter held back.

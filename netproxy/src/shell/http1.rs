@@ -24,6 +24,7 @@ use crate::audit::Layer;
 use crate::authority::Authority;
 use crate::flow::{Door, subject_of};
 use crate::hooks::{ConnectFacts, Scheme, Verdict};
+use crate::limits::HTTP1_BUFFER_BYTES;
 use crate::refuse::{Refusal, Subject};
 
 /// One client connection, and where it leads.
@@ -143,6 +144,7 @@ where
         .half_close(true)
         // StrictIo's, too.
         .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER_BYTES.max(client.shared.limits.header_bytes_max))
         .serve_connection(TokioIo::new(io), service);
     let mut alarm = client.shared.control.alarm();
     loop {

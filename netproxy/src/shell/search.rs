@@ -74,6 +74,11 @@ impl Search {
         }
     }
 
+    /// Whether a chunk may give more than one piece.
+    pub fn decodes(&self) -> bool {
+        self.decoder.is_some()
+    }
+
     /// More of the last chunk, until there is none: asked before each chunk.
     pub fn more(&mut self) -> Option<Result<Bytes, CodingError>> {
         match self.decoder.as_mut()?.pull() {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::unconstrained;
@@ -24,6 +24,7 @@ use super::bell::Bell;
 use super::body::RequestBody;
 use super::silence::Silence;
 use super::unanswered::{Answering, Outbox, Patience};
+use crate::limits::HTTP1_BUFFER_BYTES;
 
 /// An open connection.
 pub struct Sender {
@@ -53,7 +54,8 @@ impl Sender {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (io, patience, outbox) = Answering::new(io);
-        let (sender, connection) = handshake(TokioIo::new(io)).await?;
+        let handshake = Builder::new().max_buf_size(HTTP1_BUFFER_BYTES).handshake(TokioIo::new(io));
+        let (sender, connection) = handshake.await?;
         // Its error reaches the request.
         let connection = Driven::new(async move {
             let _ = connection.with_upgrades().await;

@@ -14,6 +14,7 @@ use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::authority::Host;
 use crate::flow::{Door, check_server_name, subject_of};
 use crate::hooks::{Allow, Scheme, TlsMode};
+use crate::limits::TLS_SEND_BUFFER_BYTES;
 use crate::refuse::{Kind, Refusal, Subject};
 use crate::shell::http1::Client;
 use crate::shell::http2;
@@ -66,10 +67,11 @@ impl Passage<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.shared.leaves.server_config(host, self.decision.time).map_err(io::Error::other)?;
-        let accepted =
-            timeout(self.shared.limits.client_tls_timeout, TlsAcceptor::from(config).accept(stream))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let accept = TlsAcceptor::from(config)
+            .accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_SEND_BUFFER_BYTES)));
+        let accepted = timeout(self.shared.limits.client_tls_timeout, accept)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         // The other doors have no words for it.
         if let (Err(error), Layer::Connect) = (&accepted, self.layer) {
             self.shared.distrust.note(self.authority.host(), error, Instant::now());
