@@ -16,9 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::control::{Alarm, Event, Gate};
 use super::crowd;
 use super::incoming::Incoming;
+use super::leash::Leash;
 use super::multiplex::Multiplex;
 use super::shared::Shared;
 use super::strict_io::StrictIo;
+use super::trace::Span;
 use super::websocket::Session;
 use crate::audit::Layer;
 use crate::authority::Authority;
@@ -135,8 +137,18 @@ pub async fn serve<S>(io: StrictIo<S>, client: &Arc<Client>) -> Option<StrictIo<
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // A task of its own: else each turn of a request would come down through every future that led here.
+    let task = tokio::spawn(Span::current().around(serve_here(io, Arc::clone(client))));
+    let _leash = Leash(task.abort_handle());
+    task.await.ok().flatten()
+}
+
+async fn serve_here<S>(io: StrictIo<S>, client: Arc<Client>) -> Option<StrictIo<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let client = Arc::clone(client);
+        let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(crowd::answer(&client, request.map(Incoming::Http1)).await) }
     });
     let mut connection = Builder::new()

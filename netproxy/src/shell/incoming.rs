@@ -11,8 +11,8 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
+use super::leash::Leash;
 use crate::wire::bytes::parse_decimal;
 
 /// The bytes and trailers of a request or a response.
@@ -31,7 +31,8 @@ pub struct Http2 {
     ended: bool,
     /// The client waits for `100 Continue` before it sends anything.
     wanted: Option<Arc<Notify>>,
-    _upload: Option<Upload>,
+    /// The task that sends the request's body.
+    _upload: Option<Leash>,
 }
 
 impl Http2 {
@@ -46,7 +47,7 @@ impl Http2 {
     }
 
     /// Ends with this body: nobody is left to whom the request would matter.
-    pub fn keep(&mut self, upload: Upload) {
+    pub fn keep(&mut self, upload: Leash) {
         self._upload = Some(upload);
     }
 
@@ -86,15 +87,6 @@ impl Http2 {
         let whole = self.left.is_none_or(|left| left == 0);
         let done = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
         Poll::Ready(if whole && done { None } else { Some(Err(io::Error::other(error))) })
-    }
-}
-
-/// The task that sends a request's body; it ends when this is dropped.
-pub struct Upload(pub AbortHandle);
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

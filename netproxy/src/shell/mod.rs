@@ -18,6 +18,7 @@ mod http1;
 mod http2;
 mod incoming;
 mod inject;
+mod leash;
 mod ledger;
 mod limiter;
 mod local;

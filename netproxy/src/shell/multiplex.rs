@@ -25,7 +25,8 @@ use tokio::time::timeout;
 
 use super::body::RequestBody;
 use super::http2::ALPN;
-use super::incoming::{self, Incoming, Upload};
+use super::incoming::{self, Incoming};
+use super::leash::Leash;
 use super::outgoing::{self, Cut};
 use super::pool::Place;
 use super::reach::OpenTimes;
@@ -305,7 +306,7 @@ fn upload(
     shared: &Shared,
     body: RequestBody,
     mut stream: SendStream<Bytes>,
-) -> (Upload, oneshot::Receiver<Back>) {
+) -> (Leash, oneshot::Receiver<Back>) {
     let (back, home) = oneshot::channel();
     let stuck = shared.limits.idle_timeout;
     let task = tokio::spawn(async move {
@@ -319,7 +320,7 @@ fn upload(
         // Mostly nobody waits for it any more.
         let _ = back.send(back_is);
     });
-    (Upload(task.abort_handle()), home)
+    (Leash(task.abort_handle()), home)
 }
 
 /// Whether the upstream says that it did nothing with the request (RFC 9113 §8.7). The library gives a GOAWAY
