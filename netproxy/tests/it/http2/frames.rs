@@ -52,6 +52,7 @@ fn length(out: &mut Vec<u8>, length: usize) {
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
+    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -107,7 +108,7 @@ pub async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Frame> {
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
     stream.read_exact(&mut payload).await.ok()?;
     let number = u32::from_be_bytes(head[5..9].try_into().unwrap()) & 0x7fff_ffff;
-    Some(Frame { kind: head[3], stream: number, payload })
+    Some(Frame { kind: head[3], flags: head[4], stream: number, payload })
 }
 
 /// The first frame that ends something: HEADERS, RST_STREAM or GOAWAY.

@@ -3,6 +3,7 @@
 pub mod client;
 mod crowd;
 mod doors;
+mod ends;
 mod floods;
 mod forwarding;
 pub mod frames;
