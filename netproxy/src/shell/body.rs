@@ -346,14 +346,14 @@ impl Passing {
         }
     }
 
-    /// What of `data` may be sent now. With the last of it goes what the filter held back: then the end needs no turn,
-    /// and no frame, of its own.
+    /// What of `data` may be sent now. Where it is known to be the last, what the filter held back goes with it, and the end
+    /// needs no turn, and no frame, of its own.
     fn searched(&mut self, data: Bytes) -> Result<Bytes, CodingError> {
         let Some(search) = &mut self.search else { return Ok(data) };
-        let data = search.body(data)?;
+        let mut data = search.body(data)?;
         if self.incoming.is_end_stream() && !search.decodes() {
+            data = joined(data, search.finish()?);
             self.ended = true;
-            return Ok(joined(data, search.finish()?));
         }
         Ok(data)
     }

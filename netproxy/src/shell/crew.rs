@@ -6,36 +6,50 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 
+use super::limiter::{Count, Slot};
 use super::trace::Span;
+
+/// Those that wait go when this is dropped; those at work when they are done.
+pub struct Crew<J, W> {
+    waiting: Arc<Waiting<J>>,
+    work: W,
+}
 
 /// Those that wait, each for a job sent to it; the last to have worked is the first to work again.
 struct Waiting<J> {
     places: Mutex<Vec<oneshot::Sender<J>>>,
+    /// Of all crews.
+    room: Count,
     most: usize,
 }
 
-/// Those that wait go when this is dropped; those at work when they are done.
-pub struct Crew<J>(Arc<Waiting<J>>);
+/// A member's place among those that wait, and in the count of them.
+struct Place<J> {
+    next: oneshot::Receiver<J>,
+    _slot: Slot,
+}
 
-impl<J: Send + 'static> Crew<J> {
-    /// At most `most` wait; more may be at work.
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Waiting { places: Mutex::default(), most }))
+impl<J, W, F> Crew<J, W>
+where
+    J: Send + 'static,
+    W: Fn(J) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Jobs are done by `work`. A member waits only while fewer than `most` are counted in `room`.
+    pub fn new(work: W, (room, most): (Count, usize)) -> Self {
+        Self { waiting: Arc::new(Waiting { places: Mutex::default(), room, most }), work }
     }
 
-    /// Has `job` done by `work`, in the span of the caller where a task is hired for it.
-    pub fn give<W, F>(&self, mut job: J, work: &W)
-    where
-        W: Fn(J) -> F + Clone + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        while let Some(free) = self.0.pop() {
+    /// Has `job` done. A task keeps the span in which it was hired.
+    pub fn give(&self, mut job: J) {
+        while let Some(free) = self.waiting.pop() {
             match free.send(job) {
                 Ok(()) => return,
                 Err(unsent) => job = unsent,
             }
         }
-        tokio::spawn(Span::current().around(member(job, work.clone(), Arc::downgrade(&self.0))));
+        let member = member(job, self.work.clone(), Arc::downgrade(&self.waiting));
+        tokio::spawn(Span::current().around(member));
     }
 }
 
@@ -49,13 +63,11 @@ impl<J> Waiting<J> {
     }
 
     /// `None` where enough wait.
-    fn place(&self) -> Option<oneshot::Receiver<J>> {
-        let mut places = self.lock();
-        (places.len() < self.most).then(|| {
-            let (sender, receiver) = oneshot::channel();
-            places.push(sender);
-            receiver
-        })
+    fn place(&self) -> Option<Place<J>> {
+        let slot = Slot::take(&self.room, self.most)?;
+        let (sender, next) = oneshot::channel();
+        self.lock().push(sender);
+        Some(Place { next, _slot: slot })
     }
 }
 
@@ -67,20 +79,22 @@ where
     loop {
         work(job).await;
         let Some(place) = waiting.upgrade().and_then(|waiting| waiting.place()) else { return };
-        let Ok(next) = place.await else { return };
+        let Ok(next) = place.next.await else { return };
         job = next;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use tokio::sync::{Semaphore, mpsc};
     use tokio::task::{Id, yield_now};
 
     use super::*;
 
     /// Does each job when it is let, and tells which task did it.
-    fn workshop() -> (Arc<Semaphore>, mpsc::UnboundedReceiver<Id>, impl Fn(()) -> Work + Clone) {
+    fn workshop() -> (Arc<Semaphore>, mpsc::UnboundedReceiver<Id>, impl Fn(()) -> Work + Clone + Send) {
         let let_in = Arc::new(Semaphore::new(0));
         let (tell, done) = mpsc::unbounded_channel();
         let gate = Arc::clone(&let_in);
@@ -99,13 +113,13 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_done_does_the_next_job() {
         let (let_in, mut done, work) = workshop();
-        let crew = Crew::new(2);
+        let crew = Crew::new(work, (Count::default(), 2));
         let_in.add_permits(3);
-        crew.give((), &work);
+        crew.give(());
         let first = done.recv().await.unwrap();
         for _ in 0..2 {
             yield_now().await;
-            crew.give((), &work);
+            crew.give(());
             assert_eq!(done.recv().await.unwrap(), first);
         }
     }
@@ -113,9 +127,9 @@ mod tests {
     #[tokio::test]
     async fn jobs_are_done_side_by_side_and_only_so_many_wait_for_more() {
         let (let_in, mut done, work) = workshop();
-        let crew = Crew::new(2);
+        let crew = Crew::new(work, (Count::default(), 2));
         for _ in 0..5 {
-            crew.give((), &work);
+            crew.give(());
         }
         yield_now().await;
         let_in.add_permits(5);
@@ -127,12 +141,12 @@ mod tests {
         tasks.dedup();
         assert_eq!(tasks.len(), 5, "a job waited for another");
         yield_now().await;
-        assert_eq!(crew.0.lock().len(), 2);
+        assert_eq!(crew.waiting.lock().len(), 2);
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_connection_that_is_gone() {
-        let held = Arc::new(());
+        let (room, held) = (Count::default(), Arc::new(()));
         let work = {
             let held = Arc::clone(&held);
             move |()| {
@@ -140,15 +154,20 @@ mod tests {
                 async {}
             }
         };
-        let crew = Crew::new(8);
-        for _ in 0..3 {
-            crew.give((), &work);
+        let counted = || room.load(Ordering::Relaxed);
+        let crew = Crew::new(work, (Arc::clone(&room), 3));
+        for _ in 0..4 {
+            crew.give(());
         }
         yield_now().await;
-        drop(work);
-        assert_eq!((Arc::strong_count(&held), crew.0.lock().len()), (4, 3));
+        // One for the crew, one for each that waits.
+        assert_eq!((Arc::strong_count(&held), counted()), (1 + 1 + 3, 3));
+        crew.give(());
+        assert_eq!(counted(), 3);
+        yield_now().await;
+        assert_eq!(counted(), 3);
         drop(crew);
         yield_now().await;
-        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!((Arc::strong_count(&held), counted()), (1, 0));
     }
 }

@@ -132,15 +132,23 @@ impl Client {
 }
 
 /// Serves requests until the client is done, the connection has to close, or [`StrictIo`] has news; gives
-/// the stream back unless it broke.
-pub async fn serve<S>(io: StrictIo<S>, client: &Arc<Client>) -> Option<StrictIo<S>>
+/// the stream back unless it broke. It has a task of its own: else each turn of a request would come down through every
+/// future that led here. The task ends with this future.
+pub fn serve<S>(io: StrictIo<S>, client: &Arc<Client>) -> impl Future<Output = Option<StrictIo<S>>> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // A task of its own: else each turn of a request would come down through every future that led here.
     let task = tokio::spawn(Span::current().around(serve_here(io, Arc::clone(client))));
-    let _leash = Leash(task.abort_handle());
-    task.await.ok().flatten()
+    let leash = Leash(task.abort_handle());
+    async move {
+        let _leash = leash;
+        match task.await {
+            Ok(back) => back,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => None,
+        }
+    }
 }
 
 async fn serve_here<S>(io: StrictIo<S>, client: Arc<Client>) -> Option<StrictIo<S>>

@@ -46,9 +46,9 @@ pub async fn serve<S>(io: S, client: &Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let clients = Arc::clone(client);
+    let ours = Arc::clone(client);
     let answer = move |request, room: Option<Box<Refusal>>| {
-        let client = Arc::clone(&clients);
+        let client = Arc::clone(&ours);
         async move {
             match room {
                 None => exchange::answer(&client, request).await,
@@ -70,8 +70,8 @@ where
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
     let Ok(Ok(mut connection)) = timeout(shared.limits.header_timeout, handshake).await else { return };
     let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
-    let (crew, work) =
-        (Crew::new(HTTP2_TASKS_WAITING_MAX), move |asked| serve_stream(asked, answer.clone(), stuck));
+    let room = (Arc::clone(&shared.limiter.waiting), HTTP2_TASKS_WAITING_MAX);
+    let crew = Crew::new(move |stream| serve_stream(stream, answer.clone(), stuck), room);
     let mut stop = pin!(stop);
     let mut idle = pin!(streams.idle_for(shared.limits.header_timeout));
     let mut told = false;
@@ -85,7 +85,7 @@ where
                     Ok(slot) => (Some(slot), None),
                     Err(refusal) => (None, Some(refusal)),
                 };
-                crew.give(Asked { request, refusal, respond, wanted, _held: (open, slot) }, &work);
+                crew.give(Stream { request, refusal, respond, wanted, _held: (open, slot) });
             }
             () = &mut stop, if !told => {
                 told = true;
@@ -133,7 +133,7 @@ fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Option<Arc<Noti
 }
 
 /// A stream with its request.
-struct Asked {
+struct Stream {
     request: Request<Incoming>,
     /// There is no room for it.
     refusal: Option<Box<Refusal>>,
@@ -144,12 +144,12 @@ struct Asked {
 }
 
 /// One stream, to its end or until the client resets it.
-async fn serve_stream<A, F>(asked: Asked, answer: A, stuck: Duration)
+async fn serve_stream<A, F>(stream: Stream, answer: A, stuck: Duration)
 where
     A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F,
     F: Future<Output = Response<Reply>>,
 {
-    let Asked { request, refusal, mut respond, wanted, _held } = asked;
+    let Stream { request, refusal, mut respond, wanted, _held } = stream;
     let mut answered = pin!(answer(request, refusal));
     let mut wanted = pin!(async {
         match wanted {

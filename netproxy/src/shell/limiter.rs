@@ -19,6 +19,8 @@ pub struct Limiter {
     turned_away: Count,
     dns_streams: Count,
     under_way: Count,
+    /// Tasks that wait for a stream.
+    pub waiting: Count,
     requests: Mutex<Rate>,
     rules: Mutex<BTreeMap<Arc<str>, Rule>>,
     up: Mutex<Rate>,
@@ -32,11 +34,11 @@ struct Rule {
 }
 
 /// What is open, and a place in it that is given back when it is dropped.
-type Count = Arc<AtomicUsize>;
+pub type Count = Arc<AtomicUsize>;
 pub struct Slot(Count);
 
 impl Slot {
-    fn take(count: &Count, most: usize) -> Option<Self> {
+    pub fn take(count: &Count, most: usize) -> Option<Self> {
         count
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
                 if open < most { open.checked_add(1) } else { None }

@@ -41,16 +41,15 @@ where
     B: Body<Data = Bytes, Error = io::Error> + Unpin,
 {
     loop {
-        room(stream, stuck).await?;
+        // Nothing is taken before there is room for it.
+        room(stream, 1, stuck).await?;
         let Some(frame) = next(body, stream).await? else {
             return stream.send_data(Bytes::new(), true).map_err(|_| Cut::Refused);
         };
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                if last || !data.is_empty() {
-                    stream.send_data(data, last).map_err(|_| Cut::Refused)?;
-                }
+                hand_over(data, last, stream, stuck).await?;
                 if last {
                     return Ok(());
                 }
@@ -63,17 +62,36 @@ where
     }
 }
 
-/// Waits until the other side's window has room for at least a byte.
-async fn room(stream: &mut SendStream<Bytes>, stuck: Duration) -> Result<(), Cut> {
-    stream.reserve_capacity(1);
-    if stream.capacity() > 0 {
-        return Ok(());
+/// Gives the library no more than there is room for: what it has been given it keeps, and nobody counts that any more.
+async fn hand_over(
+    mut data: Bytes,
+    last: bool,
+    stream: &mut SendStream<Bytes>,
+    stuck: Duration,
+) -> Result<(), Cut> {
+    if data.is_empty() && last {
+        return stream.send_data(data, true).map_err(|_| Cut::Refused);
+    }
+    while !data.is_empty() {
+        let room = room(stream, data.len(), stuck).await?;
+        let piece = data.split_to(room.min(data.len()));
+        stream.send_data(piece, last && data.is_empty()).map_err(|_| Cut::Refused)?;
+    }
+    Ok(())
+}
+
+/// Waits until the other side's window has room for some of `wanted` bytes, and gives how many it has.
+async fn room(stream: &mut SendStream<Bytes>, wanted: usize, stuck: Duration) -> Result<usize, Cut> {
+    stream.reserve_capacity(wanted);
+    let room = stream.capacity();
+    if room > 0 {
+        return Ok(room);
     }
     let granted = poll_fn(|cx| {
         loop {
             return match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(0))) => continue,
-                Poll::Ready(Some(Ok(_))) => Poll::Ready(Ok(())),
+                Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
                 Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Err(Cut::Refused)),
                 Poll::Pending => Poll::Pending,
             };

@@ -48,14 +48,16 @@ pub enum Unanswered {
 }
 
 impl Sender {
-    /// An answer may take as long as `longest`.
-    pub async fn over<S>(io: S, longest: Duration) -> Result<Self, hyper::Error>
+    /// An answer may take as long as `longest`, and its head may have `head_bytes_max`, or 64 KiB.
+    pub async fn over<S>(io: S, (longest, head_bytes_max): (Duration, usize)) -> Result<Self, hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (io, patience, outbox) = Answering::new(io);
-        let handshake = Builder::new().max_buf_size(HTTP1_BUFFER_BYTES).handshake(TokioIo::new(io));
-        let (sender, connection) = handshake.await?;
+        let (sender, connection) = Builder::new()
+            .max_buf_size(HTTP1_BUFFER_BYTES.max(head_bytes_max))
+            .handshake(TokioIo::new(io))
+            .await?;
         // Its error reaches the request.
         let connection = Driven::new(async move {
             let _ = connection.with_upgrades().await;

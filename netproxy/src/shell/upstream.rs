@@ -106,6 +106,9 @@ pub fn broken(error: &hyper::Error) -> Box<Refusal> {
     if error.is_user() {
         return malformed_body();
     }
+    if error.is_parse_too_large() {
+        return failure(Kind::UpstreamProtocol, "the head of the upstream's answer is longer than is borne");
+    }
     broke_off()
 }
 
@@ -158,7 +161,8 @@ pub async fn handshake<S>(shared: &Shared, io: S) -> Result<Sender, Box<Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Sender::over(io, shared.limits.response_timeout).await.map_err(|error| broken(&error))
+    let bounds = (shared.limits.response_timeout, shared.limits.header_bytes_max);
+    Sender::over(io, bounds).await.map_err(|error| broken(&error))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {

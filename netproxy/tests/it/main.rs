@@ -22,6 +22,7 @@ mod dns_streams;
 mod doors;
 mod early;
 mod forwarding;
+mod heads;
 mod hooks;
 mod http2;
 mod interim;

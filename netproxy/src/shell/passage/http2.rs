@@ -33,9 +33,9 @@ impl Passage<'_> {
             refused.done.notified().await;
             sleep(self.shared.limits.linger_timeout).await;
         };
-        let answering = Arc::clone(&refused);
+        let ours = Arc::clone(&refused);
         http2::drive(tls, self.shared, told, move |request, _| {
-            let (client, refused) = (Arc::clone(&client), Arc::clone(&answering));
+            let (client, refused) = (Arc::clone(&client), Arc::clone(&ours));
             async move { refused.answer(&client, &request) }
         })
         .await;

@@ -1,5 +1,10 @@
-//! Where an answer ends on the wire.
+//! Where an answer ends on the wire, and when it counts as sent.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use netproxy::Builder;
+use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::tls;
@@ -8,13 +13,9 @@ use super::{HTTP1, upstream};
 use crate::hooks::{Rules, SECRET, Scrubber};
 use crate::world::{NAMES, World};
 
-/// With its last bytes, and what the search held back of them: a client takes two frames for it, not three.
-#[tokio::test]
-async fn a_searched_answer_ends_with_its_last_bytes() {
-    // The last bytes begin like the secret.
-    let body = format!("hello {}", &SECRET[..4]);
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let tls_upstream = upstream::listen(NAMES, &[HTTP1], move |mut stream, _| {
+/// A world whose upstream gives this answer over HTTP/1.1, and where to ask for it.
+async fn world(answer: String, more: impl FnOnce(Builder) -> Builder) -> (Arc<World>, String) {
+    let upstream = upstream::listen(NAMES, &[HTTP1], move |mut stream, _| {
         let answer = answer.clone();
         async move {
             let mut asked = [0; 1024];
@@ -24,14 +25,25 @@ async fn a_searched_answer_ends_with_its_last_bytes() {
         }
     })
     .await;
-    let rules = |ports| Rules { ports };
-    let world =
-        World::build_over(tls_upstream, |names| names, rules, |builder| builder.redact(Scrubber)).await;
+    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, more).await;
     let target = world.at("ok.example");
+    (world, target)
+}
+
+fn get(target: &str) -> Vec<u8> {
+    let head = [(":method", "GET"), (":scheme", "https"), (":authority", target), (":path", "/")];
+    frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head))
+}
+
+/// With its last bytes, and what the search held back of them: a client takes two frames for it, not three.
+#[tokio::test]
+async fn a_searched_answer_ends_with_its_last_bytes() {
+    // The last bytes begin like the secret.
+    let body = format!("hello {}", &SECRET[..4]);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (world, target) = world(answer, |builder| builder.redact(Scrubber)).await;
     let mut client = tls(&world, &target).await;
-    let head = [(":method", "GET"), (":scheme", "https"), (":authority", &target), (":path", "/")];
-    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head));
-    client.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).await.unwrap();
+    client.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &get(&target)].concat()).await.unwrap();
     client.flush().await.unwrap();
     let mut answer = Vec::new();
     while answer.last().is_none_or(|frame: &Frame| frame.flags & END_STREAM == 0) {
@@ -43,4 +55,31 @@ async fn a_searched_answer_ends_with_its_last_bytes() {
     let kinds: Vec<u8> = answer.iter().map(|frame| frame.kind).collect();
     assert_eq!(kinds, [HEADERS, DATA]);
     assert_eq!(answer[1].payload, body.as_bytes());
+}
+
+/// What is recorded of an answer of five bytes to a client that has room for one.
+async fn without_room(redact: bool) -> String {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Duration::from_millis(50);
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    let more = |builder: Builder| {
+        let builder = builder.limits(limits);
+        if redact { builder.redact(Scrubber) } else { builder }
+    };
+    let (world, target) = world(answer.to_owned(), more).await;
+    let mut client = tls(&world, &target).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+    let little = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    client.write_all(&[PREFACE, &little, &get(&target)].concat()).await.unwrap();
+    client.flush().await.unwrap();
+    let records = world.records(1).await;
+    records[0]["error"].as_str().unwrap_or("none").to_owned()
+}
+
+/// The whole answer is with the proxy, and the client takes a byte of it: the request is under way until it is given up.
+#[tokio::test]
+async fn what_a_client_gives_no_room_for_is_not_taken_for_sent() {
+    for redact in [false, true] {
+        assert_eq!(without_room(redact).await, "client_took_nothing", "searched: {redact}");
+    }
 }
