@@ -24,17 +24,17 @@ pub async fn serve<S>(shared: Arc<Shared>, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut io = StrictIo::new(io, &shared.limits);
+    let mut io = Box::new(StrictIo::new(io, &shared.limits));
     match first_words(&shared, &mut io).await {
         Some(Language::Http) => {}
-        Some(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(io))).await,
-        Some(Language::Preface) => return Box::pin(preface::serve(&shared, rewound(io))).await,
+        Some(Language::Socks) => return Box::pin(socks::serve(&shared, rewound(*io))).await,
+        Some(Language::Preface) => return Box::pin(preface::serve(&shared, rewound(*io))).await,
         None => return,
     }
     let client = Arc::new(Client::plain(Arc::clone(&shared)));
     loop {
         match io.head().await {
-            Ok(ahead) if ahead.connect => return Box::pin(connect::serve(&shared, io)).await,
+            Ok(ahead) if ahead.connect => return Box::pin(connect::serve(&shared, *io)).await,
             Ok(_) => {}
             Err(NoHead::Bad(error)) => {
                 return refuse_bad(&shared, &mut io, error, Subject::default()).await;
@@ -43,7 +43,7 @@ where
         }
         let Some(back) = Box::pin(http1::serve(io, &client)).await else { return };
         if let Some(session) = client.take_session() {
-            return Box::pin(session.relay(back)).await;
+            return Box::pin(session.relay(*back)).await;
         }
         io = back;
         if !io.has_news() || client.is_last() {

@@ -133,8 +133,12 @@ impl Client {
 
 /// Serves requests until the client is done, the connection has to close, or [`StrictIo`] has news; gives
 /// the stream back unless it broke. It has a task of its own: else each turn of a request would come down through every
-/// future that led here. The task ends with this future.
-pub fn serve<S>(io: StrictIo<S>, client: &Arc<Client>) -> impl Future<Output = Option<StrictIo<S>>> + use<S>
+/// future that led here. The task ends with this future. The stream is boxed: every future that it passes through would
+/// have room for it.
+pub fn serve<S>(
+    io: Box<StrictIo<S>>,
+    client: &Arc<Client>,
+) -> impl Future<Output = Option<Box<StrictIo<S>>>> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -151,7 +155,7 @@ where
     }
 }
 
-async fn serve_here<S>(io: StrictIo<S>, client: Arc<Client>) -> Option<StrictIo<S>>
+async fn serve_here<S>(io: Box<StrictIo<S>>, client: Arc<Client>) -> Option<Box<StrictIo<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

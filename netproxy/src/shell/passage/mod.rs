@@ -218,7 +218,7 @@ impl Passage<'_> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut io = StrictIo::new(io, &self.shared.limits);
+        let mut io = Box::new(StrictIo::new(io, &self.shared.limits));
         loop {
             match io.head().await {
                 Ok(ahead) if ahead.connect => {
@@ -240,7 +240,7 @@ impl Passage<'_> {
             }
             let Some(back) = http1::serve(io, client).await else { return };
             if let Some(session) = client.take_session() {
-                return session.relay(back).await;
+                return session.relay(*back).await;
             }
             io = back;
             if !io.has_news() || client.is_last() {
