@@ -22,10 +22,12 @@ use netproxy::hooks::{Audit, AuditUnavailable};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
-/// Reserved beyond the end: more than all requests under way can record.
-const RESERVED_BYTES: u64 = 1 << 20;
-/// Lines that wait in memory before new requests are refused.
-const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// Reserved beyond the end, less one step: more than what may wait and all requests under way can record.
+const RESERVED_BYTES: u64 = 3 << 20;
+/// What is reserved at a time: in memory, as on `tmpfs`, it takes a while.
+const RESERVE_STEP_BYTES: u64 = 256 * 1024;
+/// Lines that wait in memory before new requests are refused: those of some tens of milliseconds under full load.
+const BACKLOG_BYTES_MAX: usize = 1 << 20;
 /// Lines of refusals that wait in memory at most, while the disk takes nothing.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long lines are gathered under load.
@@ -271,15 +273,17 @@ impl Disk for Log {
         if let Some(rotation) = self.rotation.filter(|rotation| self.end >= rotation.bytes) {
             self.rotate(rotation.keep)?;
         }
-        if self.end.saturating_add(RESERVED_BYTES / 2) < self.reserved {
+        let from = self.reserved.max(self.end);
+        let more = self.end.saturating_add(RESERVED_BYTES).saturating_sub(from);
+        if more < RESERVE_STEP_BYTES {
             return Ok(());
         }
         // File systems without reservation are taken as they are: there a full disk is noticed when it is full.
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.end, RESERVED_BYTES) {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, more) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        self.reserved = self.end.saturating_add(RESERVED_BYTES);
+        self.reserved = from.saturating_add(more);
         Ok(())
     }
 }
@@ -301,11 +305,22 @@ impl Log {
             0 => fs::remove_file(&self.path)?,
             _ => fs::rename(&self.path, older(1))?,
         }
-        // Give back what was reserved and not used.
-        self.file.set_len(self.end)?;
+        give_back_unused(&self.file)?;
         (self.file, self.end, self.reserved) = (append_to(&self.path)?, 0, 0);
         Ok(())
     }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Only room would be lost.
+        let _ = give_back_unused(&self.file);
+    }
+}
+
+/// Gives back what is reserved beyond the end.
+fn give_back_unused(file: &File) -> io::Result<()> {
+    file.set_len(file.metadata()?.len())
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
@@ -321,6 +336,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::SystemTime;
 
@@ -372,6 +388,22 @@ mod tests {
         lines.extend(fs::read_to_string(&path).unwrap().lines().map(str::to_owned));
         let expected: Vec<String> = (0..100).map(|number| audit_json_line(&record(number))).collect();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn room_that_was_reserved_is_given_back_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let taken = || fs::metadata(&path).unwrap().blocks() * 512;
+        let file = AuditFile::open(&path, None, silent).unwrap();
+        file.record(record(1));
+        assert!(!file.has_failed());
+        let reserved = taken() >= RESERVED_BYTES;
+        drop(file);
+        if !reserved {
+            eprintln!("SKIPPED: the file system of {} reserves nothing", path.display());
+        }
+        assert!(taken() < RESERVED_BYTES / 2, "{} bytes are still taken", taken());
     }
 
     #[test]

@@ -131,6 +131,8 @@ impl Proxy {
     /// Serves one client connection until it ends: absolute-form HTTP and `CONNECT`, or, told by the first bytes,
     /// SOCKS5 or a transparent connection with its preface. Never fails: what goes wrong is answered and recorded.
     /// A TCP stream should have `TCP_NODELAY` set. Needs a tokio runtime with I/O and time enabled.
+    ///
+    /// Requests are served in tasks of their own. Where this future is dropped they end soon after, with their records.
     pub async fn serve<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use netproxy::Builder;
 use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::client::tls;
+use super::client::{self, tls};
 use super::frames::*;
-use super::{HTTP1, upstream};
+use super::{H2, HTTP1, upstream};
 use crate::hooks::{Rules, SECRET, Scrubber};
 use crate::world::{NAMES, World};
 
@@ -55,6 +57,37 @@ async fn a_searched_answer_ends_with_its_last_bytes() {
     let kinds: Vec<u8> = answer.iter().map(|frame| frame.kind).collect();
     assert_eq!(kinds, [HEADERS, DATA]);
     assert_eq!(answer[1].payload, body.as_bytes());
+}
+
+/// Trailers come after what the search held back, which comes once.
+#[tokio::test]
+async fn what_was_held_back_comes_before_the_trailers() {
+    let body = format!("hello {}", &SECRET[..4]);
+    let sent = Bytes::from(body.clone());
+    let upstream = upstream::listen(NAMES, &[H2], move |stream, _| {
+        let sent = sent.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data(sent.clone(), false).unwrap();
+                let trailer = (HeaderName::from_static("x-sum"), HeaderValue::from_static("done"));
+                stream.send_trailers(HeaderMap::from_iter([trailer])).unwrap();
+            }
+        }
+    })
+    .await;
+    let world = World::build_over(
+        upstream,
+        |names| names,
+        |ports| Rules { ports },
+        |builder| builder.redact(Scrubber),
+    )
+    .await;
+    let target = world.at("ok.example");
+    let answer = client::get(&mut client::open(&world, &target).await, &target, "/").await;
+    assert_eq!(answer.text(), body);
+    assert_eq!(answer.trailers.unwrap()["x-sum"], "done");
 }
 
 /// What is recorded of an answer of five bytes to a client that has room for one.
