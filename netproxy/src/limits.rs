@@ -177,7 +177,8 @@ pub struct Limits {
     pub held_body_bytes_max: u64,
     /// Bytes of request bodies that are held at once, over all requests; above it the answer is 503. Default 64 MiB.
     pub held_bytes_max: usize,
-    /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB.
+    /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB. The head of an upstream's answer may have
+    /// as many, and over HTTP/1.1 64 KiB in any case; above it the answer is 502.
     pub header_bytes_max: usize,
     /// Longest wait for a whole request head, or between two requests. Default 60 s.
     pub header_timeout: Duration,
