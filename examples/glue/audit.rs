@@ -22,11 +22,12 @@ use netproxy::hooks::{Audit, AuditUnavailable};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
-/// Reserved beyond the end, less one step: more than what may wait and all requests under way can record.
-const RESERVED_BYTES: u64 = 3 << 20;
-/// What is reserved at a time: in memory, as on `tmpfs`, it takes a while.
+/// Reserved beyond the end, at least: more than what may wait and lines of usual length of all requests under way.
+const RESERVED_BYTES_MIN: u64 = 3 << 20;
+/// Reserved at a time, at least: in memory, as on `tmpfs`, it takes a while.
 const RESERVE_STEP_BYTES: u64 = 256 * 1024;
-/// Lines that wait in memory before new requests are refused: those of some tens of milliseconds under full load.
+/// Lines that wait in memory, or are being written, before new requests are refused: those of some tens of milliseconds
+/// under full load.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
 /// Lines of refusals that wait in memory at most, while the disk takes nothing.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -66,8 +67,8 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
-    /// The writer holds lines that are not written yet.
-    writing: bool,
+    /// Bytes of lines that the writer holds, and that are not all written yet.
+    writing: usize,
     over: bool,
     /// Lines for which not even memory had room.
     lost: u64,
@@ -106,7 +107,7 @@ impl AuditFile {
     /// Lines lost and bytes waiting, in Prometheus' text format; to be appended to the proxy's own.
     pub fn metrics_text(&self) -> String {
         let waiting = self.shared.lock();
-        let (lost, bytes) = (waiting.lost, waiting.lines.len());
+        let (lost, bytes) = (waiting.lost, waiting.bytes());
         drop(waiting);
         format!(
             "# HELP agent_sandbox_audit_lines_lost_total Lines of the audit log that neither disk nor memory took.\n\
@@ -132,8 +133,12 @@ impl AuditFile {
 }
 
 impl Waiting {
+    fn bytes(&self) -> usize {
+        self.lines.len().saturating_add(self.writing)
+    }
+
     fn is_done(&self) -> bool {
-        self.lines.is_empty() && !self.writing
+        self.bytes() == 0
     }
 }
 
@@ -150,7 +155,7 @@ impl Drop for AuditFile {
 impl Audit for AuditFile {
     fn ready(&self) -> Result<(), AuditUnavailable> {
         let refused =
-            self.shared.stuck.load(Ordering::Relaxed) || self.shared.lock().lines.len() > BACKLOG_BYTES_MAX;
+            self.shared.stuck.load(Ordering::Relaxed) || self.shared.lock().bytes() > BACKLOG_BYTES_MAX;
         if refused { Err(AuditUnavailable) } else { Ok(()) }
     }
 
@@ -185,11 +190,18 @@ impl Shared {
         loop {
             let mut waiting = self.lock();
             while waiting.lines.is_empty() && !waiting.over {
-                waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                if self.stuck.load(Ordering::Relaxed) {
+                    drop(wait(&self.news, waiting, RETRY));
+                    // Without lines nothing else finds out that there is room again.
+                    self.stuck.store(disk.prepare().is_err(), Ordering::Relaxed);
+                    waiting = self.lock();
+                } else {
+                    waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                }
             }
             std::mem::swap(&mut lines, &mut waiting.lines);
             let over = waiting.over;
-            waiting.writing = !lines.is_empty();
+            waiting.writing = lines.len();
             drop(waiting);
             if lines.is_empty() {
                 return;
@@ -198,7 +210,7 @@ impl Shared {
                 return;
             }
             lines.clear();
-            self.lock().writing = false;
+            self.lock().writing = 0;
             self.written.notify_all();
             if !over {
                 thread::sleep(GATHER);
@@ -274,16 +286,17 @@ impl Disk for Log {
             self.rotate(rotation.keep)?;
         }
         let from = self.reserved.max(self.end);
-        let more = self.end.saturating_add(RESERVED_BYTES).saturating_sub(from);
-        if more < RESERVE_STEP_BYTES {
+        let wanted = self.end.saturating_add(RESERVED_BYTES_MIN);
+        if from >= wanted {
             return Ok(());
         }
+        let to = wanted.saturating_add(RESERVE_STEP_BYTES);
         // File systems without reservation are taken as they are: there a full disk is noticed when it is full.
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, more) {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        self.reserved = from.saturating_add(more);
+        self.reserved = to;
         Ok(())
     }
 }
@@ -295,32 +308,24 @@ impl Log {
             name.push(format!(".{n}"));
             PathBuf::from(name)
         };
-        for n in (1..keep).rev() {
-            match fs::rename(older(n), older(n.saturating_add(1))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        // After a try that ended half way, the file has gone to its place already.
+        if self.path.symlink_metadata().is_ok() {
+            for n in (1..keep).rev() {
+                match fs::rename(older(n), older(n.saturating_add(1))) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            match keep {
+                0 => fs::remove_file(&self.path)?,
+                _ => fs::rename(&self.path, older(1))?,
             }
         }
-        match keep {
-            0 => fs::remove_file(&self.path)?,
-            _ => fs::rename(&self.path, older(1))?,
-        }
-        give_back_unused(&self.file)?;
+        // Give back what was reserved and not used, of which only room would be lost.
+        let _ = self.file.metadata().and_then(|file| self.file.set_len(file.len()));
         (self.file, self.end, self.reserved) = (append_to(&self.path)?, 0, 0);
         Ok(())
     }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // Only room would be lost.
-        let _ = give_back_unused(&self.file);
-    }
-}
-
-/// Gives back what is reserved beyond the end.
-fn give_back_unused(file: &File) -> io::Result<()> {
-    file.set_len(file.metadata()?.len())
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
@@ -391,19 +396,66 @@ mod tests {
     }
 
     #[test]
-    fn room_that_was_reserved_is_given_back_at_the_end() {
+    fn room_is_reserved_ahead_of_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let taken = || fs::metadata(&path).unwrap().blocks() * 512;
         let file = AuditFile::open(&path, None, silent).unwrap();
-        file.record(record(1));
-        assert!(!file.has_failed());
-        let reserved = taken() >= RESERVED_BYTES;
-        drop(file);
-        if !reserved {
-            eprintln!("SKIPPED: the file system of {} reserves nothing", path.display());
+        if taken() == 0 {
+            let _ = writeln!(io::stderr(), "SKIPPED: the file system of {} reserves nothing", path.display());
+            return;
         }
-        assert!(taken() < RESERVED_BYTES / 2, "{} bytes are still taken", taken());
+        let lines = 3 * RESERVE_STEP_BYTES / audit_json_line(&record(1)).len() as u64;
+        for number in 0..lines {
+            file.record(record(number));
+        }
+        assert!(!file.has_failed());
+        // The last reservation follows the last write.
+        drop(file);
+        let end = fs::metadata(&path).unwrap().len();
+        assert!(taken() >= end + RESERVED_BYTES_MIN, "{} bytes for {end}", taken());
+    }
+
+    #[test]
+    fn a_rotation_that_ended_half_way_goes_on_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = Log::open(&path, Some(Rotation { bytes: 1, keep: 3 })).unwrap();
+        log.write(b"first\n").unwrap();
+        // It was moved, and then no new one could be opened.
+        fs::rename(&path, folder.path().join("log.1")).unwrap();
+        log.prepare().unwrap();
+        log.write(b"second\n").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("log.1")).unwrap(), "first\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+        assert!(!folder.path().join("log.2").exists());
+    }
+
+    /// Takes every line, and has room for the next when it is told to have.
+    struct Cramped(Arc<AtomicBool>);
+
+    impl Disk for Cramped {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn prepare(&mut self) -> io::Result<()> {
+            if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+    }
+
+    #[test]
+    fn room_is_found_again_without_another_line() {
+        let room = Arc::new(AtomicBool::new(false));
+        let file = AuditFile::over(Cramped(Arc::clone(&room)), silent).unwrap();
+        file.record(record(1));
+        while file.ready().is_ok() {
+            thread::yield_now();
+        }
+        room.store(true, Ordering::SeqCst);
+        while file.ready().is_err() {
+            thread::yield_now();
+        }
+        assert!(!file.has_failed());
     }
 
     #[test]

@@ -124,7 +124,8 @@ pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
 /// Streams that we open before an upstream has said how many it takes (RFC 9113 §6.5.2 recommends no fewer).
 pub const HTTP2_STREAMS_BEFORE_SETTINGS: usize = 100;
-/// Tasks that wait for the next streams of their HTTP/2 client connections, over all of these: each has 7 KiB.
+/// Tasks that wait for the next streams of their HTTP/2 client connections, over all of these, whichever was first: each has
+/// 7 KiB. Where no more may wait, a stream costs a task of its own.
 pub const HTTP2_TASKS_WAITING_MAX: usize = 128;
 /// Interim answers (1xx) that an upstream may send before the answer: each is held until it is looked at.
 pub const HTTP2_INTERIM_ANSWERS_MAX: usize = 16;
@@ -178,7 +179,7 @@ pub struct Limits {
     /// Bytes of request bodies that are held at once, over all requests; above it the answer is 503. Default 64 MiB.
     pub held_bytes_max: usize,
     /// Largest request head, in bytes; above it the answer is 431. Default 64 KiB. The head of an upstream's answer may have
-    /// as many, and over HTTP/1.1 64 KiB in any case; above it the answer is 502.
+    /// as many (over HTTP/2 as RFC 9113 §6.5.2 counts them), and over HTTP/1.1 64 KiB in any case; above it the answer is 502.
     pub header_bytes_max: usize,
     /// Longest wait for a whole request head, or between two requests. Default 60 s.
     pub header_timeout: Duration,

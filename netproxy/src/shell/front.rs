@@ -41,7 +41,7 @@ where
             }
             Err(NoHead::End | NoHead::Broken) => return,
         }
-        let Some(back) = Box::pin(http1::serve(io, &client)).await else { return };
+        let Some(back) = http1::serve(io, &client).await else { return };
         if let Some(session) = client.take_session() {
             return Box::pin(session.relay(*back)).await;
         }

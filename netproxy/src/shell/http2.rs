@@ -176,8 +176,11 @@ where
     let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), ended) else { return };
     if !ended {
         let sent = outgoing::send(&mut body, &mut stream, stuck).await;
-        if let Err(Cut::Stuck) = sent {
-            body.fail("client_took_nothing");
+        match sent {
+            // Why a body broke off it says itself.
+            Ok(()) | Err(Cut::Broken) => {}
+            Err(Cut::Stuck) => body.fail("client_took_nothing"),
+            Err(Cut::Refused) => body.fail("client_went_away"),
         }
     }
 }

@@ -54,8 +54,10 @@ impl Sender {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (io, patience, outbox) = Answering::new(io);
+        let head_bytes_max = HTTP1_BUFFER_BYTES.max(head_bytes_max);
         let (sender, connection) = Builder::new()
-            .max_buf_size(HTTP1_BUFFER_BYTES.max(head_bytes_max))
+            .max_buf_size(head_bytes_max)
+            .max_header_size(head_bytes_max)
             .handshake(TokioIo::new(io))
             .await?;
         // Its error reaches the request.

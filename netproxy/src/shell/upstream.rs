@@ -107,7 +107,10 @@ pub fn broken(error: &hyper::Error) -> Box<Refusal> {
         return malformed_body();
     }
     if error.is_parse_too_large() {
-        return failure(Kind::UpstreamProtocol, "the head of the upstream's answer is longer than is borne");
+        return failure(
+            Kind::UpstreamProtocol,
+            "the head of the upstream's answer is longer, or has more fields, than is borne",
+        );
     }
     broke_off()
 }

@@ -90,10 +90,20 @@ async fn what_was_held_back_comes_before_the_trailers() {
     assert_eq!(answer.trailers.unwrap()["x-sum"], "done");
 }
 
-/// What is recorded of an answer of five bytes to a client that has room for one.
-async fn without_room(redact: bool) -> String {
+/// What a client does that has room for one byte of an answer of five.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    SitsStill,
+    Resets,
+    Leaves,
+}
+
+/// What is recorded of the answer.
+async fn without_room(redact: bool, then: Then) -> String {
     let mut limits = Limits::default();
-    limits.idle_timeout = Duration::from_millis(50);
+    if let Then::SitsStill = then {
+        limits.idle_timeout = Duration::from_millis(50);
+    }
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     let more = |builder: Builder| {
         let builder = builder.limits(limits);
@@ -105,6 +115,15 @@ async fn without_room(redact: bool) -> String {
     let little = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
     client.write_all(&[PREFACE, &little, &get(&target)].concat()).await.unwrap();
     client.flush().await.unwrap();
+    while read_frame(&mut client).await.expect("no byte of the answer came").kind != DATA {}
+    match then {
+        Then::SitsStill => {}
+        Then::Resets => {
+            client.write_all(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes())).await.unwrap();
+            client.flush().await.unwrap();
+        }
+        Then::Leaves => client.shutdown().await.unwrap(),
+    }
     let records = world.records(1).await;
     records[0]["error"].as_str().unwrap_or("none").to_owned()
 }
@@ -113,6 +132,12 @@ async fn without_room(redact: bool) -> String {
 #[tokio::test]
 async fn what_a_client_gives_no_room_for_is_not_taken_for_sent() {
     for redact in [false, true] {
-        assert_eq!(without_room(redact).await, "client_took_nothing", "searched: {redact}");
+        for (then, error) in [
+            (Then::SitsStill, "client_took_nothing"),
+            (Then::Resets, "client_went_away"),
+            (Then::Leaves, "client_went_away"),
+        ] {
+            assert_eq!(without_room(redact, then).await, error, "searched: {redact}, {then:?}");
+        }
     }
 }
