@@ -29,7 +29,7 @@ use super::exchange;
 use super::http1::Client;
 use super::incoming::{self, Incoming};
 use super::limiter::Slot;
-use super::outgoing::{self, Cut};
+use super::outgoing::{self, Cut, Take};
 use super::shared::Shared;
 use super::stall::Stalling;
 use crate::limits::{
@@ -175,7 +175,7 @@ where
     let ended = body.is_end_stream();
     let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), ended) else { return };
     if !ended {
-        let sent = outgoing::send(&mut body, &mut stream, stuck).await;
+        let sent = outgoing::send(&mut body, &mut stream, (Take::AtOnce, stuck)).await;
         match sent {
             // Why a body broke off it says itself.
             Ok(()) | Err(Cut::Broken) => {}

@@ -27,7 +27,7 @@ use super::body::RequestBody;
 use super::http2::ALPN;
 use super::incoming::{self, Incoming};
 use super::leash::Leash;
-use super::outgoing::{self, Cut};
+use super::outgoing::{self, Cut, Take};
 use super::pool::Place;
 use super::reach::OpenTimes;
 use super::sender::Sender as Http1;
@@ -311,7 +311,7 @@ fn upload(
     let stuck = shared.limits.idle_timeout;
     let task = tokio::spawn(async move {
         let mut body = Watched { body, touched: false };
-        let sent = outgoing::send(&mut body, &mut stream, stuck).await;
+        let sent = outgoing::send(&mut body, &mut stream, (Take::WithRoom, stuck)).await;
         let back_is = match sent {
             Err(Cut::Broken) => Back::Broken,
             Err(_) if !body.touched => Back::Untouched(Box::new(body.body)),

@@ -21,13 +21,26 @@ pub enum Cut {
     Broken,
 }
 
-/// Sends all of `body` and its trailers, a piece at a time: the next is asked for when the window of the other
-/// side has room. `stuck` is how long that may take.
-pub async fn send<B>(body: &mut B, stream: &mut SendStream<Bytes>, stuck: Duration) -> Result<(), Cut>
+/// When the next piece of a body is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// As soon as the last is handed over: the end of the body, and trailers, need no room (RFC 9113 §6.9.1).
+    AtOnce,
+    /// When there is room for some of it: until then the body is whole, and can be sent elsewhere.
+    WithRoom,
+}
+
+/// Sends all of `body` and its trailers, a piece at a time, each as far as the window of the other side has room.
+/// `stuck` is how long it may have none.
+pub async fn send<B>(
+    body: &mut B,
+    stream: &mut SendStream<Bytes>,
+    (take, stuck): (Take, Duration),
+) -> Result<(), Cut>
 where
     B: Body<Data = Bytes, Error = io::Error> + Unpin,
 {
-    let sent = pump(body, stream, stuck).await;
+    let sent = pump(body, stream, (take, stuck)).await;
     match &sent {
         Ok(()) | Err(Cut::Refused) => {}
         Err(Cut::Stuck) => stream.send_reset(Reason::CANCEL),
@@ -36,13 +49,18 @@ where
     sent
 }
 
-async fn pump<B>(body: &mut B, stream: &mut SendStream<Bytes>, stuck: Duration) -> Result<(), Cut>
+async fn pump<B>(
+    body: &mut B,
+    stream: &mut SendStream<Bytes>,
+    (take, stuck): (Take, Duration),
+) -> Result<(), Cut>
 where
     B: Body<Data = Bytes, Error = io::Error> + Unpin,
 {
     loop {
-        // Nothing is taken before there is room for it.
-        room(stream, 1, stuck).await?;
+        if take == Take::WithRoom {
+            room(stream, 1, stuck).await?;
+        }
         let Some(frame) = next(body, stream).await? else {
             return stream.send_data(Bytes::new(), true).map_err(|_| Cut::Refused);
         };

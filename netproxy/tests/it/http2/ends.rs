@@ -90,6 +90,33 @@ async fn what_was_held_back_comes_before_the_trailers() {
     assert_eq!(answer.trailers.unwrap()["x-sum"], "done");
 }
 
+/// The end needs no room (RFC 9113 §6.9.1): a client whose window a body fills to the byte is not waited for.
+#[tokio::test]
+async fn the_end_needs_no_room() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Duration::from_millis(200);
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let (world, target) = world(answer.to_owned(), |builder| builder.limits(limits)).await;
+    let mut client = tls(&world, &target).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+    let just_enough = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 5]);
+    client.write_all(&[PREFACE, &just_enough, &get(&target)].concat()).await.unwrap();
+    client.flush().await.unwrap();
+    let mut body = Vec::new();
+    loop {
+        let frame = read_frame(&mut client).await.expect("the connection ended before the answer");
+        match (frame.stream, frame.kind) {
+            (1, DATA) => body.extend(frame.payload),
+            (1, RST_STREAM) => panic!("the client was waited for"),
+            _ => {}
+        }
+        if frame.stream == 1 && frame.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(body, b"hello");
+}
+
 /// What a client does that has room for one byte of an answer of five.
 #[derive(Clone, Copy, Debug)]
 enum Then {
