@@ -98,7 +98,7 @@ impl Outcome {
     }
 }
 
-/// One line of the audit log. `null` means "not known at that layer".
+/// One line of the audit log. What is `None` is not known at that layer, and is left out of the line.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
@@ -114,7 +114,7 @@ pub struct Record {
     pub layer: Layer,
     /// How it ended.
     pub verdict: Outcome,
-    /// The rule that decided; `null` if none matched.
+    /// The rule that decided; `None` if none matched.
     pub rule: Option<Arc<str>>,
     /// Machine-readable code of a refusal or failure (`blocked_by_policy`, …).
     pub error: Option<&'static str>,
@@ -138,11 +138,11 @@ pub struct Record {
     pub bytes_down: u64,
     /// Milliseconds from the decision to the end.
     pub ms_total: f64,
-    /// Milliseconds to resolve the name and judge its addresses; `null` on a reused connection.
+    /// Milliseconds to resolve the name and judge its addresses; `None` on a reused connection.
     pub ms_dns: Option<f64>,
-    /// Milliseconds to dial, by way of the upstream proxy if there is one; `null` on a reused connection.
+    /// Milliseconds to dial, by way of the upstream proxy if there is one; `None` on a reused connection.
     pub ms_connect: Option<f64>,
-    /// Milliseconds of the TLS handshake with the upstream; `null` on a reused connection or without TLS.
+    /// Milliseconds of the TLS handshake with the upstream; `None` on a reused connection or without TLS.
     pub ms_tls: Option<f64>,
     /// Milliseconds from the decision to the head of the response.
     pub ms_first_byte: Option<f64>,
@@ -150,7 +150,7 @@ pub struct Record {
     pub credential: Option<Arc<str>>,
     /// Secrets removed from the response.
     pub redactions: u64,
-    /// Which load of the policy decided, as the embedder counts; `null` if it does not, or if no policy was asked.
+    /// Which load of the policy decided, as the embedder counts; `None` if it does not, or if no policy was asked.
     pub generation: Option<u64>,
     /// Whether the request was the handshake of a WebSocket, whatever became of it.
     pub websocket: bool,
