@@ -92,10 +92,9 @@ pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Bytes that an upstream may send over HTTP/1.1 before the head of its answer is read (2 MiB): interim answers (1xx),
 /// that head, and what of the body comes with it.
 pub const HTTP1_UNANSWERED_BYTES_MAX: u64 = 2 << 20;
-/// Bytes that the HTTP/1.1 library holds of one message, in each direction (64 KiB, or [`Limits::header_bytes_max`] where that
-/// is more): the longest head of an answer, and about what of a body waits for a slow reader. The library has one setting
-/// for both. Bodies also pass faster than with its own 408 KiB: what is read is still in the processor's cache when it is
-/// written.
+/// Bytes that are held of one message over HTTP/1.1, in each direction (64 KiB, or [`Limits::header_bytes_max`] where that is
+/// more): the longest head of an answer, about what of a body waits for a slow reader, and what one read of an answer takes at
+/// most. More is slower: what is read is still in the processor's cache when it is written.
 pub const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes that wait, encrypted, for a slow client (128 KiB): what one write to it takes.
 pub const TLS_SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -193,7 +192,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Between the starts of attempts at two addresses of one upstream (RFC 8305 §8). Default 250 ms.
     pub connect_attempt_delay: Duration,
-    /// Longest wait for a connection that is open already to be ready for the next request. Default 3 s.
+    /// Longest wait, after an HTTP/2 upstream has refused a request, for its upload to end, so that it can be sent again. Default
+    /// 3 s.
     pub connect_attempt_timeout: Duration,
     /// Longest wait for a name to resolve. Default 5 s.
     pub resolve_timeout: Duration,

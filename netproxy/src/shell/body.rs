@@ -17,7 +17,6 @@ use super::incoming::Incoming;
 use super::ledger::{Ledger, Sent};
 use super::pool::{Place, give_back};
 use super::search::Search;
-use super::sender::Sender;
 use super::silence::Silence;
 use crate::audit::Layer;
 use crate::coding::CodingError;
@@ -56,27 +55,18 @@ impl RequestBody {
         (sent, bytes_max): (Arc<Sent>, Option<u64>),
     ) -> Self {
         let (held, filter) = match what {
-            What::Incoming if incoming.is_end_stream() => {
-                sent.ended.store(true, Ordering::Relaxed);
-                return Self(None);
-            }
+            What::Incoming if incoming.is_end_stream() => return Self(None),
             What::Incoming => (None, None),
             What::Held(held) => (Some(held), None),
             // An empty body too may be one that the filter refuses.
             What::Through(filter, room) => (None, Some((filter, room))),
         };
         let silence = Silence::new(idle);
-        let sending = Sending { incoming, silence, sent, bytes_max, held, filter };
-        sending.sent.ended.store(sending.is_end_stream(), Ordering::Relaxed);
-        Self(Some(Box::new(sending)))
+        Self(Some(Box::new(Sending { incoming, silence, sent, bytes_max, held, filter })))
     }
 }
 
 impl Sending {
-    fn ended(&self) {
-        self.sent.ended.store(true, Ordering::Relaxed);
-    }
-
     /// No more of it may go, for this reason.
     fn cut(&self, refusal: impl FnOnce() -> Refusal) -> io::Error {
         io::Error::other(self.sent.cut.get_or_init(|| Box::new(refusal())).detail.clone())
@@ -84,7 +74,7 @@ impl Sending {
 
     fn poll_held(&mut self) -> Option<Frame<Bytes>> {
         let held = self.held.as_mut()?;
-        let frame = match std::mem::take(&mut held.bytes) {
+        match std::mem::take(&mut held.bytes) {
             bytes if bytes.is_empty() => held.trailers.take().map(|mut fields| {
                 trailers::clean(&mut fields);
                 Frame::trailers(fields)
@@ -93,11 +83,7 @@ impl Sending {
                 count(&self.sent.bytes, bytes.len());
                 Some(Frame::data(bytes))
             }
-        };
-        if self.is_end_stream() {
-            self.ended();
         }
-        frame
     }
 
     /// What may be sent of the next bytes, or of what was held back when there are no more.
@@ -166,7 +152,6 @@ impl Sending {
                 }
                 Poll::Ready(None) => {
                     let rest = self.filtered(None)?;
-                    self.ended();
                     let rest = (!rest.is_empty()).then_some(rest);
                     return Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))));
                 }
@@ -179,7 +164,6 @@ impl Sending {
                             let mut data = self.filtered(Some(data))?;
                             if self.incoming.is_end_stream() {
                                 data = joined(data, self.filtered(None)?);
-                                self.ended();
                             }
                             // A filter may hold a chunk back whole.
                             if !data.is_empty() {
@@ -241,7 +225,8 @@ pub struct Passing {
     search: Option<Search>,
     silence: Silence,
     ledger: Ledger,
-    connection: Option<(Place, Sender)>,
+    /// Where its connection leads.
+    place: Option<Place>,
     /// They wait for what the filter held back.
     trailers: Option<Box<HeaderMap>>,
     /// Why it breaks off, said next.
@@ -250,39 +235,25 @@ pub struct Passing {
 }
 
 impl Passing {
-    pub fn new(
-        incoming: Incoming,
-        search: Option<Search>,
-        connection: Option<(Place, Sender)>,
-        ledger: Ledger,
-    ) -> Self {
+    pub fn new(incoming: Incoming, search: Option<Search>, place: Place, ledger: Ledger) -> Self {
         // Without a body there is nothing to search, and the server never asks for any.
         let ended = incoming.is_end_stream();
         let search = search.filter(|_| !ended);
         let silence = Silence::new(ledger.shared().limits.idle_timeout);
+        let place = Some(place);
         let mut passing =
-            Self { incoming, search, silence, ledger, connection, trailers: None, broken: None, ended };
+            Self { incoming, search, silence, ledger, place, trailers: None, broken: None, ended };
         passing.give_back_if_ended();
         passing
     }
 
     /// The connection is free again once nothing of this exchange is left in it.
     fn give_back_if_ended(&mut self) {
-        let ended = self.ended || self.incoming.is_end_stream();
-        if ended
-            && self.ledger.sent_whole()
-            && let Some((place, sender)) = self.connection.take()
+        if let Incoming::Upstream(receiving) = &mut self.incoming
+            && let Some(sender) = receiving.take_sender()
+            && let Some(place) = self.place.take()
         {
             give_back(self.ledger.shared(), place, sender);
-        }
-    }
-
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match (&mut self.connection, &mut self.incoming) {
-            (Some((_, sender)), Incoming::Http1(body)) => {
-                sender.poll_body(body, cx).map_err(io::Error::other)
-            }
-            (_, incoming) => Pin::new(incoming).poll_frame(cx),
         }
     }
 
@@ -312,7 +283,7 @@ impl Passing {
             }
             let data = match self.search.as_mut().and_then(Search::more) {
                 Some(more) => more,
-                None => match self.poll_incoming(cx) {
+                None => match Pin::new(&mut self.incoming).poll_frame(cx) {
                     Poll::Pending => {
                         ready!(self.silence.poll_over(cx));
                         self.ledger.fail("response_too_quiet");

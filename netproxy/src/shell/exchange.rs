@@ -18,7 +18,6 @@ use super::own_answer;
 use super::pool::Place;
 use super::recordable::Recordable;
 use super::search::Search;
-use super::sender::Sender;
 use super::shared::{Decision, Shared};
 use super::upstream::{self, Arrived};
 use super::websocket::{self, Session};
@@ -124,22 +123,9 @@ async fn exchange(
         Ok(Came::Upstream(arrived, search))
             if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
-            if let Some(sender) = arrived.sender {
-                sender.let_go();
-            }
             Ok(switch(client, arrived.response, search, (request, allow, decision.id.clone(), ledger)))
         }
-        Ok(Came::Upstream(arrived, search)) => {
-            let connection = arrived.sender.and_then(|sender| {
-                if ledger.sent_whole() && sender.has_sent_all() {
-                    return Some((place, sender));
-                }
-                // The client may read nothing before it has sent all, and the upstream may take its time.
-                sender.let_go();
-                None
-            });
-            Ok(pass_back(arrived.response, search, connection, ledger))
-        }
+        Ok(Came::Upstream(arrived, search)) => Ok(pass_back(arrived.response, search, place, ledger)),
         Ok(Came::Own(answer)) => {
             let decided = Decided { request: request.facts(), allow: &allow, decision_id: &decision.id };
             // Boxed: other requests do not carry its room about.
@@ -293,7 +279,10 @@ fn switch(
     (request, allow, id, mut ledger): (flow::Request, Allow, DecisionId, Ledger),
 ) -> Response<Reply> {
     ledger.first_byte(response.status().as_u16());
-    let upstream = hyper::upgrade::on(&mut response);
+    let upstream = match response.body_mut() {
+        Incoming::Upstream(receiving) => receiving.take_stream(),
+        _ => None,
+    };
     let headers = clean_headers(response.headers_mut(), &mut search, &mut ledger);
     let mut back = Response::new(Reply::Whole(None));
     *back.status_mut() = response.status();
@@ -375,7 +364,7 @@ fn write_anew(
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     } else if !body.is_end_stream() {
-        // Said openly: for a GET the library would take "no length" for "no body".
+        // RFC 9112 §6.3: without either there is none.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let (path, query) = (judged.target.path.as_str(), head.query.as_deref());
@@ -408,7 +397,7 @@ fn names_host(headers: &HeaderMap, judged: &flow::Request) -> bool {
 fn pass_back(
     response: Response<Incoming>,
     mut search: Option<Search>,
-    connection: Option<(Place, Sender)>,
+    place: Place,
     mut ledger: Ledger,
 ) -> Response<Reply> {
     let (parts, incoming) = response.into_parts();
@@ -422,8 +411,8 @@ fn pass_back(
     if search.is_some() && !incoming.is_end_stream() {
         headers.remove(CONTENT_LENGTH);
     }
-    let passing = Passing::new(incoming, search, connection, ledger);
-    // Extensions of the response are left behind: they hold the reason phrase, which nobody has searched.
+    let passing = Passing::new(incoming, search, place, ledger);
+    // Anew: extensions of a response are left behind.
     let mut back = Response::new(Reply::Passing(Box::new(passing)));
     *back.status_mut() = parts.status;
     *back.headers_mut() = headers;

@@ -13,12 +13,16 @@ use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
 use tokio::sync::Notify;
 
 use super::leash::Leash;
+use super::receiving::Receiving;
 use crate::wire::bytes::parse_decimal;
 
 /// The bytes and trailers of a request or a response.
 pub enum Incoming {
+    /// Of a client.
     Http1(Http1),
     Http2(Http2),
+    /// Of an upstream over HTTP/1.1.
+    Upstream(Box<Receiving>),
 }
 
 /// Of one HTTP/2 stream. What was read makes room for more only when it is asked for: the other side sends as
@@ -101,6 +105,7 @@ impl Body for Incoming {
         match &mut *self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
             Self::Http2(body) => body.poll(cx),
+            Self::Upstream(body) => body.poll(cx),
         }
     }
 
@@ -108,6 +113,7 @@ impl Body for Incoming {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.ended || body.stream.is_end_stream(),
+            Self::Upstream(body) => body.is_over(),
         }
     }
 
@@ -116,6 +122,7 @@ impl Body for Incoming {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(_) if self.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Upstream(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The audit record of an allowed exchange while it is under way. It is written when the ledger is dropped,
 //! whatever way the exchange ended: no path can forget it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -25,8 +25,6 @@ pub struct Ledger {
 #[derive(Default)]
 pub struct Sent {
     pub bytes: AtomicU64,
-    /// All of it went.
-    pub ended: AtomicBool,
     /// Why no more of it may go.
     pub cut: OnceLock<Box<Refusal>>,
 }
@@ -58,11 +56,6 @@ impl Ledger {
     /// The count of what goes towards the upstream.
     pub fn sent(&self) -> Arc<Sent> {
         Arc::clone(&self.up)
-    }
-
-    /// Whether the whole request went out.
-    pub fn sent_whole(&self) -> bool {
-        self.up.ended.load(Ordering::Relaxed)
     }
 
     /// Why the request's body was cut off.

@@ -2,8 +2,8 @@
 
 mod answer;
 mod asking;
-mod bell;
 mod body;
+mod buffer;
 mod connect;
 mod control;
 mod crew;
@@ -32,6 +32,7 @@ mod pool;
 mod preface;
 mod proxy;
 mod reach;
+mod receiving;
 mod recordable;
 #[cfg(feature = "hickory")]
 mod resolve;
@@ -46,7 +47,7 @@ mod strict_io;
 mod token;
 mod trace;
 mod tunnel;
-mod unanswered;
+mod upload;
 mod upstream;
 mod upstream_proxy;
 mod websocket;

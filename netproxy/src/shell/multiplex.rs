@@ -105,7 +105,7 @@ impl Multiplex {
             let asked = timeout(shared.limits.response_timeout, ask(shared, open.sender, (head, body)));
             let asked = asked.await.map_err(|_| too_late())?;
             match asked {
-                Ok(response) => return Ok(Arrived { response, opened, sender: None }),
+                Ok(response) => return Ok(Arrived { response, opened }),
                 Err(Unanswered { error, untouched: Some(again), .. })
                     if !second && error.as_ref().is_none_or(was_not_processed) =>
                 {
@@ -172,7 +172,7 @@ async fn open(shared: &Shared, place: &Place) -> Result<(Opened, OpenTimes), Box
     let opened = if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
         Opened::Http2(handshake(shared, stream).await?)
     } else {
-        Opened::Http1(upstream::handshake(shared, stream).await?)
+        Opened::Http1(upstream::over(shared, stream))
     };
     Ok((opened, times))
 }

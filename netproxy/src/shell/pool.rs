@@ -110,12 +110,13 @@ pub fn give_back(shared: &Arc<Shared>, place: Place, mut sender: Sender) {
     if place.epoch != shared.pool.epoch() {
         return sender.close();
     }
-    if sender.rest() {
-        shared.pool.put(place, sender);
-        // Not one for each time that the pool was empty: a client that asks again and again empties it each time.
-        if !shared.pool.watched.swap(true, Ordering::AcqRel) {
-            tokio::spawn(expire(Arc::downgrade(shared)));
-        }
+    if !sender.rest() {
+        return sender.close();
+    }
+    shared.pool.put(place, sender);
+    // Not one for each time that the pool was empty: a client that asks again and again empties it each time.
+    if !shared.pool.watched.swap(true, Ordering::AcqRel) {
+        tokio::spawn(expire(Arc::downgrade(shared)));
     }
 }
 

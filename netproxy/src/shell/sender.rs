@@ -1,39 +1,66 @@
 //! One connection to an upstream over HTTP/1.1, and the exchange over it.
 //!
-//! The library gives the reading and writing as a future of its own. It has no task here: each request would wake that
-//! one, and be woken by it, more often than anything happens. Whoever waits for something from the upstream drives it
-//! meanwhile, and nobody does so between two exchanges. Only where an upload goes on beside the answer, and after `101`,
-//! does it get a task.
+//! It has no task: whoever waits for something from the upstream reads and writes meanwhile, and nobody does so between
+//! two exchanges. Only what is left of a request when its answer has begun gets one: the client may read nothing before it
+//! has sent all, and the upstream may take its time.
+//!
+//! ```text
+//! Sender ─ send ─▶ Response<Incoming::Upstream(Receiving)> ─ at the end of the body ─▶ Sender ─▶ Pool
+//! ```
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::unconstrained;
+use http::{Method, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, WriteHalf};
+use tokio::sync::oneshot;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
-use super::bell::Bell;
 use super::body::RequestBody;
+use super::buffer::Buffer;
+use super::incoming::Incoming;
+use super::receiving::{Reading, Receiving};
+use super::rewind::Rewind;
 use super::silence::Silence;
-use super::unanswered::{Answering, Outbox, Patience};
-use crate::limits::HTTP1_BUFFER_BYTES;
+use super::stall::Stalling;
+use super::upload::{NotSent, Upload};
+use crate::limits::{HTTP1_BUFFER_BYTES, HTTP1_UNANSWERED_BYTES_MAX, Limits};
+use crate::wire::answer::{Answer, AnswerError, Heads};
 
-/// An open connection.
+/// A stream to an upstream, whatever is between.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open connection on which no request is under way.
 pub struct Sender {
-    sender: SendRequest<RequestBody>,
-    connection: Driven,
-    patience: Patience,
-    outbox: Outbox,
+    io: Box<dyn Stream>,
+    buffer: Buffer,
+    head_bytes_max: usize,
     /// The wait for an answer.
     silence: Silence,
+    /// How long the upstream may take nothing beside its answer.
+    idle: Duration,
+}
+
+/// Sends the rest of a request beside and after its answer, while that comes and the upstream stays.
+async fn finish(
+    upload: Upload<RequestBody>,
+    write: Stalling<WriteHalf<Box<dyn Stream>>>,
+    answered: oneshot::Receiver<Reading>,
+) {
+    let gone = async {
+        if let Ok(mut read) = answered.await {
+            // Whatever comes after an answer, nothing is read from here any more.
+            let _ = read.read(&mut [0]).await;
+        }
+    };
+    tokio::select! {
+        () = upload.finish(write) => {}
+        () = gone => {}
+    }
 }
 
 /// Why there is no answer.
@@ -44,154 +71,124 @@ pub enum Unanswered {
     TooManyBytes,
     /// It did not come in time.
     TooLate,
-    Broken(hyper::Error),
+    /// The request's body broke off.
+    BrokenBody,
+    /// It is none.
+    Bad(AnswerError),
+    /// The connection broke off.
+    Broken,
 }
 
 impl Sender {
-    /// An answer may take as long as `longest`, and its head may have `head_bytes_max`, or 64 KiB.
-    pub async fn over<S>(io: S, (longest, head_bytes_max): (Duration, usize)) -> Result<Self, hyper::Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (io, patience, outbox) = Answering::new(io);
-        let head_bytes_max = HTTP1_BUFFER_BYTES.max(head_bytes_max);
-        let (sender, connection) = Builder::new()
-            .max_buf_size(head_bytes_max)
-            .max_header_size(head_bytes_max)
-            .handshake(TokioIo::new(io))
-            .await?;
-        // Its error reaches the request.
-        let connection = Driven::new(async move {
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(Self { sender, connection, patience, outbox, silence: Silence::new(longest) })
+    /// The head of an answer may have `header_bytes_max`, or 64 KiB.
+    pub fn over(io: impl Stream + 'static, limits: &Limits) -> Self {
+        Self {
+            io: Box::new(io),
+            buffer: Buffer::new(),
+            head_bytes_max: HTTP1_BUFFER_BYTES.max(limits.header_bytes_max),
+            silence: Silence::new(limits.response_timeout),
+            idle: limits.idle_timeout,
+        }
     }
 
-    /// Sends, and waits for the head of the answer, for as long as one may take and as [`Patience`] lasts. The
-    /// connection is of no use where this ends without an answer, or is dropped before.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
-        self.patience.begin();
-        let Self { sender, connection, patience, silence, .. } = self;
-        // Whatever the budget of our task is: the answer is here when it is, or nobody would look again.
-        let mut answer = pin!(unconstrained(sender.try_send_request(request)));
+    /// Sends, and waits for the head of the answer. The connection comes back from its body.
+    pub async fn send(mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+        if !poll_fn(|cx| Poll::Ready(self.is_quiet(cx))).await {
+            self.close();
+            return Err(Unanswered::Unsent(Box::new(request)));
+        }
+        let (method, mut heads) = (request.method().clone(), Heads::new(self.head_bytes_max));
+        let (mut upload, mut sent) = (Upload::new(request), None);
+        let mut unanswered = HTTP1_UNANSWERED_BYTES_MAX;
         let answer = poll_fn(|cx| {
-            connection.drive(cx);
-            match answer.as_mut().poll(&mut nobody()) {
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending => silence.poll_over(cx).map(|()| None),
+            if sent.is_none()
+                && let Poll::Ready(done) = upload.poll(Pin::new(&mut self.io), cx)
+            {
+                if done == Err(NotSent::Body) {
+                    return Poll::Ready(Err(Unanswered::BrokenBody));
+                }
+                // An upstream that takes no more may have said why.
+                sent = Some(done);
+            }
+            match self.poll_head(cx, (&method, &mut heads, &mut unanswered)) {
+                Poll::Ready(answer) => Poll::Ready(answer),
+                Poll::Pending => self.silence.poll_over(cx).map(|()| Err(Unanswered::TooLate)),
             }
         });
-        let answer = answer.await.ok_or(Unanswered::TooLate)?;
-        silence.heard();
-        if answer.is_ok() {
-            patience.end();
-        }
-        answer.map_err(|error| why(error, patience))
+        let answer = answer.await?;
+        self.silence.heard();
+        Ok(self.answered(answer, (upload, sent)))
     }
 
-    /// Whether everything that was to be sent is with the system.
-    pub fn has_sent_all(&self) -> bool {
-        self.outbox.is_empty()
-    }
-
-    /// The next piece of the answer's body.
-    pub fn poll_body(
+    fn poll_head(
         &mut self,
-        body: &mut Incoming,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut body = Pin::new(body);
-        // Mostly it is here already, and to take it makes room for the next piece: that is asked for when it is wanted.
-        self.connection.wake_nobody();
-        if let Poll::Ready(frame) = body.as_mut().poll_frame(&mut nobody()) {
-            return Poll::Ready(frame);
+        (method, heads, unanswered): (&Method, &mut Heads, &mut u64),
+    ) -> Poll<Result<Answer, Unanswered>> {
+        loop {
+            let count = ready!(self.buffer.poll_fill(&mut self.io, cx));
+            let count = count.map_err(|_| Unanswered::Broken)?;
+            if count == 0 {
+                return Poll::Ready(Err(Unanswered::Broken));
+            }
+            *unanswered = unanswered.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+            match heads.take(&mut self.buffer.bytes, method) {
+                Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
+                Err(error) => return Poll::Ready(Err(Unanswered::Bad(error))),
+                Ok(None) if *unanswered == 0 => return Poll::Ready(Err(Unanswered::TooManyBytes)),
+                Ok(None) => {}
+            }
         }
-        self.connection.drive(cx);
-        body.poll_frame(&mut nobody())
     }
 
-    /// After an exchange that ended whole: nobody is woken for this connection any more. Whether it can be used again.
+    fn answered(
+        self,
+        answer: Answer,
+        (upload, sent): (Upload<RequestBody>, Option<Result<(), NotSent>>),
+    ) -> Response<Incoming> {
+        let mut response = Response::new(());
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        let receiving = match sent {
+            None if answer.status != StatusCode::SWITCHING_PROTOCOLS => {
+                let (read, write) = tokio::io::split(self.io);
+                let (over, answered) = oneshot::channel();
+                tokio::spawn(finish(upload, Stalling::new(write, self.idle), answered));
+                Receiving::beside(over, (read, self.buffer), answer.body)
+            }
+            _ => Receiving::alone(self, answer.body, answer.persists && sent == Some(Ok(()))),
+        };
+        response.map(|()| Incoming::Upstream(Box::new(receiving)))
+    }
+
+    /// After an exchange that ended whole: nobody is woken for what comes over this connection any more. Whether it can be
+    /// used again.
     pub fn rest(&mut self) -> bool {
-        if !self.sender.is_ready() {
-            self.connection.drive(&mut nobody());
-        }
-        self.connection.wake_nobody();
         self.silence.wake_nobody();
-        !self.sender.is_closed()
+        self.is_quiet(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Whether a request can be sent at once.
-    pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+    /// Whether nothing came after the last answer, and not the end.
+    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        // Not into the buffer: what is left of the last answer may still be in that memory.
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0]));
+        // Where our turn is over, nobody has looked.
+        self.buffer.bytes.is_empty() && read.is_pending() && has_budget_remaining()
     }
 
-    /// Whether one can, as soon as what came before is dealt with.
-    pub async fn becomes_ready(&mut self) -> bool {
-        let ready = poll_fn(|cx| {
-            self.connection.drive(cx);
-            self.sender.poll_ready(&mut nobody())
-        });
-        ready.await.is_ok()
+    pub fn reader(&mut self) -> (&mut (dyn AsyncRead + Unpin), &mut Buffer) {
+        (&mut self.io, &mut self.buffer)
     }
 
-    /// Goes on by itself, to the end of the exchange or of what comes after `101`.
-    pub fn let_go(self) {
-        if let Some(future) = self.connection.future {
-            tokio::spawn(future);
-        }
+    pub fn into_stream(self) -> Rewind<Box<dyn Stream>> {
+        Rewind::new(self.io, self.buffer.bytes)
     }
 
     /// Ends a connection that rests, as its protocol wants it: in TLS, an end is announced.
-    pub fn close(self) {
-        drop(self.sender);
-        if let Some(future) = self.connection.future {
-            // Once is enough, unless the other side takes nothing any more.
-            let _ = pin!(unconstrained(future)).poll(&mut nobody());
-        }
-    }
-}
-
-/// Reading and writing.
-struct Driven {
-    /// `None` when that is over.
-    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    bell: Arc<Bell>,
-    /// Rings it.
-    waker: Waker,
-}
-
-impl Driven {
-    fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        let bell = Arc::new(Bell::default());
-        let waker = Waker::from(Arc::clone(&bell));
-        Self { future: Some(Box::pin(future)), bell, waker }
-    }
-
-    /// Reads and writes what can be at once. `cx` is woken when there is more.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(future) = &mut self.future {
-            self.bell.wakes(Some(cx.waker()));
-            if future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
-                self.future = None;
-            }
-        }
-    }
-
-    /// Whoever drove it last has no more use for it, or comes back by itself.
-    fn wake_nobody(&self) {
-        self.bell.wakes(None);
-    }
-}
-
-/// For what only changes while the connection is polled: whoever does that looks at it anyway.
-fn nobody() -> Context<'static> {
-    Context::from_waker(Waker::noop())
-}
-
-fn why(mut error: TrySendError<Request<RequestBody>>, patience: &Patience) -> Unanswered {
-    match error.take_message() {
-        Some(unsent) => Unanswered::Unsent(Box::new(unsent)),
-        None if patience.is_over() => Unanswered::TooManyBytes,
-        None => Unanswered::Broken(error.into_error()),
+    pub fn close(mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        // Once is enough, unless the other side takes nothing any more.
+        let shutdown = unconstrained(poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)));
+        let _ = pin!(shutdown).poll(&mut nobody);
     }
 }

@@ -1,5 +1,5 @@
-//! Clients that do not take what they are sent. A write waits for them as long as a tunnel may be silent, and then
-//! fails, so that nobody holds a connection, its memory and its upstream for ever.
+//! Clients and upstreams that do not take what they are sent. A write waits for them as long as a tunnel may be silent, and
+//! then fails, so that nobody holds a connection, its memory and what it leads to for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::silence::Silence;
 
-/// The wait for a client that takes nothing.
+/// The wait for somebody who takes nothing.
 pub struct Stall(Silence);
 
 impl Stall {
@@ -18,7 +18,7 @@ impl Stall {
         Self(Silence::new(limit))
     }
 
-    /// What came of a write, or `TimedOut` once the client has taken nothing for too long.
+    /// What came of a write, or `TimedOut` once the other side has taken nothing for too long.
     pub fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.0.heard();

@@ -7,7 +7,6 @@ use std::time::Instant;
 use http::{Request, Response};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -17,7 +16,7 @@ use super::body::RequestBody;
 use super::incoming::Incoming;
 use super::pool::Place;
 use super::reach::{OpenTimes, connect};
-use super::sender::{Sender, Unanswered};
+use super::sender::{Sender, Stream, Unanswered};
 use super::shared::Shared;
 use crate::audit::Layer;
 use crate::authority::Host;
@@ -29,8 +28,6 @@ pub struct Arrived {
     pub response: Response<Incoming>,
     /// `None` on a connection that was open already.
     pub opened: Option<OpenTimes>,
-    /// What it comes over, if that is this exchange's alone.
-    pub sender: Option<Sender>,
 }
 
 /// Sends `request`, over an open connection if there is one. A kept connection that the upstream has closed
@@ -40,17 +37,9 @@ pub async fn send(
     place: &Place,
     mut request: Request<RequestBody>,
 ) -> Result<Arrived, Box<Refusal>> {
-    if let Some(mut sender) = shared.pool.take(place)
-        && becomes_ready(shared, &mut sender).await
-    {
+    if let Some(sender) = shared.pool.take(place) {
         match sender.send(request).await {
-            Ok(response) => {
-                return Ok(Arrived {
-                    response: response.map(Incoming::Http1),
-                    opened: None,
-                    sender: Some(sender),
-                });
-            }
+            Ok(response) => return Ok(Arrived { response, opened: None }),
             Err(Unanswered::Unsent(unsent)) => request = *unsent,
             Err(unanswered) => return Err(unanswered.into()),
         }
@@ -70,11 +59,11 @@ async fn send_anew(
 
 /// Sends over a connection that was opened just now.
 pub async fn send_over(
-    mut sender: Sender,
+    sender: Sender,
     (request, opened): (Request<RequestBody>, Option<OpenTimes>),
 ) -> Result<Arrived, Box<Refusal>> {
     let response = sender.send(request).await?;
-    Ok(Arrived { response: response.map(Incoming::Http1), opened, sender: Some(sender) })
+    Ok(Arrived { response, opened })
 }
 
 impl From<Unanswered> for Box<Refusal> {
@@ -85,38 +74,17 @@ impl From<Unanswered> for Box<Refusal> {
                 Kind::UpstreamProtocol,
                 "the upstream sent too many bytes, such as interim answers (1xx), and no answer",
             ),
-            Unanswered::Broken(error) => broken(&error),
-            Unanswered::Unsent(_) => broke_off(),
+            Unanswered::BrokenBody => malformed_body(),
+            Unanswered::Bad(error) => failure(Kind::UpstreamProtocol, &error.to_string()),
+            Unanswered::Broken | Unanswered::Unsent(_) => {
+                failure(Kind::UpstreamProtocol, "the upstream broke the connection, and did not answer")
+            }
         }
     }
 }
 
-/// The answer before was read to its end, so a live connection is ready at once; one that was broken off says so.
-async fn becomes_ready(shared: &Shared, sender: &mut Sender) -> bool {
-    sender.is_ready()
-        || timeout(shared.limits.connect_attempt_timeout, sender.becomes_ready()).await.unwrap_or(false)
-}
-
 pub fn too_late() -> Box<Refusal> {
     failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time")
-}
-
-pub fn broken(error: &hyper::Error) -> Box<Refusal> {
-    // "User" is whoever wrote the body: our client.
-    if error.is_user() {
-        return malformed_body();
-    }
-    if error.is_parse_too_large() {
-        return failure(
-            Kind::UpstreamProtocol,
-            "the head of the upstream's answer is longer, or has more fields, than is borne",
-        );
-    }
-    broke_off()
-}
-
-fn broke_off() -> Box<Refusal> {
-    failure(Kind::UpstreamProtocol, "the upstream broke the connection or did not answer in HTTP")
 }
 
 pub fn malformed_body() -> Box<Refusal> {
@@ -133,11 +101,11 @@ async fn open(shared: &Shared, place: &Place) -> Result<(Sender, OpenTimes), Box
     match place.scheme {
         Scheme::Http => {
             let (stream, times) = connect(shared, &place.authority, place.via.as_ref()).await?;
-            Ok((handshake(shared, stream).await?, times))
+            Ok((over(shared, stream), times))
         }
         Scheme::Https => {
             let (stream, times) = open_tls(shared, place, &shared.upstream_tls).await?;
-            Ok((handshake(shared, stream).await?, times))
+            Ok((over(shared, stream), times))
         }
     }
 }
@@ -160,12 +128,9 @@ pub async fn open_tls(
     }
 }
 
-pub async fn handshake<S>(shared: &Shared, io: S) -> Result<Sender, Box<Refusal>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let bounds = (shared.limits.response_timeout, shared.limits.header_bytes_max);
-    Sender::over(io, bounds).await.map_err(|error| broken(&error))
+/// Speaks HTTP/1.1 over this stream.
+pub fn over(shared: &Shared, io: impl Stream + 'static) -> Sender {
+    Sender::over(io, &shared.limits)
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, Box<Refusal>> {

@@ -12,13 +12,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, TE, UPGRADE};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::asking::still_holds;
 use super::ledger::Ledger;
 use super::rewind::Rewind;
+use super::sender::Stream;
 use super::strict_io::StrictIo;
 use super::tunnel;
 use crate::flow;
@@ -45,7 +44,8 @@ pub struct Session {
     pub allow: Allow,
     pub id: DecisionId,
     pub ledger: Ledger,
-    pub upstream: OnUpgrade,
+    /// `None` where the connection is not this exchange's alone.
+    pub upstream: Option<Rewind<Box<dyn Stream>>>,
     /// That of the handshake's answer: the server's messages are searched.
     pub filter: Option<Box<dyn ResponseFilter>>,
 }
@@ -58,10 +58,9 @@ impl Session {
     {
         let (stream, early) = io.into_parts();
         let mut client = Rewind::new(stream, early);
-        let Ok(upstream) = self.upstream.await else {
+        let Some(mut upstream) = self.upstream else {
             return self.ledger.fail("upstream_broke_off");
         };
-        let mut upstream = TokioIo::new(upstream);
         let shared = Arc::clone(self.ledger.shared());
         let (request, allow) = (&self.request, &self.allow);
         let still_allowed = || still_holds(allow, &shared.authorize.request(&request.facts()));

@@ -3,7 +3,7 @@
 //!
 //! Heads are announced, not passed: the shell decides what follows a head. It keeps no bytes itself.
 
-use super::bytes::{is_field_value, is_token};
+use super::bytes::{is_field_value, is_token, trim_ows};
 use super::head::{self, Framing, HeadError};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
 
@@ -42,13 +42,27 @@ pub struct Framer {
     /// Bytes of an unfinished head that were searched for its end already: no byte is searched twice.
     searched: usize,
     head_bytes_max: usize,
+    /// The messages are answers.
+    of_answers: bool,
 }
 
 impl Framer {
     /// Before the first message.
     #[must_use]
     pub fn new(head_bytes_max: usize) -> Self {
-        Self { state: State::Head, searched: 0, head_bytes_max }
+        Self { state: State::Head, searched: 0, head_bytes_max, of_answers: false }
+    }
+
+    /// For the body of an answer. Laxer: servers are known that pad the sizes of chunks, and trailers of any name are for the
+    /// reader to drop.
+    #[must_use]
+    pub(super) fn of_answer() -> Self {
+        Self { of_answers: true, ..Self::new(0) }
+    }
+
+    /// Whether the next line is of the trailer section.
+    pub(super) fn in_trailer(&self) -> bool {
+        matches!(self.state, State::Trailer(_))
     }
 
     /// Whether the next byte starts a message.
@@ -145,13 +159,14 @@ impl Framer {
         from.checked_add(end)?.checked_add(1)
     }
 
-    /// RFC 9112 §7.1. Stricter: no white space before the extension, short lines, no huge chunk.
+    /// RFC 9112 §7.1. Stricter: in requests no white space before the extension, short lines, no huge chunk.
     fn step_chunk_line(&mut self, bytes: &[u8]) -> Result<Step, HeadError> {
         let Some(line) = take_line(bytes, CHUNK_LINE_BYTES_MAX, HeadError::Chunk)? else {
             return Ok(Step::Need);
         };
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (size, extension) = line.split_at_checked(digits).ok_or(HeadError::Chunk)?;
+        let extension = if self.of_answers { trim_ows(extension) } else { extension };
         if !matches!(extension, [] | [b';', ..]) || !is_field_value(extension) {
             return Err(HeadError::Chunk);
         }
@@ -160,7 +175,7 @@ impl Framer {
         Ok(Step::Pass(line.len().saturating_add(2)))
     }
 
-    /// RFC 9112 §7.1.2: fields as in a head; those that frame a message are refused.
+    /// RFC 9112 §7.1.2: fields as in a head; those that frame a message are refused in a request.
     fn step_trailer(&mut self, bytes: &[u8], seen: usize) -> Result<Step, HeadError> {
         let room = TRAILER_BYTES_MAX.saturating_sub(seen);
         let Some(line) = take_line(bytes, room, HeadError::Trailer)? else { return Ok(Step::Need) };
@@ -171,7 +186,7 @@ impl Framer {
         }
         let (name, _) = head::field(line).map_err(|_| HeadError::Trailer)?;
         const NEVER: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"host", b"trailer"];
-        if NEVER.iter().any(|never| name.eq_ignore_ascii_case(never)) {
+        if !self.of_answers && NEVER.iter().any(|never| name.eq_ignore_ascii_case(never)) {
             return Err(HeadError::Trailer);
         }
         self.state = State::Trailer(seen.saturating_add(length));

@@ -1,6 +1,7 @@
 //! Grammars of hostile bytes, each a plain function or a small state machine over slices: no I/O, no clock,
 //! no panic on any input. Where we are stricter than the RFC the branch says so.
 
+pub mod answer;
 pub(crate) mod bytes;
 pub mod client_hello;
 pub mod framing;

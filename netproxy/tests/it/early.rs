@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netproxy::Builder;
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, InjectNothing, Injected, RequestHead};
+use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -148,6 +149,28 @@ async fn what_is_left_of_a_request_is_sent_after_its_answer() {
     assert_eq!(read_answer(&mut tls, "POST").await.status, 200);
     let all = timeout(Duration::from_secs(60), told.recv()).await.expect("nobody sends the rest");
     assert_eq!(all, Some(true), "the rest was cut off");
+}
+
+/// The upstream has answered, and neither reads nor ends anything.
+#[tokio::test]
+async fn an_upload_of_which_nobody_takes_the_rest_is_given_up() {
+    let answered = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let (hold, held) = mpsc::unbounded_channel();
+    let reads_nothing = move |stream| {
+        let hold = hold.clone();
+        async move { hold.send(stream).unwrap() }
+    };
+    let mut limits = Limits::default();
+    limits.idle_timeout = Duration::from_millis(500);
+    let world = world_of(answered, reads_nothing, |builder| builder.limits(limits)).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 1000000000\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    // Until all buffers on the way are full, and on.
+    let send = async { while tls.write_all(&[b'b'; 64 * 1024]).await.is_ok() {} };
+    timeout(Duration::from_secs(60), send).await.expect("it is held for ever");
+    drop(held);
 }
 
 /// A refusal of the upstream's, which reads no more: the client gets it whole, and its connection ends in order.
