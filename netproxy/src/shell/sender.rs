@@ -45,24 +45,6 @@ pub struct Sender {
     idle: Duration,
 }
 
-/// Sends the rest of a request beside and after its answer, while that comes and the upstream stays.
-async fn finish(
-    upload: Upload<RequestBody>,
-    write: Stalling<WriteHalf<Box<dyn Stream>>>,
-    answered: oneshot::Receiver<Reading>,
-) {
-    let gone = async {
-        if let Ok(mut read) = answered.await {
-            // Whatever comes after an answer, nothing is read from here any more.
-            let _ = read.read(&mut [0]).await;
-        }
-    };
-    tokio::select! {
-        () = upload.finish(write) => {}
-        () = gone => {}
-    }
-}
-
 /// Why there is no answer.
 pub enum Unanswered {
     /// Nothing was sent: the request is as it was.
@@ -93,7 +75,7 @@ impl Sender {
 
     /// Sends, and waits for the head of the answer. The connection comes back from its body.
     pub async fn send(mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
-        if !poll_fn(|cx| Poll::Ready(self.is_quiet(cx))).await {
+        if !poll_fn(|cx| self.poll_quiet(cx)).await {
             self.close();
             return Err(Unanswered::Unsent(Box::new(request)));
         }
@@ -153,7 +135,7 @@ impl Sender {
             None if answer.status != StatusCode::SWITCHING_PROTOCOLS => {
                 let (read, write) = tokio::io::split(self.io);
                 let (over, answered) = oneshot::channel();
-                tokio::spawn(finish(upload, Stalling::new(write, self.idle), answered));
+                tokio::spawn(send_rest(upload, Stalling::new(write, self.idle), answered));
                 Receiving::beside(over, (read, self.buffer), answer.body)
             }
             _ => Receiving::alone(self, answer.body, answer.persists && sent == Some(Ok(()))),
@@ -165,15 +147,18 @@ impl Sender {
     /// used again.
     pub fn rest(&mut self) -> bool {
         self.silence.wake_nobody();
-        self.is_quiet(&mut Context::from_waker(Waker::noop()))
+        // Where this turn is over, it is found by the next request.
+        self.poll_quiet(&mut Context::from_waker(Waker::noop())) != Poll::Ready(false)
     }
 
-    /// Whether nothing came after the last answer, and not the end.
-    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether nothing came after the last answer, and not the end. Pending only where the turn of this task is over.
+    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         // Not into the buffer: what is left of the last answer may still be in that memory.
         let read = Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0]));
-        // Where our turn is over, nobody has looked.
-        self.buffer.bytes.is_empty() && read.is_pending() && has_budget_remaining()
+        if read.is_pending() && !has_budget_remaining() {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.buffer.bytes.is_empty() && read.is_pending())
     }
 
     pub fn reader(&mut self) -> (&mut (dyn AsyncRead + Unpin), &mut Buffer) {
@@ -190,5 +175,23 @@ impl Sender {
         // Once is enough, unless the other side takes nothing any more.
         let shutdown = unconstrained(poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)));
         let _ = pin!(shutdown).poll(&mut nobody);
+    }
+}
+
+/// Sends the rest of a request beside and after its answer, while that comes and the upstream stays.
+async fn send_rest(
+    upload: Upload<RequestBody>,
+    write: Stalling<WriteHalf<Box<dyn Stream>>>,
+    answered: oneshot::Receiver<Reading>,
+) {
+    let gone = async {
+        if let Ok(mut read) = answered.await {
+            // Whatever comes after an answer, nothing is read from here any more.
+            let _ = read.read(&mut [0]).await;
+        }
+    };
+    tokio::select! {
+        () = upload.finish(write) => {}
+        () = gone => {}
     }
 }
