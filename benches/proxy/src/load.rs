@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::origin::SMALL;
+use crate::origin::{CHUNK, SMALL};
 use crate::scenario::Done;
 use crate::subject::{Subject, World};
 use crate::{Error, Result};
@@ -239,6 +239,24 @@ pub async fn bulk(client: &Client, bytes: u64) -> Result<Done> {
     read_off(&mut stream, bytes).await
 }
 
+/// One long request over TLS.
+pub async fn upload(client: &Client, bytes: u64) -> Result<Done> {
+    let mut stream = client.secure("localhost").await?;
+    let host = format!("localhost:{}", client.port);
+    let head = format!("POST /sink HTTP/1.1\r\nHost: {host}\r\nContent-Length: {bytes}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let (piece, mut left) = (vec![7; CHUNK], usize::try_from(bytes)?);
+    while left > 0 {
+        let count = left.min(CHUNK);
+        stream.write_all(&piece[..count]).await?;
+        left -= count;
+    }
+    stream.flush().await?;
+    // Its end: the answer has come once all was taken.
+    read_off(&mut stream, SMALL as u64).await?;
+    Ok((bytes as f64 / 1e6, Vec::new(), 0))
+}
+
 /// Bytes without end behind what looks like the start of TLS.
 pub async fn bulk_raw(client: &Client, bytes: u64) -> Result<Done> {
     let mut stream = client.tunnel("localhost").await?;
@@ -250,7 +268,7 @@ pub async fn bulk_raw(client: &Client, bytes: u64) -> Result<Done> {
 }
 
 async fn read_off<S: AsyncRead + Unpin>(stream: &mut S, bytes: u64) -> Result<Done> {
-    let (mut buffer, mut left) = (vec![0; 256 * 1024], bytes);
+    let (mut buffer, mut left) = (vec![0; CHUNK], bytes);
     while left > 0 {
         match stream.read(&mut buffer).await? {
             0 => return Err("the bulk transfer broke off".into()),

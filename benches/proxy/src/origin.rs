@@ -1,6 +1,6 @@
 //! The origin: the cheapest server that answers right. `/1k` is a kilobyte in one segment, `/2k` the same with
-//! head and body in two, `/bulk/N` N bytes. It speaks HTTP/1.1 in the clear and over TLS, HTTP/2 over TLS where the client
-//! prefers it, and on its raw port sends bytes as soon as it got some.
+//! head and body in two, `/bulk/N` N bytes; what is sent to `/sink` is read off before the answer. It speaks HTTP/1.1 in the
+//! clear and over TLS, HTTP/2 over TLS where the client prefers it, and on its raw port sends bytes as soon as it got some.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::Result;
 
 /// Bytes of a small answer.
 pub const SMALL: usize = 1024;
-const CHUNK: usize = 256 * 1024;
+/// Bytes of a bulk transfer that are read or written at a time.
+pub const CHUNK: usize = 256 * 1024;
 
 /// Where the origin listens.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,20 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mut buffer: Vec
                 stream.write_all(&bytes[..count]).await?;
                 left -= count;
             }
+        } else if path == "/sink" {
+            let length = text
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let mut left = length.unwrap_or(0usize).saturating_sub(buffer.len());
+            buffer.clear();
+            let mut room = vec![0; CHUNK];
+            while left > 0 {
+                match stream.read(&mut room).await? {
+                    0 => return Ok(()),
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            stream.write_all(&small).await?;
         } else if path == "/2k" {
             stream.write_all(&small[..small.len() - SMALL]).await?;
             stream.flush().await?;

@@ -30,6 +30,7 @@ pub enum Scenario {
     TunnelNew,
     TunnelBulk,
     InterceptedBulk,
+    InterceptedUpload,
     Http2,
 }
 
@@ -47,6 +48,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::TunnelNew,
     Scenario::TunnelBulk,
     Scenario::InterceptedBulk,
+    Scenario::InterceptedUpload,
 ];
 
 /// One round.
@@ -92,6 +94,7 @@ impl Scenario {
             Self::TunnelNew => "tunnel-new",
             Self::TunnelBulk => "tunnel-bulk",
             Self::InterceptedBulk => "intercepted-bulk",
+            Self::InterceptedUpload => "intercepted-upload",
             Self::Http2 => "http2",
         }
     }
@@ -110,6 +113,7 @@ impl Scenario {
             Self::TunnelNew => "new opaque tunnels, TLS handshake and a request through each",
             Self::TunnelBulk => "megabytes (10⁶) down an opaque tunnel",
             Self::InterceptedBulk => "megabytes (10⁶) down an intercepted connection",
+            Self::InterceptedUpload => "megabytes (10⁶) up an intercepted connection",
         }
     }
 
@@ -120,7 +124,7 @@ impl Scenario {
 
     /// Counted in megabytes, and as long as it takes.
     pub fn is_bulk(self) -> bool {
-        matches!(self, Self::TunnelBulk | Self::InterceptedBulk)
+        matches!(self, Self::TunnelBulk | Self::InterceptedBulk | Self::InterceptedUpload)
     }
 
     pub fn suits(self, subject: &Subject) -> bool {
@@ -130,7 +134,9 @@ impl Scenario {
             Self::TunnelNew | Self::TunnelBulk | Self::IdleTunnels => subject.kind.opaque,
             Self::RefusedSameHost | Self::RefusedNewHost => subject.kind.name == "ours",
             Self::Intercepted | Self::InterceptedNew => subject.kind.intercepts || relay,
-            Self::InterceptedBulk | Self::IdleIntercepted => subject.kind.intercepts || relay,
+            Self::InterceptedBulk | Self::InterceptedUpload | Self::IdleIntercepted => {
+                subject.kind.intercepts || relay
+            }
             // The others offer no HTTP/2 to a client behind CONNECT.
             Self::Http2 => matches!(subject.kind.name, "ours" | "mitmproxy"),
         }
@@ -165,6 +171,7 @@ impl Scenario {
             }
             Self::TunnelBulk => timed(process, load::bulk_raw(&client(ports.raw), BULK)).await,
             Self::InterceptedBulk => timed(process, load::bulk(&client(ports.tls), BULK)).await,
+            Self::InterceptedUpload => timed(process, load::upload(&client(ports.tls), BULK)).await,
         }
     }
 }
