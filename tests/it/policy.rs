@@ -179,11 +179,12 @@ fn audit(folder: &Path) {
     let line = |layer: &str, verdict: &str, rule: Value, request: (&str, &str, &str)| {
         let error = if verdict == "deny" { Value::from("blocked_by_policy") } else { Value::Null };
         let (method, host, path) = request;
-        serde_json::json!({
+        let mut line = serde_json::json!({
             "v": 1, "layer": layer, "verdict": verdict, "rule": rule, "error": error, "scheme": "https",
-            "host": host, "port": 443, "method": method, "path": path, "status": null,
-        })
-        .to_string()
+            "host": host, "port": 443, "method": method, "path": path,
+        });
+        line.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        line.to_string()
     };
     let none = Value::Null;
     let lines = [

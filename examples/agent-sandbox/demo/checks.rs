@@ -190,7 +190,8 @@ fn audit_is_complete(stage: &Stage) -> Result<Check> {
         let in_layer = |line: &&Value| layers.iter().any(|layer| line["layer"] == *layer);
         lines.iter().filter(in_layer).filter(|line| line["verdict"] == verdict).count()
     };
-    let whole = lines.iter().all(|line| line["decision_id"].is_string() && line.get("rule").is_some());
+    let says_why = |line: &Value| line["rule"].is_string() || line["error"].is_string();
+    let whole = lines.iter().all(|line| line["decision_id"].is_string() && says_why(line));
     let text = stage.audit_text()?;
     let clean = !text.contains(&stage.key);
     // A refusal is the tunnel's where host or port decide, the request's where method or path do.
