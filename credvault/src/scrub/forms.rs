@@ -94,6 +94,11 @@ impl Form {
         all
     }
 
+    /// Whether it escapes some characters, and leaves the others as they are.
+    pub(super) fn escapes_some(self) -> bool {
+        matches!(self, Self::Percent | Self::Json | Self::Html)
+    }
+
     /// How long the text is that `text` begins with and that is `value` in this form; `None` if it is not.
     /// `eq` compares two pieces of the same length.
     pub(super) fn match_len(self, value: &[u8], text: &[u8], eq: fn(&[u8], &[u8]) -> bool) -> Option<usize> {

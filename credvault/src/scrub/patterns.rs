@@ -264,11 +264,11 @@ impl Patterns {
         let from = self.candidates.partition_point(|candidate| candidate.slot < slot);
         let candidates = self.candidates.get(from..)?.iter();
         let mut best: Option<Hit> = None;
-        // A value that stands there as it is, which is looked for first: it is one in each form that may leave all plain,
-        // and to find that out once more is slow.
+        // A value that stands there as it is, which is looked for first: it is as long in each form that leaves all of it
+        // plain, and to find that out once more is slow.
         let mut plain = None;
         for candidate in candidates.take_while(|candidate| candidate.slot == slot) {
-            if plain == Some(candidate.value) {
+            if plain == Some((candidate.value, true)) && candidate.form.escapes_some() {
                 continue;
             }
             let Some(begins) = self.beginnings.bytes().get(candidate.begins..candidate.begins + self.window)
@@ -282,7 +282,8 @@ impl Patterns {
             let Some((value, owner)) = self.values.get(candidate.value) else { continue };
             let Some(length) = candidate.form.match_len(value, rest, self.letters.eq()) else { continue };
             if candidate.form == Form::Raw {
-                plain = Some(candidate.value);
+                // Where an escape may begin with what stands there, it may go on: `%` is the beginning of `%25`.
+                plain = Some((candidate.value, !value.iter().any(|byte| b"%\\&".contains(byte))));
             }
             if best.is_none_or(|hit| start + length > hit.end) {
                 best = Some(Hit { start, end: start + length, owner });

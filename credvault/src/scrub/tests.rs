@@ -202,6 +202,20 @@ fn a_secret_inside_another_does_not_uncover_the_outer_one() {
     }
 }
 
+/// What is left of the longer one would be no secret, but it would be left.
+#[test]
+fn of_two_forms_that_begin_alike_the_longer_one_goes() {
+    for (secret, text) in [
+        (&b"!!&!!!-key%"[..], &b"!!&!!!-key%25;"[..]),
+        (b"!!-!!!-key&", b"!!-!!!-key&amp;;"),
+        (b"!!-!!!-key\\", b"!!-!!!-key\\\\;"),
+        // Its own beginning in hexadecimal.
+        (b"33333333", b"3333333333333333;"),
+    ] {
+        assert_eq!(stream(&set(&[secret.to_vec()]), &[text]), (b"\x01\x02;".to_vec(), 1), "{text:?}");
+    }
+}
+
 #[test]
 fn a_short_secret_is_not_registered() {
     let set = set(&[b"1234567".to_vec(), b"12345678".to_vec()]);
