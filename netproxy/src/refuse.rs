@@ -224,6 +224,8 @@ pub struct Refusal {
     pub would_deny: Option<Arc<Deny>>,
     /// Which load of the policy took part.
     pub generation: Option<u64>,
+    /// Bytes of the request's body that had gone to the upstream before.
+    pub bytes_up: u64,
 }
 
 impl Refusal {
@@ -240,6 +242,7 @@ impl Refusal {
             words: false,
             would_deny: None,
             generation: None,
+            bytes_up: 0,
         }
     }
 

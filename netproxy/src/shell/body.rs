@@ -291,6 +291,9 @@ impl Passing {
                     }
                     Poll::Ready(Some(Err(error))) => {
                         self.ledger.fail("upstream_broke_off");
+                        if error.kind() == io::ErrorKind::InvalidData {
+                            self.ledger.note(|record| record.reason = Some(error.to_string()));
+                        }
                         return Poll::Ready(Some(Err(io::Error::other(error))));
                     }
                     Poll::Ready(None) => self.finish().inspect(|_| self.ended = true),

@@ -138,6 +138,7 @@ async fn exchange(
             if let Some(cut) = ledger.body_cut() {
                 refusal = cut;
             }
+            refusal.bytes_up = ledger.sent_bytes();
             ledger.discard();
             Err(Box::new(refusal.about(request.subject()).after(&allow)))
         }

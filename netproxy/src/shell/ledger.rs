@@ -1,8 +1,9 @@
-//! The audit record of an allowed exchange while it is under way. It is written when the ledger is dropped,
-//! whatever way the exchange ended: no path can forget it.
+//! The audit record of an allowed exchange while it is under way. It is written when the ledger is dropped and nothing is
+//! sent any more, whatever way the exchange ended: no path can forget it, and an upload that goes on after its answer is
+//! counted to its end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::reach::OpenTimes;
@@ -27,6 +28,16 @@ pub struct Sent {
     pub bytes: AtomicU64,
     /// Why no more of it may go.
     pub cut: OnceLock<Box<Refusal>>,
+    /// What is recorded when nobody sends any more.
+    due: Mutex<Option<Due>>,
+}
+
+/// A record that lacks only what went up, and the time.
+struct Due {
+    shared: Arc<Shared>,
+    record: Box<Record>,
+    started: Instant,
+    span: Span,
 }
 
 impl Ledger {
@@ -56,6 +67,11 @@ impl Ledger {
     /// The count of what goes towards the upstream.
     pub fn sent(&self) -> Arc<Sent> {
         Arc::clone(&self.up)
+    }
+
+    /// How many bytes went so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.up.bytes.load(Ordering::Relaxed)
     }
 
     /// Why the request's body was cut off.
@@ -122,17 +138,28 @@ impl Drop for Ledger {
         if self.record.as_ref().is_some_and(|record| record.layer == Layer::Http && record.status.is_none()) {
             self.fail("client_went_away");
         }
-        if let Some(mut record) = self.record.take() {
-            record.bytes_up = record.bytes_up.saturating_add(self.up.bytes.load(Ordering::Relaxed));
-            record.ms_total = milliseconds(self.started.elapsed());
-            if let Some(cut) = self.up.cut.get() {
+        if let Some(record) = self.record.take() {
+            let (shared, span) = (Arc::clone(&self.shared), self.span.clone());
+            let due = Due { shared, record, started: self.started, span };
+            *self.up.due.lock().unwrap_or_else(PoisonError::into_inner) = Some(due);
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let due = self.due.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Due { shared, mut record, started, span }) = due {
+            record.bytes_up = record.bytes_up.saturating_add(self.bytes.load(Ordering::Relaxed));
+            record.ms_total = milliseconds(started.elapsed());
+            if let Some(cut) = self.cut.get() {
                 failed(&mut record);
                 record.error = Some(cut.kind.code());
             }
             if record.verdict == Outcome::WouldDeny {
                 record.error.get_or_insert(Kind::Policy.code());
             }
-            self.shared.record(&self.span, *record);
+            shared.record(&span, *record);
         }
     }
 }

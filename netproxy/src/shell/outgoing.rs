@@ -1,15 +1,19 @@
 //! A body on its way out over one HTTP/2 stream, towards a client or an upstream.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use hyper::body::{Body, Frame};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::limits::{HTTP2_SMALL_FRAME_BYTES as SMALL_BYTES, HTTP2_SMALL_FRAMES_MAX as SMALL_FRAMES_MAX};
 
 /// Why a body was not sent to its end.
 pub enum Cut {
@@ -57,6 +61,7 @@ async fn pump<B>(
 where
     B: Body<Data = Bytes, Error = io::Error> + Unpin,
 {
+    let places = Arc::new(Semaphore::new(SMALL_FRAMES_MAX));
     loop {
         if take == Take::WithRoom {
             room(stream, 1, stuck).await?;
@@ -67,6 +72,11 @@ where
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
+                let data = if data.len() < SMALL_BYTES {
+                    counted(data, &places, stream, stuck).await?
+                } else {
+                    data
+                };
                 hand_over(data, last, stream, stuck).await?;
                 if last {
                     return Ok(());
@@ -77,6 +87,37 @@ where
                 return stream.send_trailers(trailers).map_err(|_| Cut::Refused);
             }
         }
+    }
+}
+
+/// Waits for a place for a small piece, which it has until it is sent. The library counts the bytes that it keeps of a stream,
+/// and not what each frame of them takes, which is hundreds.
+async fn counted(
+    data: Bytes,
+    places: &Arc<Semaphore>,
+    stream: &mut SendStream<Bytes>,
+    stuck: Duration,
+) -> Result<Bytes, Cut> {
+    let mut place = pin!(Arc::clone(places).acquire_owned());
+    let place = poll_fn(|cx| {
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Cut::Refused));
+        }
+        place.as_mut().poll(cx).map_err(|_| Cut::Refused)
+    });
+    let place = timeout(stuck, place).await.map_err(|_| Cut::Stuck)??;
+    Ok(Bytes::from_owner(Placed { data, _place: place }))
+}
+
+/// A piece, and its place.
+struct Placed {
+    data: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Placed {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 

@@ -11,12 +11,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
+use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::buffer::Buffer;
@@ -29,10 +32,29 @@ use super::upload::{NotSent, Upload};
 use crate::limits::{HTTP1_BUFFER_BYTES, HTTP1_UNANSWERED_BYTES_MAX, Limits};
 use crate::wire::answer::{Answer, AnswerError, Heads};
 
-/// A stream to an upstream, whatever is between.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A stream to an upstream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// What is below it.
+    fn socket(&self) -> &TcpStream;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl<S: Stream> Stream for Stalling<S> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().socket()
+    }
+}
 
 /// An open connection on which no request is under way.
 pub struct Sender {
@@ -41,8 +63,6 @@ pub struct Sender {
     head_bytes_max: usize,
     /// The wait for an answer.
     silence: Silence,
-    /// How long the upstream may take nothing beside its answer.
-    idle: Duration,
 }
 
 /// Why there is no answer.
@@ -65,11 +85,10 @@ impl Sender {
     /// The head of an answer may have `header_bytes_max`, or 64 KiB.
     pub fn over(io: impl Stream + 'static, limits: &Limits) -> Self {
         Self {
-            io: Box::new(io),
+            io: Box::new(Stalling::new(io, limits.idle_timeout)),
             buffer: Buffer::new(),
             head_bytes_max: HTTP1_BUFFER_BYTES.max(limits.header_bytes_max),
             silence: Silence::new(limits.response_timeout),
-            idle: limits.idle_timeout,
         }
     }
 
@@ -94,6 +113,8 @@ impl Sender {
             }
             match self.poll_head(cx, (&method, &mut heads, &mut unanswered)) {
                 Poll::Ready(answer) => Poll::Ready(answer),
+                // An upload may take longer.
+                Poll::Pending if sent.is_none() => Poll::Pending,
                 Poll::Pending => self.silence.poll_over(cx).map(|()| Err(Unanswered::TooLate)),
             }
         });
@@ -135,7 +156,7 @@ impl Sender {
             None if answer.status != StatusCode::SWITCHING_PROTOCOLS => {
                 let (read, write) = tokio::io::split(self.io);
                 let (over, answered) = oneshot::channel();
-                tokio::spawn(send_rest(upload, Stalling::new(write, self.idle), answered));
+                tokio::spawn(send_rest(upload, write, answered));
                 Receiving::beside(over, (read, self.buffer), answer.body)
             }
             _ => Receiving::alone(self, answer.body, answer.persists && sent == Some(Ok(()))),
@@ -158,7 +179,8 @@ impl Sender {
         if read.is_pending() && !has_budget_remaining() {
             return Poll::Pending;
         }
-        Poll::Ready(self.buffer.bytes.is_empty() && read.is_pending())
+        // What came since the last read is known only by a look of our own.
+        Poll::Ready(self.buffer.bytes.is_empty() && read.is_pending() && is_empty(self.io.socket()))
     }
 
     pub fn reader(&mut self) -> (&mut (dyn AsyncRead + Unpin), &mut Buffer) {
@@ -178,10 +200,16 @@ impl Sender {
     }
 }
 
+/// Whether the system has nothing for whoever reads next, and no end.
+fn is_empty(socket: &TcpStream) -> bool {
+    let peeked = rustix::net::recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    peeked.is_err_and(|error| error == Errno::AGAIN)
+}
+
 /// Sends the rest of a request beside and after its answer, while that comes and the upstream stays.
 async fn send_rest(
     upload: Upload<RequestBody>,
-    write: Stalling<WriteHalf<Box<dyn Stream>>>,
+    write: WriteHalf<Box<dyn Stream>>,
     answered: oneshot::Receiver<Reading>,
 ) {
     let gone = async {
@@ -193,5 +221,28 @@ async fn send_rest(
     tokio::select! {
         () = upload.finish(write) => {}
         () = gone => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// What comes between two looks of the runtime would else be taken for the answer to the next request.
+    #[tokio::test]
+    async fn what_came_since_the_last_read_is_seen_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(stream).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        let mut sender = Sender::over(stream, &Limits::default());
+        let mut quiet = || sender.poll_quiet(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(quiet(), Poll::Ready(true));
+        other.write_all(b"HTTP/1.1 200 OK").unwrap();
+        // The runtime had no turn meanwhile.
+        assert_eq!(quiet(), Poll::Ready(false));
     }
 }

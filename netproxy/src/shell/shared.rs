@@ -101,6 +101,7 @@ impl Shared {
         record.method = refusal.subject.method.clone();
         record.path = refusal.subject.path.clone();
         record.websocket = refusal.subject.websocket;
+        record.bytes_up = refusal.bytes_up;
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);

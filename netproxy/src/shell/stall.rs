@@ -38,6 +38,10 @@ impl<S> Stalling<S> {
     pub fn new(io: S, limit: Duration) -> Self {
         Self { io, stall: Stall::new(limit) }
     }
+
+    pub fn get_ref(&self) -> &S {
+        &self.io
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {

@@ -156,6 +156,12 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
     }
     let is_http11 = response.version == Some(1);
     let body = Body::after(status, &headers, (method, is_http11))?;
+    if let Left::Length(length) = body.0
+        && has_list(&headers)
+    {
+        // As one number: not every reader knows that the same one several times is one.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     // §6.3: framed twice, it may be an attempt to smuggle the next one.
     let is_certain = match body.0 {
         Left::Length(_) => true,
@@ -164,6 +170,12 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
     };
     let persists = is_certain && persists(&headers, is_http11);
     Ok(Some(Answer { status, headers, body, persists }))
+}
+
+/// Whether the length is said more than once.
+fn has_list(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    lengths.next().is_some_and(|first| first.as_bytes().contains(&b',')) || lengths.next().is_some()
 }
 
 /// RFC 9112 §9.3.
@@ -225,19 +237,15 @@ impl Body {
         if has_none {
             return Ok(Self(Left::Length(0)));
         }
-        let mut last_coding = None;
-        for value in headers.get_all(TRANSFER_ENCODING) {
-            // §6.1: in HTTP/1.0 it is faulty. With other bytes than text it is anybody's guess which coding is the last.
-            let value = value.to_str().ok().filter(|_| is_http11).ok_or(AnswerError::Length)?;
-            last_coding = value.rsplit(',').next().map(str::trim_ascii);
-        }
-        if let Some(coding) = last_coding {
-            let is_chunked = coding.eq_ignore_ascii_case("chunked");
-            return Ok(Self(if is_chunked {
-                Left::Chunked(Box::new(Chunked::new()))
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        if let Some(coding) = codings.next() {
+            // §6.1, §7: in HTTP/1.0 it is faulty, and no coding but this one was asked for.
+            let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+            return if is_http11 && is_chunked && codings.next().is_none() {
+                Ok(Self(Left::Chunked(Box::new(Chunked::new()))))
             } else {
-                Left::UntilEnd
-            }));
+                Err(AnswerError::Length)
+            };
         }
         let mut length = None;
         for value in headers.get_all(CONTENT_LENGTH) {

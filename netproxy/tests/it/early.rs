@@ -96,6 +96,7 @@ async fn an_answer_that_comes_before_the_body_does_not_cut_it_off() {
     let mut body = [0; 5];
     tls.read_exact(&mut body).await.unwrap();
     assert_eq!(&body, b"early");
+    assert_eq!(world.records(1).await[0]["bytes_up"], 10);
 }
 
 /// More than all buffers on the way hold, both ways at once: the client reads nothing before it has sent all.
@@ -149,6 +150,9 @@ async fn what_is_left_of_a_request_is_sent_after_its_answer() {
     assert_eq!(read_answer(&mut tls, "POST").await.status, 200);
     let all = timeout(Duration::from_secs(60), told.recv()).await.expect("nobody sends the rest");
     assert_eq!(all, Some(true), "the rest was cut off");
+    // Counted to its end, though the answer had none to wait for.
+    let record = world.records(1).await.pop().unwrap();
+    assert_eq!((&record["bytes_up"], &record["verdict"]), (&BYTES.into(), &"allow".into()), "{record}");
 }
 
 /// The upstream has answered, and neither reads nor ends anything.

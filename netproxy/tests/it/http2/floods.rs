@@ -7,9 +7,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::client::{self, *};
@@ -235,6 +238,55 @@ async fn a_header_list_too_large_is_431_and_far_too_large_ends_the_connection() 
         }
     }
     assert!(world.tls.seen.lock().unwrap().is_empty());
+}
+
+/// A client that grants all the room there is and reads nothing, and an upstream that sends byte by byte: what is kept for a
+/// frame is more than its byte.
+#[test]
+fn small_pieces_that_nobody_takes_are_few() {
+    match scene() {
+        None => alone("http2::floods::small_pieces_that_nobody_takes_are_few", "pieces"),
+        Some(_) => run(small_pieces()),
+    }
+}
+
+async fn small_pieces() {
+    const STREAMS: u32 = 20;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let pieces = Arc::new(["1\r\na\r\n"; 64 * 1024].concat());
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
+        let (pieces, tell) = (Arc::clone(&pieces), tell.clone());
+        async move {
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // All of it, or until nothing is taken any more.
+            let _ = timeout(Duration::from_secs(2), stream.write_all(pieces.as_bytes())).await;
+            tell.send(stream).unwrap();
+        }
+    })
+    .await;
+    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, |builder| builder).await;
+    let target = world.at("ok.example");
+    let mut tls = client::tls(&world, &target).await;
+    let growth = Growth::start();
+    // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection.
+    let windows = [
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()),
+    ]
+    .concat();
+    tls.write_all(&[PREFACE, &windows].concat()).await.unwrap();
+    let asked = fields(&[(":method", "GET"), (":scheme", "https"), (":authority", &target), (":path", "/")]);
+    for n in 0..STREAMS {
+        tls.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &asked)).await.unwrap();
+    }
+    tls.flush().await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..STREAMS {
+        kept.push(told.recv().await.unwrap());
+    }
+    growth.print();
 }
 
 /// 256 MiB up and down, over both protocols.
