@@ -232,6 +232,7 @@ mod tests {
 
     /// What comes between two looks of the runtime would else be taken for the answer to the next request.
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "to its own listener")]
     async fn what_came_since_the_last_read_is_seen_at_once() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
