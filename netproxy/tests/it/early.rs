@@ -155,6 +155,26 @@ async fn what_is_left_of_a_request_is_sent_after_its_answer() {
     assert_eq!((&record["bytes_up"], &record["verdict"]), (&BYTES.into(), &"allow".into()), "{record}");
 }
 
+/// The wait for an answer begins when the request was sent.
+#[tokio::test]
+async fn an_upload_may_take_longer_than_an_answer() {
+    let mut limits = Limits::default();
+    limits.response_timeout = Duration::from_secs(2);
+    let world = world_with(&[HTTP1], |builder| builder.limits(limits)).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST /discard HTTP/1.1\r\nHost: {target}\r\nContent-Length: 6\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..6 {
+        tls.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tls.write_all(b"a").await.unwrap();
+    }
+    tls.flush().await.unwrap();
+    let answer = read_answer(&mut tls, "POST").await;
+    assert_eq!((answer.status, answer.text()), (200, "6 bytes"));
+}
+
 /// The upstream has answered, and neither reads nor ends anything.
 #[tokio::test]
 async fn an_upload_of_which_nobody_takes_the_rest_is_given_up() {
