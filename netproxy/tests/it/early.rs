@@ -172,7 +172,7 @@ async fn an_upload_may_take_longer_than_an_answer() {
     }
     tls.flush().await.unwrap();
     let answer = read_answer(&mut tls, "POST").await;
-    assert_eq!((answer.status, answer.text()), (200, "6 bytes"));
+    assert_eq!((answer.status, &*answer.text()), (200, "6 bytes"));
 }
 
 /// The upstream has answered, and neither reads nor ends anything.
