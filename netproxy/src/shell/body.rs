@@ -49,6 +49,11 @@ struct Sending {
 }
 
 impl RequestBody {
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     pub fn new(
         (incoming, what): (Incoming, What),
         idle: Duration,
