@@ -318,7 +318,8 @@ impl Chunked {
         if let Some(error) = self.bad {
             return Err(error);
         }
-        self.skip_framing(buffer)?;
+        self.bad = self.skip_framing(buffer).err();
+        self.bad.map_or(Ok(()), Err)?;
         let data = self.framer.opaque_bytes();
         if data > 0 {
             return match self.framer.step(buffer)? {
@@ -346,6 +347,9 @@ impl Chunked {
             let Step::Pass(count) = self.framer.step(buffer)? else { return Ok(()) };
             let line = buffer.split_to(count.min(buffer.len())).freeze();
             if in_trailer && let Some(field) = line.strip_suffix(b"\r\n").filter(|field| !field.is_empty()) {
+                if self.trailers.len() >= HEADER_FIELDS_MAX {
+                    return Err(HeadError::TooManyFields);
+                }
                 let (name, value) = head::field(field)?;
                 let name = HeaderName::from_bytes(name).map_err(|_| HeadError::Trailer)?;
                 let value = HeaderValue::from_maybe_shared(line.slice_ref(value));

@@ -32,6 +32,19 @@ fn read(method: &Method, text: &str, cut: usize) -> Result<Option<Read>, AnswerE
     Ok(Some((answer.status.as_u16(), body, trailers, answer.body.end(), answer.persists)))
 }
 
+#[test]
+fn as_many_trailers_are_borne_as_fields_of_a_head() {
+    for (count, borne) in [(HEADER_FIELDS_MAX, true), (HEADER_FIELDS_MAX + 1, false)] {
+        let text = format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}\r\n",
+            "A: b\r\n".repeat(count)
+        );
+        for cut in [usize::MAX, 1] {
+            assert_eq!(read(&Method::GET, &text, cut).is_ok(), borne, "{count}");
+        }
+    }
+}
+
 /// What is wrong behind a piece of a body does not take that piece away, however they come.
 #[test]
 fn what_came_before_a_bad_chunk_is_given_out() {
