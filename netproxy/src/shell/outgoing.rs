@@ -72,12 +72,7 @@ where
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                let data = if data.len() < SMALL_BYTES {
-                    counted(data, &places, stream, stuck).await?
-                } else {
-                    data
-                };
-                hand_over(data, last, stream, stuck).await?;
+                hand_over(data, last, stream, (&places, stuck)).await?;
                 if last {
                     return Ok(());
                 }
@@ -126,14 +121,18 @@ async fn hand_over(
     mut data: Bytes,
     last: bool,
     stream: &mut SendStream<Bytes>,
-    stuck: Duration,
+    (places, stuck): (&Arc<Semaphore>, Duration),
 ) -> Result<(), Cut> {
     if data.is_empty() && last {
         return stream.send_data(data, true).map_err(|_| Cut::Refused);
     }
     while !data.is_empty() {
         let room = room(stream, data.len(), stuck).await?;
-        let piece = data.split_to(room.min(data.len()));
+        let mut piece = data.split_to(room.min(data.len()));
+        // Whether it came so, or the other side grants no more at a time.
+        if piece.len() < SMALL_BYTES {
+            piece = counted(piece, places, stream, stuck).await?;
+        }
         stream.send_data(piece, last && data.is_empty()).map_err(|_| Cut::Refused)?;
     }
     Ok(())

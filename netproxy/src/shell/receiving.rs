@@ -1,5 +1,6 @@
 //! The body of an answer on its way from an upstream over HTTP/1.1. It holds the connection, and gives it back when the
-//! exchange has ended whole.
+//! exchange has ended whole. Must never give back one in which anything of the exchange is left, or say that a body which was cut
+//! off has ended.
 
 use std::io;
 use std::task::{Context, Poll, ready};

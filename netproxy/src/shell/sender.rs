@@ -4,6 +4,8 @@
 //! two exchanges. Only what is left of a request when its answer has begun gets one: the client may read nothing before it
 //! has sent all, and the upstream may take its time.
 //!
+//! Must never send over a connection on which something came that was not asked for, or send anything of a request twice.
+//!
 //! ```text
 //! Sender ─ send ─▶ Response<Incoming::Upstream(Receiving)> ─ at the end of the body ─▶ Sender ─▶ Pool
 //! ```

@@ -1,4 +1,5 @@
-//! A request on its way to an upstream over HTTP/1.1: its head, and its body as that comes.
+//! A request on its way to an upstream over HTTP/1.1: its head, and its body as that comes. Must never end a body that broke
+//! off, or is not as long as was said, as if it were whole: the upstream would act on it.
 
 use std::future::poll_fn;
 use std::io::IoSlice;

@@ -32,7 +32,7 @@ pub enum AnswerError {
     /// Above a limit.
     #[error("the head of the upstream's answer is longer, or has more fields, than is borne")]
     TooLarge,
-    /// Two lengths, one that is no number, or a transfer coding in HTTP/1.0.
+    /// Two lengths, one that is no number, any transfer coding but `chunked`, or one in HTTP/1.0.
     #[error(
         "it is not certain where the upstream's answer ends: its lengths or its Transfer-Encoding cannot be understood"
     )]
@@ -47,7 +47,7 @@ pub enum AnswerError {
 pub struct Answer {
     /// 101, or 200 to 599 and what else has three digits.
     pub status: StatusCode,
-    /// As they came.
+    /// As they came, but that a length is said once.
     pub headers: HeaderMap,
     /// Where it ends.
     pub body: Body,
