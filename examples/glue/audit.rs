@@ -31,8 +31,11 @@ const RESERVE_STEP_BYTES: u64 = 256 * 1024;
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
 /// Lines that wait in memory at most, nearly all of refusals, while the disk takes nothing.
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// How long lines are gathered under load.
+/// How long lines are gathered under load, at most.
 const GATHER: Duration = Duration::from_millis(5);
+/// As many are written at once. On the processor that carries the traffic, requests wait as long as one write takes; each
+/// costs a change of threads, too.
+const PIECE_BYTES: usize = 32 * 1024;
 /// Between two tries on a disk that took nothing.
 const RETRY: Duration = Duration::from_millis(200);
 /// How long the end waits for a disk that takes nothing.
@@ -56,7 +59,7 @@ pub struct AuditFile {
 
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// There are lines, or it is over.
+    /// There are as many lines as the writer asked for, or it is over.
     news: Condvar,
     /// Everything is written.
     written: Condvar,
@@ -67,6 +70,8 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
+    /// How many bytes of them the writer waits for; `None` while it has other work.
+    asked: Option<usize>,
     /// Bytes of lines that the writer holds, and that are not all written yet.
     writing: usize,
     over: bool,
@@ -88,10 +93,14 @@ impl AuditFile {
         rotation: Option<Rotation>,
         tell: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::over(Log::open(path, rotation)?, tell)
+        Self::over(Log::open(path, rotation)?, GATHER, tell)
     }
 
-    fn over(mut disk: impl Disk + 'static, tell: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+    fn over(
+        mut disk: impl Disk + 'static,
+        gather: Duration,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             news: Condvar::new(),
@@ -99,8 +108,9 @@ impl AuditFile {
             stuck: AtomicBool::new(false),
         });
         let writers = Arc::clone(&shared);
-        let writer =
-            thread::Builder::new().name("audit".to_owned()).spawn(move || writers.write(&mut disk))?;
+        let writer = thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writers.write(&mut disk, gather))?;
         Ok(Self { shared, tell: Box::new(tell), writer: Some(writer) })
     }
 
@@ -170,10 +180,13 @@ impl Audit for AuditFile {
             }
             return;
         }
-        let first = waiting.lines.is_empty();
         push_audit_json_line(&mut waiting.lines, &record);
+        let enough = waiting.asked.is_some_and(|asked| waiting.lines.len() >= asked);
+        if enough {
+            waiting.asked = None;
+        }
         drop(waiting);
-        if first {
+        if enough {
             self.shared.news.notify_one();
         }
     }
@@ -185,11 +198,12 @@ impl Shared {
     }
 
     /// The writer's thread, until it is over and nothing is left, or the disk takes nothing any more.
-    fn write(&self, disk: &mut impl Disk) {
+    fn write(&self, disk: &mut impl Disk, gather: Duration) {
         let mut lines = Vec::new();
         loop {
             let mut waiting = self.lock();
             while waiting.lines.is_empty() && !waiting.over {
+                waiting.asked = Some(1);
                 if self.stuck.load(Ordering::Relaxed) {
                     drop(wait(&self.news, waiting, RETRY));
                     // Without lines nothing else finds out that there is room again.
@@ -200,6 +214,7 @@ impl Shared {
                 }
             }
             std::mem::swap(&mut lines, &mut waiting.lines);
+            waiting.asked = None;
             let over = waiting.over;
             waiting.writing = lines.len();
             drop(waiting);
@@ -210,10 +225,13 @@ impl Shared {
                 return;
             }
             lines.clear();
-            self.lock().writing = 0;
+            let mut waiting = self.lock();
+            waiting.writing = 0;
             self.written.notify_all();
             if !over {
-                thread::sleep(GATHER);
+                waiting.asked = Some(PIECE_BYTES);
+                let few = |waiting: &mut Waiting| waiting.lines.len() < PIECE_BYTES && !waiting.over;
+                drop(self.news.wait_timeout_while(waiting, gather, few));
             }
         }
     }
@@ -342,7 +360,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::SystemTime;
 
     use netproxy::audit::{Layer, Outcome, audit_json_line};
@@ -446,7 +464,7 @@ mod tests {
     #[test]
     fn room_is_found_again_without_another_line() {
         let room = Arc::new(AtomicBool::new(false));
-        let file = AuditFile::over(Cramped(Arc::clone(&room)), silent).unwrap();
+        let file = AuditFile::over(Cramped(Arc::clone(&room)), GATHER, silent).unwrap();
         file.record(record(1));
         while file.ready().is_ok() {
             thread::yield_now();
@@ -460,6 +478,41 @@ mod tests {
             thread::sleep(RETRY);
         }
         panic!("the room was not found");
+    }
+
+    /// Says how many bytes each write has.
+    struct Counting(Sender<usize>);
+
+    impl Disk for Counting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.len()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+        fn prepare(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_pieces_that_do_not_wait_until_time_is_over() {
+        let (count, written) = channel();
+        // Nothing but the lines' number ends such a wait.
+        let file = AuditFile::over(Counting(count), Duration::from_secs(3600), silent).unwrap();
+        let line = audit_json_line(&record(1)).len() + 1;
+        let next = || written.recv_timeout(Duration::from_secs(60)).expect("a write");
+        file.record(record(1));
+        assert_eq!(next(), line);
+        for _ in 0..2 {
+            for _ in 0..PIECE_BYTES.div_ceil(line) {
+                assert!(written.try_recv().is_err(), "a line alone");
+                file.record(record(1));
+            }
+            assert_eq!(next(), PIECE_BYTES.next_multiple_of(line));
+        }
+        // The end does not wait either.
+        file.record(record(1));
+        drop(file);
+        assert_eq!(next(), line);
     }
 
     #[test]
@@ -496,7 +549,7 @@ mod tests {
     fn a_full_disk_refuses_and_loses_nothing_once_it_has_room_again() {
         let (permit, permissions) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let file = AuditFile::over(Sick { permissions, taken: Arc::clone(&taken) }, silent).unwrap();
+        let file = AuditFile::over(Sick { permissions, taken: Arc::clone(&taken) }, GATHER, silent).unwrap();
         assert!(file.ready().is_ok());
         file.record(record(1));
         while file.ready().is_ok() {
@@ -527,7 +580,7 @@ mod tests {
             let told = Arc::clone(&told);
             move |text: &str| told.lock().unwrap().push(text.to_owned())
         };
-        let file = AuditFile::over(Sick { permissions, taken: Arc::default() }, tell).unwrap();
+        let file = AuditFile::over(Sick { permissions, taken: Arc::default() }, GATHER, tell).unwrap();
         assert!(file.metrics_text().contains("\nagent_sandbox_audit_lines_lost_total 0\n"));
         // As many as fit into memory twice: what the writer holds, and what waits behind it.
         let fit = 2 * WAITING_BYTES_MAX / audit_json_line(&record(1)).len();
