@@ -96,6 +96,9 @@ pub const HTTP1_UNANSWERED_BYTES_MAX: u64 = 2 << 20;
 pub const HTTP2_SMALL_FRAME_BYTES: usize = 1024;
 /// So many of them wait on one stream at most: what is kept for each is more than its bytes.
 pub const HTTP2_SMALL_FRAMES_MAX: usize = 64;
+/// Pieces of a body below this (4 KiB) are copied, where they go out over HTTP/2: each would keep the memory of all that was
+/// read with it.
+pub const HTTP2_COPIED_BYTES: usize = 4096;
 /// Bytes that are held of one message over HTTP/1.1, in each direction (64 KiB, or [`Limits::header_bytes_max`] where that is
 /// more): the longest head of an answer, about what of a body waits for a slow reader, and what one read of an answer takes at
 /// most. More is slower: what is read is still in the processor's cache when it is written.

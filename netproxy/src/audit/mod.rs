@@ -192,6 +192,17 @@ impl Record {
 }
 
 impl Record {
+    /// Says what was asked for.
+    #[cfg(feature = "shell")]
+    pub(crate) fn about(&mut self, subject: crate::refuse::Subject) {
+        self.scheme = subject.scheme;
+        self.host = subject.host;
+        self.port = subject.port;
+        self.method = subject.method;
+        self.path = subject.path;
+        self.websocket = subject.websocket;
+    }
+
     /// Says which verdict let it pass: the rule, and the refusal where that is only recorded.
     #[cfg(feature = "shell")]
     pub(crate) fn decided(&mut self, allow: &crate::hooks::Allow) {

@@ -35,7 +35,8 @@ where
     }
 }
 
-async fn write<S: AsyncWrite + Unpin>(shared: &Shared, io: &mut S, bytes: &[u8]) -> bool {
+/// Writes all of it; `false` where the client is gone, or takes it too slowly.
+pub async fn write<S: AsyncWrite + Unpin>(shared: &Shared, io: &mut S, bytes: &[u8]) -> bool {
     let written = timeout(shared.limits.header_timeout, async {
         io.write_all(bytes).await?;
         io.flush().await

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer;
 use super::front::refuse_bad;
@@ -44,12 +44,9 @@ where
         let subject = Subject { method: Some("CONNECT".into()), ..subject_of(&authority) };
         return answer::refuse(shared, io.io_mut(), &refusal.about(subject), &decision).await;
     }
-    let (mut stream, early) = io.into_parts();
-    if stream.write_all(ESTABLISHED).await.is_err() || stream.flush().await.is_err() {
-        return;
-    }
+    let (stream, early) = io.into_parts();
     let passage = Passage { shared, decision, authority, layer: Layer::Connect };
-    Box::pin(passage.serve(Rewind::new(stream, early), verdict)).await;
+    passage.open(Rewind::new(stream, early), verdict, ESTABLISHED).await;
 }
 
 /// What a client is told that could not read it inside; nothing where it gets the upstream's own certificate.

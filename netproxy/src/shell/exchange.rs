@@ -93,20 +93,7 @@ async fn exchange(
     shared.limiter.request(&shared.limits, decision.started).map_err(slowly)?;
     // Before the verdict: what is dialled under an older policy serves no later request.
     let epoch = shared.pool.epoch();
-    let allow = loop {
-        let allow = match shared.may_request(&request.facts()).await {
-            Verdict::Allow(allow) => allow,
-            Verdict::Deny(deny) => {
-                return Err(Box::new(Refusal::policy(Layer::Http, deny).about(request.subject())));
-            }
-        };
-        match shared.recordable(Layer::Http).await {
-            Ok(Recordable::AtOnce) => break allow,
-            // The policy may be another by now.
-            Ok(Recordable::AfterWaiting) => {}
-            Err(refusal) => return Err(Box::new(refusal.about(request.subject()).after(&allow))),
-        }
-    };
+    let allow = decide(shared, decision, &request).await?;
     shared
         .limiter
         .rule_request(&allow, decision.started)
@@ -141,6 +128,44 @@ async fn exchange(
             refusal.bytes_up = ledger.sent_bytes();
             ledger.discard();
             Err(Box::new(refusal.about(request.subject()).after(&allow)))
+        }
+    }
+}
+
+async fn decide(
+    shared: &Shared,
+    decision: &Decision,
+    request: &flow::Request,
+) -> Result<Allow, Box<Refusal>> {
+    let mut undecided = Undecided { shared, decision, request: Some(request) };
+    let decided = loop {
+        let allow = match shared.may_request(&request.facts()).await {
+            Verdict::Allow(allow) => allow,
+            Verdict::Deny(deny) => break Err(Refusal::policy(Layer::Http, deny)),
+        };
+        match shared.recordable(Layer::Http).await {
+            Ok(Recordable::AtOnce) => break Ok(allow),
+            // The policy may be another by now.
+            Ok(Recordable::AfterWaiting) => {}
+            Err(refusal) => break Err(refusal.after(&allow)),
+        }
+    };
+    undecided.request = None;
+    decided.map_err(|refusal| Box::new(refusal.about(request.subject())))
+}
+
+/// Somebody may have to be asked, or the log be waited for. Whoever does not wait that long has asked all the same.
+struct Undecided<'a> {
+    shared: &'a Shared,
+    decision: &'a Decision,
+    /// `None` once there is a verdict.
+    request: Option<&'a flow::Request>,
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            self.shared.record_undecided(self.decision, Layer::Http, request.subject());
         }
     }
 }

@@ -143,7 +143,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let task = tokio::spawn(Span::current().around(serve_here(io, Arc::clone(client))));
-    let leash = Leash(task.abort_handle());
+    let leash = Leash::on(task.abort_handle());
     async move {
         let _leash = leash;
         match task.await {

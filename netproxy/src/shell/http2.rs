@@ -79,13 +79,13 @@ where
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                let (open, slot) = (streams.open(), shared.limiter.under_way(&shared.limits));
-                let (request, wanted) = take(request);
-                let (slot, refusal) = match slot {
+                let (slot, refusal) = match shared.limiter.under_way(&shared.limits) {
                     Ok(slot) => (Some(slot), None),
                     Err(refusal) => (None, Some(refusal)),
                 };
-                crew.give(Stream { request, refusal, respond, wanted, _held: (open, slot) });
+                let held: Held = Arc::new((streams.open(), slot));
+                let (request, wanted) = take(request, &held);
+                crew.give(Stream { request, refusal, respond, wanted, _held: held });
             }
             () = &mut stop, if !told => {
                 told = true;
@@ -119,9 +119,10 @@ fn builder(shared: &Shared) -> Builder {
 }
 
 /// The request with its body, and who is told when the body is wanted, if the client waits for that.
-fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Option<Arc<Notify>>) {
+fn take(request: Request<h2::RecvStream>, held: &Held) -> (Request<Incoming>, Option<Arc<Notify>>) {
     let (parts, stream) = request.into_parts();
     let mut body = incoming::Http2::new(stream, &parts.headers);
+    body.hold(Arc::clone(held) as _);
     let waits =
         parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let wanted = waits.then(|| {
@@ -139,9 +140,11 @@ struct Stream {
     refusal: Option<Box<Refusal>>,
     respond: SendResponse<Bytes>,
     wanted: Option<Arc<Notify>>,
-    /// It counts until it is done.
-    _held: (Open, Option<Slot>),
+    _held: Held,
 }
+
+/// A stream counts until its answer is sent, and its request, which may go on after that.
+type Held = Arc<(Open, Option<Slot>)>;
 
 /// One stream, to its end or until the client resets it.
 async fn serve_stream<A, F>(stream: Stream, answer: A, stuck: Duration)

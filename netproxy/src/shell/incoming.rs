@@ -1,5 +1,6 @@
 //! A body as it comes in, from a client or an upstream, over either version of HTTP.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,13 +37,15 @@ pub struct Http2 {
     /// The client waits for `100 Continue` before it sends anything.
     wanted: Option<Arc<Notify>>,
     /// The task that sends the request's body.
-    _upload: Option<Leash>,
+    upload: Option<Leash>,
+    /// What the stream counts as, until this body is gone, too.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Http2 {
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let left = headers.get(CONTENT_LENGTH).and_then(|length| parse_decimal(length.as_bytes()));
-        Self { stream, left, data_ended: false, ended: false, wanted: None, _upload: None }
+        Self { stream, left, data_ended: false, ended: false, wanted: None, upload: None, _held: None }
     }
 
     /// Tells `wanted` when the body is first asked for.
@@ -50,9 +53,17 @@ impl Http2 {
         self.wanted = Some(wanted);
     }
 
-    /// Ends with this body: nobody is left to whom the request would matter.
+    /// Ends with this body, unless that comes to its own end: the upstream may want the rest of the request all the same.
     pub fn keep(&mut self, upload: Leash) {
-        self._upload = Some(upload);
+        self.upload = Some(upload);
+    }
+
+    pub fn hold(&mut self, held: Arc<dyn Any + Send + Sync>) {
+        self._held = Some(held);
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended || self.stream.is_end_stream()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -88,9 +99,20 @@ impl Http2 {
     /// whose length was announced and is not reached has broken off even then.
     fn end(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.ended = true;
+        self.upload = None;
         let whole = self.left.is_none_or(|left| left == 0);
         let done = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
         Poll::Ready(if whole && done { None } else { Some(Err(io::Error::other(error))) })
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        if self.is_over()
+            && let Some(upload) = self.upload.take()
+        {
+            upload.let_go();
+        }
     }
 }
 
@@ -112,7 +134,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.ended || body.stream.is_end_stream(),
+            Self::Http2(body) => body.is_over(),
             Self::Upstream(body) => body.is_over(),
         }
     }

@@ -22,10 +22,14 @@ pub struct Ledger {
     span: Span,
 }
 
-/// What went towards the upstream so far.
+/// What went so far.
 #[derive(Default)]
 pub struct Sent {
+    /// Towards the upstream.
     pub bytes: AtomicU64,
+    /// Towards the client, through a tunnel or a WebSocket; and secrets removed from that.
+    pub down: AtomicU64,
+    pub redactions: AtomicU64,
     /// Why no more of it may go.
     pub cut: OnceLock<Box<Refusal>>,
     /// What is recorded when nobody sends any more.
@@ -49,12 +53,7 @@ impl Ledger {
     ) -> Self {
         let mut record = Box::new(Record::new(decision.time, decision.id.clone(), layer, Outcome::Allow));
         record.decided(allow);
-        record.scheme = subject.scheme;
-        record.host = subject.host;
-        record.port = subject.port;
-        record.method = subject.method;
-        record.path = subject.path;
-        record.websocket = subject.websocket;
+        record.about(subject);
         Self {
             shared: Arc::clone(shared),
             record: Some(record),
@@ -64,7 +63,7 @@ impl Ledger {
         }
     }
 
-    /// The count of what goes towards the upstream.
+    /// The count of what goes.
     pub fn sent(&self) -> Arc<Sent> {
         Arc::clone(&self.up)
     }
@@ -151,6 +150,8 @@ impl Drop for Sent {
         let due = self.due.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Due { shared, mut record, started, span }) = due {
             record.bytes_up = record.bytes_up.saturating_add(self.bytes.load(Ordering::Relaxed));
+            record.bytes_down = record.bytes_down.saturating_add(self.down.load(Ordering::Relaxed));
+            record.redactions = record.redactions.saturating_add(self.redactions.load(Ordering::Relaxed));
             record.ms_total = milliseconds(started.elapsed());
             if let Some(cut) = self.cut.get() {
                 failed(&mut record);

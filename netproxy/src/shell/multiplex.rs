@@ -102,9 +102,7 @@ impl Multiplex {
                 }
             };
             let head = Request::from_parts(http2_parts(&parts, &place.authority)?, ());
-            let asked = timeout(shared.limits.response_timeout, ask(shared, open.sender, (head, body)));
-            let asked = asked.await.map_err(|_| too_late())?;
-            match asked {
+            match ask(shared, open.sender, (head, body)).await {
                 Ok(response) => return Ok(Arrived { response, opened }),
                 Err(Unanswered { error, untouched: Some(again), .. })
                     if !second && error.as_ref().is_none_or(was_not_processed) =>
@@ -222,13 +220,22 @@ struct Unanswered {
     error: Option<h2::Error>,
     /// Its body, if nothing of that was taken.
     untouched: Option<RequestBody>,
-    /// The body broke off before the upstream said anything.
-    broken_body: bool,
+    /// Why, where it is not the connection.
+    why: Option<Box<Refusal>>,
 }
 
 impl Unanswered {
-    fn why(&self) -> Box<Refusal> {
-        if self.broken_body { malformed_body() } else { no_http2() }
+    fn unsent(body: RequestBody) -> Self {
+        Self { error: None, untouched: Some(body), why: None }
+    }
+
+    /// It may have been acted upon.
+    fn too_late() -> Self {
+        Self { error: None, untouched: None, why: Some(too_late()) }
+    }
+
+    fn why(self) -> Box<Refusal> {
+        self.why.unwrap_or_else(no_http2)
     }
 }
 
@@ -242,36 +249,50 @@ async fn ask(
     sender: SendRequest<Bytes>,
     (head, body): (Request<()>, RequestBody),
 ) -> Result<Response<Incoming>, Unanswered> {
+    let patience = shared.limits.response_timeout;
     let whole = body.is_end_stream();
-    let Ok(mut sender) = sender.ready().await else { return Err(unsent(body)) };
-    let Ok((response, stream)) = sender.send_request(head, whole) else { return Err(unsent(body)) };
+    let Ok(ready) = timeout(patience, sender.ready()).await else { return Err(Unanswered::too_late()) };
+    let Ok(mut sender) = ready else { return Err(Unanswered::unsent(body)) };
+    let Ok((response, stream)) = sender.send_request(head, whole) else {
+        return Err(Unanswered::unsent(body));
+    };
     drop(sender);
+    let mut answered = pin!(answer(response));
     if whole {
-        return match answer(response).await {
+        return match timeout(patience, answered).await.map_err(|_| Unanswered::too_late())? {
             Ok(response) => Ok(response.map(Incoming::Http2)),
-            Err(error) => Err(Unanswered { error: Some(error), untouched: Some(body), broken_body: false }),
+            Err(error) => Err(Unanswered { error: Some(error), untouched: Some(body), why: None }),
         };
     }
-    let (upload, home) = upload(shared, body, stream);
-    match answer(response).await {
+    let (upload, mut home) = upload(shared, body, stream);
+    let mut back = None;
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answered => answer,
+        // An upload may take longer than an answer.
+        sent = &mut home => {
+            back = sent.ok();
+            timeout(patience, answered).await.map_err(|_| Unanswered::too_late())?
+        }
+    };
+    match answer {
         Ok(mut response) => {
             response.body_mut().keep(upload);
             Ok(response.map(Incoming::Http2))
         }
         Err(error) => {
-            // The upload finds out by itself that the stream is gone, and gives the body back.
-            let back = timeout(shared.limits.connect_attempt_timeout, home).await;
-            drop(upload);
-            let back = back.ok().and_then(Result::ok).unwrap_or(Back::Taken);
-            let broken_body = matches!(back, Back::Broken);
-            let untouched = if let Back::Untouched(body) = back { Some(*body) } else { None };
-            Err(Unanswered { error: Some(error), untouched, broken_body })
+            if back.is_none() {
+                // The upload finds out by itself that the stream is gone, and gives the body back.
+                back = timeout(shared.limits.connect_attempt_timeout, home).await.ok().and_then(Result::ok);
+            }
+            let (untouched, why) = match back {
+                Some(Back::Untouched(body)) => (Some(*body), None),
+                Some(Back::Broken) => (None, Some(malformed_body())),
+                Some(Back::Taken) | None => (None, None),
+            };
+            Err(Unanswered { error: Some(error), untouched, why })
         }
     }
-}
-
-fn unsent(body: RequestBody) -> Unanswered {
-    Unanswered { error: None, untouched: Some(body), broken_body: false }
 }
 
 /// The answer, or why there is none. Interim answers (1xx) are dropped, and only so many are borne.
@@ -320,7 +341,7 @@ fn upload(
         // Mostly nobody waits for it any more.
         let _ = back.send(back_is);
     });
-    (Leash(task.abort_handle()), home)
+    (Leash::on(task.abort_handle()), home)
 }
 
 /// Whether the upstream says that it did nothing with the request (RFC 9113 §8.7). The library gives a GOAWAY

@@ -13,7 +13,9 @@ use hyper::body::{Body, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::limits::{HTTP2_SMALL_FRAME_BYTES as SMALL_BYTES, HTTP2_SMALL_FRAMES_MAX as SMALL_FRAMES_MAX};
+use crate::limits::{
+    HTTP2_COPIED_BYTES, HTTP2_SMALL_FRAME_BYTES as SMALL_BYTES, HTTP2_SMALL_FRAMES_MAX as SMALL_FRAMES_MAX,
+};
 
 /// Why a body was not sent to its end.
 pub enum Cut {
@@ -129,6 +131,9 @@ async fn hand_over(
     while !data.is_empty() {
         let room = room(stream, data.len(), stuck).await?;
         let mut piece = data.split_to(room.min(data.len()));
+        if piece.len() < HTTP2_COPIED_BYTES {
+            piece = Bytes::copy_from_slice(&piece);
+        }
         // Whether it came so, or the other side grants no more at a time.
         if piece.len() < SMALL_BYTES {
             piece = counted(piece, places, stream, stuck).await?;

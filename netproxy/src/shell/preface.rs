@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::answer::linger;
+use super::answer::{linger, write};
 use super::passage::Passage;
 use super::rewind::Rewind;
 use super::shared::{Decision, Shared};
@@ -46,10 +46,8 @@ where
         let refusal = Refusal::policy(Layer::Transparent, deny.clone()).about(subject_of(&authority));
         return refuse(shared, stream, &refusal, &decision).await;
     }
-    if stream.write_all(preface::ACCEPTED).await.is_err() || stream.flush().await.is_err() {
-        return;
-    }
-    Passage { shared, decision, authority, layer: Layer::Transparent }.serve(stream, verdict).await;
+    let passage = Passage { shared, decision, authority, layer: Layer::Transparent };
+    passage.open(stream, verdict, preface::ACCEPTED).await;
 }
 
 /// `None` if the stream ended or broke.
@@ -74,11 +72,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let line = preface::refused(refusal.kind.code(), &decision.id);
-    let written = timeout(shared.limits.header_timeout, async {
-        stream.write_all(line.as_bytes()).await?;
-        stream.flush().await
-    });
-    let sent = matches!(written.await, Ok(Ok(())));
+    let sent = write(shared, &mut stream, line.as_bytes()).await;
     shared.record_refusal(decision, refusal, false);
     if sent {
         linger(shared, &mut stream).await;

@@ -23,7 +23,7 @@ use crate::hooks::{Ask, Audit, Authorize, Inject, Redact, Resolve};
 use crate::id::{DecisionId, IdSource};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::refuse::Refusal;
+use crate::refuse::{Refusal, Subject};
 use crate::tls::{ClientCertificates, LeafCache};
 
 pub struct Shared {
@@ -95,14 +95,18 @@ impl Shared {
             _ => refusal.detail.clone(),
         });
         record.generation = refusal.generation;
-        record.scheme = refusal.subject.scheme;
-        record.host = refusal.subject.host.clone();
-        record.port = refusal.subject.port;
-        record.method = refusal.subject.method.clone();
-        record.path = refusal.subject.path.clone();
-        record.websocket = refusal.subject.websocket;
+        record.about(refusal.subject.clone());
         record.bytes_up = refusal.bytes_up;
         record.status = answered.then(|| refusal.kind.status().as_u16());
+        record.ms_total = milliseconds(decision.started.elapsed());
+        self.record(&decision.span, record);
+    }
+
+    /// Records a client that did not wait to hear the verdict.
+    pub fn record_undecided(&self, decision: &Decision, layer: Layer, subject: Subject) {
+        let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Error);
+        record.error = Some("client_went_away");
+        record.about(subject);
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);
     }

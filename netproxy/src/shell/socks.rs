@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::answer::linger;
+use super::answer::{linger, write};
 use super::passage::Passage;
 use super::rewind::Rewind;
 use super::shared::{Decision, Shared};
@@ -66,10 +66,8 @@ where
         let refusal = Refusal::policy(Layer::Socks, deny.clone()).about(subject_of(&authority));
         return refuse(shared, (stream, &decision), &socks5::reply_bytes(Reply::NotAllowed), &refusal).await;
     }
-    if send(&mut stream, &socks5::reply_bytes(Reply::Succeeded)).await.is_err() {
-        return;
-    }
-    Passage { shared, decision, authority, layer: Layer::Socks }.serve(stream, verdict).await;
+    let passage = Passage { shared, decision, authority, layer: Layer::Socks };
+    passage.open(stream, verdict, &socks5::reply_bytes(Reply::Succeeded)).await;
 }
 
 /// Whether a connection whose host and port are refused is let in all the same: to tell the client inside, or since
@@ -150,9 +148,9 @@ async fn refuse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let sent = timeout(shared.limits.header_timeout, send(&mut stream, reply)).await;
+    let sent = write(shared, &mut stream, reply).await;
     shared.record_refusal(decision, refusal, false);
-    if matches!(sent, Ok(Ok(()))) {
+    if sent {
         linger(shared, &mut stream).await;
     }
 }

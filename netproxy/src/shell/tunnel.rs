@@ -30,18 +30,30 @@ pub async fn relay<A, B>(
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sent, down) = (ledger.sent(), AtomicU64::new(0));
+    let sent = ledger.sent();
+    let (up, down) = (&sent.bytes, &sent.down);
     let shared = Arc::clone(ledger.shared());
     let idle = shared.limits.idle_timeout;
     let _open = shared.metrics.open_tunnel();
+    let mut cut = Cut(Some(ledger));
     let error = tokio::select! {
-        copied = copy_both(client, upstream, &sent.bytes, &down) => copied.err().map(|_| "tunnel_broke_off"),
-        () = silence(&sent.bytes, &down, idle) => Some("tunnel_too_quiet"),
+        copied = copy_both(client, upstream, up, down) => copied.err().map(|_| "tunnel_broke_off"),
+        () = silence(up, down, idle) => Some("tunnel_too_quiet"),
         () = forbidden(&shared.control, still_allowed) => Some("policy_changed"),
     };
-    ledger.note(|record| record.bytes_down = down.load(Ordering::Relaxed));
-    if let Some(error) = error {
+    if let (Some(ledger), Some(error)) = (cut.0.take(), error) {
         ledger.fail(error);
+    }
+}
+
+/// A tunnel that the embedder drops, as when the sandbox has ended, did not come to its own end.
+struct Cut<'a>(Option<&'a mut Ledger>);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if let Some(ledger) = &mut self.0 {
+            ledger.fail("proxy_ended");
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,7 +15,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS,
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::asking::still_holds;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Sent};
 use super::rewind::Rewind;
 use super::sender::Stream;
 use super::strict_io::StrictIo;
@@ -65,15 +65,13 @@ impl Session {
         let (request, allow) = (&self.request, &self.allow);
         let still_allowed = || still_holds(allow, &shared.authorize.request(&request.facts()));
         if let Some(filter) = self.filter {
-            let redactions = Arc::new(AtomicU64::new(0));
+            let sent = self.ledger.sent();
             // A session may outlast its secrets: what was known at its beginning is known to its end.
             let decided = Decided { request: request.facts(), allow, decision_id: &self.id };
-            let controls = Message::new(shared.redact.filter(&decided), &redactions);
-            let frames = ServerFrames::new(Message::new(Some(filter), &redactions), controls);
+            let controls = Message::new(shared.redact.filter(&decided), &sent);
+            let frames = ServerFrames::new(Message::new(Some(filter), &sent), controls);
             let mut upstream = Searched { io: upstream, frames, out: BytesMut::new(), ended: false };
             tunnel::relay(&mut client, &mut upstream, &mut self.ledger, still_allowed).await;
-            let found = redactions.load(Ordering::Relaxed);
-            self.ledger.note(|record| record.redactions = record.redactions.saturating_add(found));
         } else {
             tunnel::relay(&mut client, &mut upstream, &mut self.ledger, still_allowed).await;
         }
@@ -85,13 +83,13 @@ struct Message {
     filter: Option<Box<dyn ResponseFilter>>,
     /// What it had found when the last message ended.
     before: u64,
-    redactions: Arc<AtomicU64>,
+    sent: Arc<Sent>,
 }
 
 impl Message {
-    fn new(filter: Option<Box<dyn ResponseFilter>>, redactions: &Arc<AtomicU64>) -> Self {
+    fn new(filter: Option<Box<dyn ResponseFilter>>, sent: &Arc<Sent>) -> Self {
         let before = filter.as_ref().map_or(0, |filter| filter.redactions());
-        Self { filter, before, redactions: Arc::clone(redactions) }
+        Self { filter, before, sent: Arc::clone(sent) }
     }
 }
 
@@ -107,7 +105,7 @@ impl MessageFilter for Message {
         let Some(filter) = &mut self.filter else { return Vec::new() };
         let rest = filter.finish().into();
         let found = filter.redactions();
-        self.redactions.fetch_add(found.saturating_sub(self.before), Ordering::Relaxed);
+        self.sent.redactions.fetch_add(found.saturating_sub(self.before), Ordering::Relaxed);
         self.before = found;
         rest
     }

@@ -156,8 +156,9 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
     }
     let is_http11 = response.version == Some(1);
     let body = Body::after(status, &headers, (method, is_http11))?;
-    if let Left::Length(length) = body.0
+    if matches!(body.0, Left::Length(_))
         && has_list(&headers)
+        && let Some(length) = length(&headers)?
     {
         // As one number: not every reader knows that the same one several times is one.
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -176,6 +177,20 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
 fn has_list(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     lengths.next().is_some_and(|first| first.as_bytes().contains(&b',')) || lengths.next().is_some()
+}
+
+/// The one number that Content-Length says, if any. RFC 9112 §6.3: the same one several times is one.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, AnswerError> {
+    let mut length = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        for number in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let number = parse_decimal(number).ok_or(AnswerError::Length)?;
+            if length.replace(number).is_some_and(|before| before != number) {
+                return Err(AnswerError::Length);
+            }
+        }
+    }
+    Ok(length)
 }
 
 /// RFC 9112 §9.3.
@@ -247,17 +262,7 @@ impl Body {
                 Err(AnswerError::Length)
             };
         }
-        let mut length = None;
-        for value in headers.get_all(CONTENT_LENGTH) {
-            // §6.3: the same number several times is one.
-            for number in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                let number = parse_decimal(number).ok_or(AnswerError::Length)?;
-                if length.replace(number).is_some_and(|before| before != number) {
-                    return Err(AnswerError::Length);
-                }
-            }
-        }
-        Ok(Self(length.map_or(Left::UntilEnd, Left::Length)))
+        Ok(Self(length(headers)?.map_or(Left::UntilEnd, Left::Length)))
     }
 
     /// Whether all of it was taken, trailers too.

@@ -109,11 +109,18 @@ fn an_answer_ends_where_rfc_9112_says() {
 
 #[test]
 fn a_length_that_is_said_twice_is_passed_on_once() {
-    for lengths in ["5, 5", "5\r\nContent-Length: 5"] {
-        let mut buffer =
-            BytesMut::from(format!("HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\n").as_str());
-        let answer = Heads::new(200).take(&mut buffer, &Method::GET).unwrap().unwrap();
+    for (lengths, status, method) in [
+        ("5, 5", 200, Method::GET),
+        ("5\r\nContent-Length: 5", 200, Method::GET),
+        ("5, 5", 200, Method::HEAD),
+        ("5\r\nContent-Length: 5", 304, Method::GET),
+    ] {
+        let head = |lengths| format!("HTTP/1.1 {status} OK\r\nContent-Length: {lengths}\r\n\r\n");
+        let mut buffer = BytesMut::from(head(lengths).as_str());
+        let answer = Heads::new(200).take(&mut buffer, &method).unwrap().unwrap();
         assert_eq!(answer.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["5"]);
+        let mut buffer = BytesMut::from(head("5, 6").as_str());
+        assert_eq!(Heads::new(200).take(&mut buffer, &method).unwrap_err(), AnswerError::Length);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::client::*;
 use crate::doors::{DoorRules, raw_server};
 use crate::hooks::{Names, Rules};
+use crate::http2::client as h2;
 use crate::websocket::handshake;
 use crate::world::World;
 
@@ -126,6 +127,22 @@ async fn a_request_waits_for_the_answer_and_nothing_is_sent_before() {
         json!(["http", "deny", "no-delete"]),
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_for_the_answer_is_recorded() {
+    let (world, mut questions) = world().await;
+    let target = world.at("ok.example");
+    let mut client = h2::open(&world, &target).await;
+    let asked = client.send_request(h2::request("GET", &target, "/private").body(h2::no_body()).unwrap());
+    let (question, _answer) = tokio::select! {
+        _ = asked => panic!("nobody was asked"),
+        question = questions.recv() => question.unwrap(),
+    };
+    assert_eq!(question, "GET ok.example/private");
+    let record = world.records(1).await.pop().unwrap();
+    let told = json!([record["layer"], record["verdict"], record["error"], record["path"]]);
+    assert_eq!(told, json!(["http", "error", "client_went_away", "/private"]));
 }
 
 #[tokio::test]

@@ -159,6 +159,26 @@ async fn a_drain_has_an_end() {
     assert!(!proxy.drain(Duration::from_millis(10)).await);
 }
 
+/// As when the time for a drain is over, or the sandbox has ended.
+#[tokio::test]
+async fn a_tunnel_that_is_dropped_is_recorded_with_what_went_through() {
+    let (world, _) = world().await;
+    let target = world.at("opaque.example");
+    let (mut near, far) = tokio::io::duplex(64 * 1024);
+    let proxy = world.proxy.clone();
+    let serving = tokio::spawn(async move { proxy.serve(far).await });
+    near.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut near, "CONNECT").await.status, 200);
+    let mut tunnel = tls_trusting(&world.tls.root_pem, near, "opaque.example").await.unwrap();
+    let get = format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    assert_eq!(ask(&mut tunnel, &get).await.status, 200);
+    serving.abort();
+    let record = world.records(1).await.pop().unwrap();
+    assert_eq!((&record["verdict"], &record["error"]), (&"error".into(), &"proxy_ended".into()), "{record}");
+    let went = |key: &str| record[key].as_u64().unwrap();
+    assert!(went("bytes_up") > 200 && went("bytes_down") > 500, "{record}");
+}
+
 /// A door of the proxy.
 async fn serve_at(proxy: netproxy::Proxy, door: &str, stream: tokio::io::DuplexStream) {
     match door {

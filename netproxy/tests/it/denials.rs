@@ -248,6 +248,30 @@ async fn a_client_that_leaves_early_is_recorded_once() {
     assert_eq!(world.records(1).await[0]["error"], "client_went_away");
 }
 
+/// Whoever was refused and did not stay to hear it has tried all the same.
+#[tokio::test]
+async fn a_client_that_is_gone_before_it_is_let_in_is_recorded() {
+    let world = World::start().await;
+    let allowed = world.at("ok.example");
+    for (target, verdict) in [("denied.example:443", "deny"), (&allowed, "error")] {
+        for (layer, head) in [
+            ("connect", format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")),
+            ("transparent", format!("TCP1 {target}\n")),
+        ] {
+            let (mut near, far) = tokio::io::duplex(1024);
+            near.write_all(head.as_bytes()).await.unwrap();
+            drop(near);
+            match layer {
+                "connect" => world.proxy.serve(far).await,
+                _ => world.proxy.serve_transparent(far).await,
+            }
+            let record = world.records(1).await.pop().unwrap();
+            world.records.0.lock().unwrap().clear();
+            assert_eq!((&record["layer"], &record["verdict"]), (&layer.into(), &verdict.into()), "{record}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_changes_its_answer_is_dialled_where_it_was_judged() {
     // Loopback (allowed here) at the first look; a private address, then a metadata service afterwards.

@@ -58,9 +58,27 @@ enum Inside {
 }
 
 impl Passage<'_> {
+    /// Lets the client in with what its door says then.
+    pub async fn open<S>(self, mut stream: Rewind<S>, verdict: Verdict, let_in: &[u8])
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if answer::write(self.shared, &mut stream, let_in).await {
+            return Box::pin(self.serve(stream, verdict)).await;
+        }
+        let subject = subject_of(&self.authority);
+        match verdict {
+            Verdict::Deny(deny) => {
+                let refusal = Refusal::policy(self.layer, deny).about(subject);
+                self.shared.record_refusal(&self.decision, &refusal, false);
+            }
+            Verdict::Allow(_) => self.shared.record_undecided(&self.decision, self.layer, subject),
+        }
+    }
+
     /// Serves the connection under the verdict on host and port. Each way has a box of its own: an idle tunnel does not
     /// hold the room that interception would take.
-    pub async fn serve<S>(self, mut stream: Rewind<S>, verdict: Verdict)
+    async fn serve<S>(self, mut stream: Rewind<S>, verdict: Verdict)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -245,15 +245,23 @@ async fn a_header_list_too_large_is_431_and_far_too_large_ends_the_connection() 
 #[test]
 fn small_pieces_that_nobody_takes_are_few() {
     match scene() {
-        None => alone("http2::floods::small_pieces_that_nobody_takes_are_few", "pieces"),
-        Some(_) => run(small_pieces()),
+        None => {
+            for scene in ["bytes", "kibibytes"] {
+                alone("http2::floods::small_pieces_that_nobody_takes_are_few", scene);
+            }
+        }
+        Some(scene) => run(small_pieces(scene)),
     }
 }
 
-async fn small_pieces() {
-    const STREAMS: u32 = 20;
+async fn small_pieces(scene: String) {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let pieces = Arc::new("1\r\na\r\n".repeat(1 << 20));
+    // Each of the larger ones comes alone, so that nothing else is read with it.
+    let (streams, pieces, together) = match &*scene {
+        "bytes" => (20, "1\r\na\r\n".repeat(1 << 20), usize::MAX),
+        _ => (100, format!("400\r\n{}\r\n", "a".repeat(1024)).repeat(80), 1024 + 7),
+    };
+    let pieces = Arc::new(pieces);
     let (tell, mut told) = mpsc::unbounded_channel();
     let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
         let (pieces, tell) = (Arc::clone(&pieces), tell.clone());
@@ -261,7 +269,14 @@ async fn small_pieces() {
             let _ = stream.read(&mut [0; 4096]).await;
             stream.write_all(head.as_bytes()).await.unwrap();
             // All of it, or until nothing is taken any more.
-            let _ = timeout(Duration::from_secs(2), stream.write_all(pieces.as_bytes())).await;
+            let send = async {
+                for piece in pieces.as_bytes().chunks(together) {
+                    stream.write_all(piece).await.unwrap();
+                    stream.flush().await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let _ = timeout(Duration::from_secs(2), send).await;
             tell.send(stream).unwrap();
         }
     })
@@ -278,12 +293,12 @@ async fn small_pieces() {
     .concat();
     tls.write_all(&[PREFACE, &windows].concat()).await.unwrap();
     let asked = fields(&[(":method", "GET"), (":scheme", "https"), (":authority", &target), (":path", "/")]);
-    for n in 0..STREAMS {
+    for n in 0..streams {
         tls.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &asked)).await.unwrap();
     }
     tls.flush().await.unwrap();
     let mut kept = Vec::new();
-    for _ in 0..STREAMS {
+    for _ in 0..streams {
         kept.push(told.recv().await.unwrap());
     }
     growth.print();

@@ -12,6 +12,7 @@ pub mod memory;
 mod random;
 mod refusals;
 mod retries;
+mod uploads;
 pub mod upstream;
 mod waiting;
 
