@@ -57,7 +57,7 @@ pub struct AskOn {
     pub files: Vec<PathBuf>,
 }
 
-/// The proxy of one sandbox. Dropping it ends every connection; [`Gateway::finish`] goes before that.
+/// The proxy of one sandbox. [`Gateway::finish`] goes before it is dropped.
 pub struct Gateway {
     proxy: Proxy,
     policy: Arc<LivePolicy>,
@@ -177,8 +177,10 @@ impl Gateway {
         self.runtime.spawn(policy.follow(proxy, move |reloaded, policy| tell(reloaded, policy, style)));
     }
 
-    /// Waits for the renewals of tokens that are under way, and says so: what they are answered would be lost.
+    /// Ends every connection, and waits for its record. Waits for the renewals of tokens that are under way, too, and says so:
+    /// what they are answered would be lost.
     pub fn finish(&self) {
+        self.runtime.block_on(self.proxy.end());
         if let Some(renewals) = &self.renewals {
             let waits = |text: &str| self.style.say("renewing", text, json!({ "message": text }));
             self.runtime.block_on(renewals.finish(waits));

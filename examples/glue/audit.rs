@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -287,6 +287,9 @@ impl Log {
         let end = file.metadata()?.len();
         let mut log = Self { path: path.to_owned(), file, end, reserved: 0, rotation };
         log.prepare()?;
+        if !ends_whole(path, end)? {
+            log.write(b"\n")?;
+        }
         Ok(log)
     }
 }
@@ -346,6 +349,17 @@ impl Log {
     }
 }
 
+/// Whether the last line has its end. Of a machine that lost its power it may not, and then what follows would be no line,
+/// either.
+fn ends_whole(path: &Path, end: u64) -> io::Result<bool> {
+    let mut last = [0];
+    match end.checked_sub(1) {
+        Some(at) => File::open(path)?.read_exact_at(&mut last, at)?,
+        None => return Ok(true),
+    }
+    Ok(last == *b"\n")
+}
+
 fn append_to(path: &Path) -> io::Result<File> {
     // Non-blocking, so that a FIFO without a reader is an error instead of a wait.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -386,6 +400,18 @@ mod tests {
         }
         assert!(!folder.path().join("elsewhere").exists());
         assert!(AuditFile::open(&folder.path().join("log"), None, silent).is_ok());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        for (before, after) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"v\":", "{}\n{\"v\":\n")] {
+            fs::write(&path, before).unwrap();
+            AuditFile::open(&path, None, silent).unwrap().record(record(1));
+            let expected = format!("{after}{}\n", audit_json_line(&record(1)));
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     let (_, all_gone) = tokio::join!(proxy.drain(longest), timeout(longest, all_gone.recv()));
     if all_gone.is_err() {
         messages.say("cut", "the time is over: what is still open is closed");
+        proxy.end().await;
     }
     if let Some(renewals) = renewals {
         renewals.finish(|text| messages.say("drain", text)).await;

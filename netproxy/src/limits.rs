@@ -56,6 +56,10 @@ pub const DNS_CACHE_NAMES_MAX: usize = 1024;
 pub const DNS_NEGATIVE_TTL_S_MAX: u32 = 5;
 /// Names that have a synthetic address at one time.
 pub const SYNTHETIC_NAMES_MAX: usize = 4096;
+/// How long the end waits for records, at most.
+pub const END_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks for them.
+pub const END_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Between two looks at an audit log that could not take a record.
 pub const AUDIT_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest name below a wildcard that is looked up, in bytes.

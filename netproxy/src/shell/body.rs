@@ -39,9 +39,10 @@ pub enum What {
 }
 
 struct Sending {
+    /// Before what comes in, with which the request ceases to count as under way: it is recorded first.
+    sent: Arc<Sent>,
     incoming: Incoming,
     silence: Silence,
-    sent: Arc<Sent>,
     bytes_max: Option<u64>,
     /// In hand already; nothing more comes in.
     held: Option<Held>,

@@ -1,7 +1,7 @@
 //! What an embedder tells all connections at once: take nothing new, or ask the policy again.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     draining: bool,
+    ended: bool,
     /// How often the policy has changed.
     policy: u64,
 }
@@ -39,6 +40,11 @@ pub enum Event {
 impl Control {
     pub fn drain(&self) {
         self.change(|state| state.draining = true);
+    }
+
+    /// Whatever runs ends now.
+    pub fn end(&self) {
+        self.change(|state| (state.draining, state.ended) = (true, true));
     }
 
     pub fn reauthorize(&self) {
@@ -79,6 +85,18 @@ impl Control {
         }
     }
 
+    /// Runs `serving` until it is done, or until everything ends.
+    pub async fn unless_ended(&self, serving: impl Future<Output = ()>) {
+        let mut state = self.state.subscribe();
+        let mut ended = pin!(async move { drop(state.wait_for(|state| state.ended).await) });
+        let (mut serving, mut gate) = (pin!(serving), Gate::default());
+        poll_fn(|cx| match serving.as_mut().poll(cx) {
+            Poll::Pending => gate.poll(cx, self, ended.as_mut()),
+            done => done,
+        })
+        .await;
+    }
+
     /// Returns when no alarm is left: no connection is served any more.
     pub async fn all_gone(&self) {
         self.state.closed().await;
@@ -111,7 +129,7 @@ impl Alarm {
     }
 }
 
-/// Polls [`Alarm::next`] only when that can have changed: once for each waker, and after each change. A
+/// Polls [`Alarm::next`], or what else waits for the state, only when that can have changed: once for each waker, and after each change. A
 /// connection is polled many times for each request, and an alarm is not free.
 #[derive(Default)]
 pub struct Gate {
@@ -119,10 +137,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn poll<F>(&mut self, cx: &mut Context<'_>, control: &Control, next: Pin<&mut F>) -> Poll<Event>
-    where
-        F: Future<Output = Event>,
-    {
+    pub fn poll<F: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        control: &Control,
+        next: Pin<&mut F>,
+    ) -> Poll<F::Output> {
         let changes = control.changes();
         if let Some((waker, seen)) = &self.registered
             && *seen == changes

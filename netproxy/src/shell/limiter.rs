@@ -89,6 +89,11 @@ impl Limiter {
         Slot::take(&self.dns_streams, DNS_STREAMS_MAX)
     }
 
+    /// Whether any request is under way.
+    pub fn are_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
     /// One more request that is under way until the slot is dropped.
     pub fn under_way(&self, limits: &Limits) -> Result<Slot, Box<Refusal>> {
         let most = limits.requests_at_once_max;

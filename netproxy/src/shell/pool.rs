@@ -2,7 +2,8 @@
 //! connects anew for every request does not cost the upstream a handshake each.
 //!
 //! Only a connection whose last exchange ended whole comes back, and it serves only the same place. It was
-//! dialled to an address that was judged, and is closed soon enough that a changed name is asked for again.
+//! dialled to an address that was judged. A changed name is asked for again once nobody has used it for a while, or the policy
+//! has changed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

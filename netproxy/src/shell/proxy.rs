@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::control::Control;
 use super::distrust::Distrust;
@@ -35,7 +35,7 @@ use crate::hooks::{
     Resolve, ResolveNothing,
 };
 use crate::id::IdSource;
-use crate::limits::{CODING_BYTES_MAX, Limits};
+use crate::limits::{CODING_BYTES_MAX, END_LOOK_EVERY, END_WAIT, Limits};
 use crate::metrics::Metrics;
 use crate::tls::{
     CaError, ClientCertificateError, ClientCertificates, LeafCache, SandboxCa, UpstreamTlsError,
@@ -178,6 +178,13 @@ impl Proxy {
         if self.shared.control.is_draining() {
             return;
         }
+        self.shared.control.unless_ended(self.let_in(stream, door)).await;
+    }
+
+    async fn let_in<S>(&self, stream: S, door: Door)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let limits = &self.shared.limits;
         let span = Span::connection(&self.shared.name);
         match (self.shared.limiter.enter(limits), limits.bytes_per_s) {
@@ -218,7 +225,7 @@ impl Proxy {
             return;
         }
         match self.shared.limiter.dns_stream() {
-            Some(_slot) => dns::serve(&self.shared, stream).await,
+            Some(_slot) => self.shared.control.unless_ended(dns::serve(&self.shared, stream)).await,
             None => dns::record_turned_away(&self.shared),
         }
     }
@@ -232,11 +239,27 @@ impl Proxy {
 
     /// Takes no new connections and requests: HTTP/1.1 clients get `Connection: close`, HTTP/2 clients GOAWAY.
     /// Waits until what runs has ended, at most for `longest`; says whether it has. Tunnels and WebSockets run on
-    /// until they end by themselves. What is left after `longest` goes when the embedder drops its futures.
+    /// until they end by themselves. What is left after `longest` is for [`Proxy::end`].
     pub async fn drain(&self, longest: Duration) -> bool {
         self.shared.control.drain();
         self.shared.pool.clear();
         timeout(longest, self.shared.control.all_gone()).await.is_ok()
+    }
+
+    /// Ends all that is open, at once, and takes nothing new. Returns when each has its record, or after
+    /// [`END_WAIT`](crate::limits::END_WAIT): an embedder that flushes its log then has all of them.
+    pub async fn end(&self) {
+        let Shared { control, limiter, pool, .. } = &*self.shared;
+        control.end();
+        pool.clear();
+        let recorded = async {
+            control.all_gone().await;
+            // Tasks of connections that are gone end after them.
+            while limiter.are_under_way() {
+                sleep(END_LOOK_EVERY).await;
+            }
+        };
+        let _ = timeout(END_WAIT, recorded).await;
     }
 
     /// To be called when the answers of [`Authorize`] have changed. Tunnels, WebSockets and intercepted connections

@@ -179,6 +179,49 @@ async fn a_tunnel_that_is_dropped_is_recorded_with_what_went_through() {
     assert!(went("bytes_up") > 200 && went("bytes_down") > 500, "{record}");
 }
 
+/// A tunnel, a request over HTTP/1.1 and one over HTTP/2, an upload whose answer is there, and a connection that waits.
+#[tokio::test]
+async fn the_end_comes_at_once_and_all_that_was_open_is_recorded_when_it_is_over() {
+    let (world, _) = world().await;
+    let target = world.at("ok.example");
+    let get = format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let opaque = world.at("opaque.example");
+    let stream = connect(&world, &opaque).await;
+    let mut tunnel = tls_trusting(&world.tls.root_pem, stream, "opaque.example").await.unwrap();
+    let whole = format!("GET / HTTP/1.1\r\nHost: {opaque}\r\n\r\n");
+    assert_eq!(ask(&mut tunnel, &whole).await.status, 200);
+    let mut events = https(&world, &target).await;
+    events.write_all(get.as_bytes()).await.unwrap();
+    read_chunk_after_head(&mut events).await;
+    let mut multiplexed = h2::open(&world, &target).await;
+    let (_sender, body) = h2::pieces();
+    let asked = multiplexed.send_request(h2::request("POST", &target, "/upload").body(body).unwrap());
+    let asked = tokio::spawn(asked);
+    let mut idle = https(&world, &target).await;
+    // The upload is under way.
+    while world.tls.seen.lock().unwrap().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.records.0.lock().unwrap().is_empty());
+    world.proxy.end().await;
+    let records = world.records.0.lock().unwrap().clone();
+    let mut errors: Vec<_> = records.iter().map(|record| record.error.unwrap_or_default()).collect();
+    errors.sort_unstable();
+    // The second is the upload, whose body broke off.
+    assert_eq!(errors, ["client_went_away", "malformed_request", "proxy_ended"], "{records:?}");
+    for stream in [&mut tunnel, &mut events, &mut idle] {
+        assert!(is_at_end(stream).await);
+    }
+    assert!(asked.await.unwrap().is_err());
+    let (_near, far) = tokio::io::duplex(1024);
+    serve_at(world.proxy.clone(), "any", far).await;
+}
+
+async fn read_chunk_after_head<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) {
+    read_until(stream, b"\r\n\r\n").await;
+    read_chunk(stream).await;
+}
+
 /// A door of the proxy.
 async fn serve_at(proxy: netproxy::Proxy, door: &str, stream: tokio::io::DuplexStream) {
     match door {
