@@ -381,7 +381,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         let whole = self.ended || (self.search.is_none() && self.incoming.is_end_stream());
         if !whole {
-            self.ledger.fail("client_went_away");
+            self.ledger.fail(self.ledger.shared().control.who_is_gone());
         }
     }
 }

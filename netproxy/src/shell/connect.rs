@@ -45,7 +45,7 @@ where
         return answer::refuse(shared, io.io_mut(), &refusal.about(subject), &decision).await;
     }
     let (stream, early) = io.into_parts();
-    let passage = Passage { shared, decision, authority, layer: Layer::Connect };
+    let passage = Passage::new(shared, decision, (authority, Layer::Connect), &verdict);
     passage.open(Rewind::new(stream, early), verdict, ESTABLISHED).await;
 }
 

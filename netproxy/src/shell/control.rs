@@ -67,6 +67,11 @@ impl Control {
         self.state.borrow().draining
     }
 
+    /// Who is gone where an exchange has no end of its own.
+    pub fn who_is_gone(&self) -> &'static str {
+        if self.state.borrow().ended { "proxy_ended" } else { "client_went_away" }
+    }
+
     /// Hears of what happens from now on, and of draining in any case.
     pub fn alarm(&self) -> Alarm {
         let receiver = self.state.subscribe();

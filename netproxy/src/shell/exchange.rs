@@ -429,8 +429,8 @@ fn pass_back(
     let (parts, incoming) = response.into_parts();
     ledger.first_byte(parts.status.as_u16());
     let mut headers = parts.headers;
-    // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on.
-    if has(&headers, &TRANSFER_ENCODING) {
+    // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on; RFC 9110 §8.6: there is none of nothing.
+    if has(&headers, &TRANSFER_ENCODING) || parts.status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     }
     let mut headers = clean_headers(&mut headers, &mut search, &mut ledger);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use http::header::EXPECT;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -153,6 +153,7 @@ where
     F: Future<Output = Response<Reply>>,
 {
     let Stream { request, refusal, mut respond, wanted, _held } = stream;
+    let wants_head_only = request.method() == Method::HEAD;
     let mut answered = pin!(answer(request, refusal));
     let mut wanted = pin!(async {
         match wanted {
@@ -175,7 +176,8 @@ where
         }
     };
     let (parts, mut body) = response.into_parts();
-    let ended = body.is_end_stream();
+    // Whatever it is made of: a refusal has a body, and the length of it may be said.
+    let ended = wants_head_only || body.is_end_stream();
     let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), ended) else { return };
     if !ended {
         let sent = outgoing::send(&mut body, &mut stream, (Take::AtOnce, stuck)).await;

@@ -135,7 +135,7 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         // Without a status nothing came back, and nobody said why: the client did not wait for it.
         if self.record.as_ref().is_some_and(|record| record.layer == Layer::Http && record.status.is_none()) {
-            self.fail("client_went_away");
+            self.fail(self.shared.control.who_is_gone());
         }
         if let Some(record) = self.record.take() {
             let (shared, span) = (Arc::clone(&self.shared), self.span.clone());

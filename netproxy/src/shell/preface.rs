@@ -46,7 +46,7 @@ where
         let refusal = Refusal::policy(Layer::Transparent, deny.clone()).about(subject_of(&authority));
         return refuse(shared, stream, &refusal, &decision).await;
     }
-    let passage = Passage { shared, decision, authority, layer: Layer::Transparent };
+    let passage = Passage::new(shared, decision, (authority, Layer::Transparent), &verdict);
     passage.open(stream, verdict, preface::ACCEPTED).await;
 }
 

@@ -105,7 +105,7 @@ impl Shared {
     /// Records a client that did not wait to hear the verdict.
     pub fn record_undecided(&self, decision: &Decision, layer: Layer, subject: Subject) {
         let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Error);
-        record.error = Some("client_went_away");
+        record.error = Some(self.control.who_is_gone());
         record.about(subject);
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);

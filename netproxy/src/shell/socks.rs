@@ -66,7 +66,7 @@ where
         let refusal = Refusal::policy(Layer::Socks, deny.clone()).about(subject_of(&authority));
         return refuse(shared, (stream, &decision), &socks5::reply_bytes(Reply::NotAllowed), &refusal).await;
     }
-    let passage = Passage { shared, decision, authority, layer: Layer::Socks };
+    let passage = Passage::new(shared, decision, (authority, Layer::Socks), &verdict);
     passage.open(stream, verdict, &socks5::reply_bytes(Reply::Succeeded)).await;
 }
 

@@ -157,7 +157,7 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
     let is_http11 = response.version == Some(1);
     let body = Body::after(status, &headers, (method, is_http11))?;
     if matches!(body.0, Left::Length(_))
-        && has_list(&headers)
+        && (has_list(&headers) || has_none(status, method))
         && let Some(length) = length(&headers)?
     {
         // As one number: not every reader knows that the same one several times is one.
@@ -171,6 +171,11 @@ fn parse(head: &Bytes, method: &Method) -> Result<Option<Answer>, AnswerError> {
     };
     let persists = is_certain && persists(&headers, is_http11);
     Ok(Some(Answer { status, headers, body, persists }))
+}
+
+/// Whether there is no body, whatever the fields say.
+fn has_none(status: StatusCode, method: &Method) -> bool {
+    matches!(status.as_u16(), 101 | 204 | 304) || *method == Method::HEAD
 }
 
 /// Whether the length is said more than once.
@@ -248,8 +253,7 @@ impl Body {
         headers: &HeaderMap,
         (method, is_http11): (&Method, bool),
     ) -> Result<Self, AnswerError> {
-        let has_none = matches!(status.as_u16(), 101 | 204 | 304) || *method == Method::HEAD;
-        if has_none {
+        if has_none(status, method) {
             return Ok(Self(Left::Length(0)));
         }
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();

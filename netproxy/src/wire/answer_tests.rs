@@ -119,8 +119,11 @@ fn a_length_that_is_said_twice_is_passed_on_once() {
         let mut buffer = BytesMut::from(head(lengths).as_str());
         let answer = Heads::new(200).take(&mut buffer, &method).unwrap().unwrap();
         assert_eq!(answer.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["5"]);
-        let mut buffer = BytesMut::from(head("5, 6").as_str());
-        assert_eq!(Heads::new(200).take(&mut buffer, &method).unwrap_err(), AnswerError::Length);
+        for wrong in ["5, 6", "0x5", "+5", ""] {
+            let mut buffer = BytesMut::from(head(wrong).as_str());
+            let refused = Heads::new(200).take(&mut buffer, &method).unwrap_err();
+            assert_eq!(refused, AnswerError::Length, "{wrong}");
+        }
     }
 }
 

@@ -207,14 +207,51 @@ async fn the_end_comes_at_once_and_all_that_was_open_is_recorded_when_it_is_over
     let records = world.records.0.lock().unwrap().clone();
     let mut errors: Vec<_> = records.iter().map(|record| record.error.unwrap_or_default()).collect();
     errors.sort_unstable();
-    // The second is the upload, whose body broke off.
-    assert_eq!(errors, ["client_went_away", "malformed_request", "proxy_ended"], "{records:?}");
+    // The first is the upload, whose body broke off. The last connection had no request.
+    assert_eq!(errors, ["", "malformed_request", "proxy_ended", "proxy_ended"], "{records:?}");
     for stream in [&mut tunnel, &mut events, &mut idle] {
         assert!(is_at_end(stream).await);
     }
     assert!(asked.await.unwrap().is_err());
     let (_near, far) = tokio::io::duplex(1024);
     serve_at(world.proxy.clone(), "any", far).await;
+}
+
+/// Who is refused and says no more is recorded before the end, too, and once: after `CONNECT`, inside TLS, in the middle of a
+/// request, and by SOCKS; and who is let in and asks for nothing.
+#[tokio::test]
+async fn what_was_decided_and_not_heard_is_recorded_at_the_end() {
+    let (world, _) = world().await;
+    let target = world.at("ok.example");
+    let mut kept = vec![connect(&world, "denied.example:443").await, connect(&world, &target).await];
+    kept.push(connect(&world, "denied.example:80").await);
+    kept.last_mut().unwrap().write_all(b"GET / HT").await.unwrap();
+    let (mut near, far) = tokio::io::duplex(1024);
+    let proxy = world.proxy.clone();
+    tokio::spawn(async move { proxy.serve_socks(far).await });
+    near.write_all(b"\x05\x01\x00\x05\x01\x00\x03\x0edenied.example\x01\xbb").await.unwrap();
+    near.read_exact(&mut [0; 12]).await.unwrap();
+    kept.push(near);
+    let stream = connect(&world, "denied.example:443").await;
+    let mut answered = tls(&world, stream, "denied.example").await;
+    let get = "GET / HTTP/1.1\r\nHost: denied.example\r\n\r\n";
+    assert_eq!(ask(&mut answered, get).await.status, 403);
+    let stream = connect(&world, "denied.example:443").await;
+    let _silent = tls(&world, stream, "denied.example").await;
+    let stream = connect(&world, "denied.example:443").await;
+    let _multiplexed =
+        tls_offering(world.proxy.ca_certificate_pem(), stream, ("denied.example", &[b"h2"])).await;
+    world.proxy.end().await;
+    let records = world.records.0.lock().unwrap().clone();
+    let mut told: Vec<_> =
+        records.iter().map(|r| (r.host.as_deref().unwrap_or_default(), r.verdict.as_str())).collect();
+    told.sort_unstable();
+    let denied = ("denied.example", "deny");
+    assert_eq!(
+        told,
+        [denied, denied, denied, denied, denied, denied, ("ok.example", "error")],
+        "{records:?}"
+    );
 }
 
 async fn read_chunk_after_head<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) {

@@ -17,7 +17,7 @@ use crate::shell::exchange;
 use crate::shell::http1::Client;
 use crate::shell::http2;
 use crate::shell::incoming::Incoming;
-use crate::shell::shared::Decision;
+use crate::shell::shared::{Decision, Shared};
 use crate::wire::target::Target;
 
 impl Passage<'_> {
@@ -27,7 +27,9 @@ impl Passage<'_> {
     {
         let client = Arc::new(Client::inside_http2(Arc::clone(self.shared), self.authority.clone()));
         let first = Mutex::new(Some(self.decision.clone()));
-        let refused = Arc::new(Refused { refusal, first, done: Notify::new() });
+        let refused = Refused { shared: Arc::clone(self.shared), refusal, first, done: Notify::new() };
+        let refused = Arc::new(refused);
+        self.heard();
         // Not at once: Java gives up a stream whose answer has arrived, if it is told to go before it has read it.
         let told = async {
             refused.done.notified().await;
@@ -39,13 +41,19 @@ impl Passage<'_> {
             async move { refused.answer(&client, &request) }
         })
         .await;
-        if let Some(decision) = refused.take_first() {
-            self.shared.record_refusal(&decision, &refused.refusal, false);
+    }
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        if let Some(decision) = self.take_first() {
+            self.shared.record_refusal(&decision, &self.refusal, false);
         }
     }
 }
 
 struct Refused {
+    shared: Arc<Shared>,
     refusal: Refusal,
     /// The decision of the door; streams after the first have decisions of their own.
     first: Mutex<Option<Decision>>,

@@ -16,7 +16,7 @@ mod http2;
 mod raw;
 mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -46,6 +46,8 @@ pub struct Passage<'a> {
     pub authority: Authority,
     /// Of the door.
     pub layer: Layer,
+    /// What the door has decided, until the client hears of it, or something else is recorded.
+    unheard: Mutex<Option<Box<Verdict>>>,
 }
 
 /// What came first inside.
@@ -57,22 +59,47 @@ enum Inside {
     Nothing(&'static str),
 }
 
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        let Some(verdict) = self.unheard.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        let subject = subject_of(&self.authority);
+        match *verdict {
+            Verdict::Deny(deny) => {
+                let refusal = Refusal::policy(self.layer, deny).about(subject);
+                self.shared.record_refusal(&self.decision, &refusal, false);
+            }
+            Verdict::Allow(_) => self.shared.record_undecided(&self.decision, self.layer, subject),
+        }
+    }
+}
+
+impl<'a> Passage<'a> {
+    pub fn new(
+        shared: &'a Arc<Shared>,
+        decision: Decision,
+        (authority, layer): (Authority, Layer),
+        verdict: &Verdict,
+    ) -> Self {
+        let unheard = Mutex::new(Some(Box::new(verdict.clone())));
+        Self { shared, decision, authority, layer, unheard }
+    }
+}
+
 impl Passage<'_> {
+    /// From here on, something else is recorded.
+    fn heard(&self) {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Lets the client in with what its door says then.
     pub async fn open<S>(self, mut stream: Rewind<S>, verdict: Verdict, let_in: &[u8])
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if answer::write(self.shared, &mut stream, let_in).await {
-            return Box::pin(self.serve(stream, verdict)).await;
-        }
-        let subject = subject_of(&self.authority);
-        match verdict {
-            Verdict::Deny(deny) => {
-                let refusal = Refusal::policy(self.layer, deny).about(subject);
-                self.shared.record_refusal(&self.decision, &refusal, false);
-            }
-            Verdict::Allow(_) => self.shared.record_undecided(&self.decision, self.layer, subject),
+            Box::pin(self.serve(stream, verdict)).await;
         }
     }
 
@@ -190,9 +217,11 @@ impl Passage<'_> {
             Inside::Http => self.refuse_in_http(stream, Door::InsidePlain(&self.authority), refusal).await,
             // Whoever began with `CONNECT` speaks HTTP, and most show what they cannot understand.
             Inside::Other if self.layer == Layer::Connect => {
+                self.heard();
                 answer::refuse(self.shared, &mut stream, &refusal, &self.decision).await;
             }
             Inside::Other | Inside::Nothing(_) => {
+                self.heard();
                 self.shared.record_refusal(&self.decision, &refusal, false);
             }
         }
@@ -204,7 +233,9 @@ impl Passage<'_> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut io = StrictIo::new(io, &self.shared.limits);
-        match io.head().await {
+        let head = io.head().await;
+        self.heard();
+        match head {
             Ok(_) => {}
             Err(NoHead::Bad(error)) => {
                 return refuse_bad(self.shared, &mut io, error, refusal.subject).await;
@@ -228,6 +259,7 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.heard();
         let client = Client::inside(Arc::clone(self.shared), Scheme::Http, self.authority.clone());
         self.serve_requests(stream, &Arc::new(client)).await;
     }

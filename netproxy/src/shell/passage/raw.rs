@@ -35,7 +35,8 @@ impl Passage<'_> {
             (Verdict::Deny(_), Verdict::Deny(deny)) => Refusal::policy(self.layer, deny),
             (Verdict::Deny(deny), Verdict::Allow(_)) => {
                 let detail = format!("the bytes are neither TLS nor HTTP: {}", deny.reason);
-                Refusal::new(Kind::NotTls, Layer::Tcp, detail).under(deny.rule)
+                let refusal = Refusal::new(Kind::NotTls, Layer::Tcp, detail).under(deny.rule);
+                Refusal { generation: deny.generation, ..refusal }
             }
         };
         Box::pin(self.refuse(stream, Inside::Other, refusal.about(subject_of(&self.authority)))).await;
@@ -79,6 +80,7 @@ impl Passage<'_> {
         let subject = subject_of(&self.authority);
         let mut ledger = Ledger::open(self.shared, &self.decision, Layer::Tcp, (allow, subject));
         ledger.opened(&times);
+        self.heard();
         Ok((upstream, ledger, slot))
     }
 }

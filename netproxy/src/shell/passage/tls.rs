@@ -54,6 +54,7 @@ impl Passage<'_> {
         let named = hello.server_name.as_deref().and_then(|name| Host::parse(name).ok());
         let host = named.as_ref().unwrap_or_else(|| self.authority.host());
         let Ok(tls) = self.accept(stream, host).await else {
+            self.heard();
             return self.shared.record_refusal(&self.decision, &refusal, false);
         };
         if speaks_http2(&tls) {
@@ -84,22 +85,22 @@ impl Passage<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let tls = match Box::pin(self.accept(stream, self.authority.host())).await {
+        let accepted = Box::pin(self.accept(stream, self.authority.host())).await;
+        self.heard();
+        let tls = match accepted {
             Ok(tls) => tls,
             Err(error) => return self.record_unused(&allow, Some(&error)),
         };
         let (shared, authority) = (Arc::clone(self.shared), self.authority.clone());
-        let client = if speaks_http2(&tls) {
-            let client = Arc::new(Client::inside_http2(shared, authority));
-            Box::pin(http2::serve(tls, &client)).await;
-            client
-        } else {
-            let client = Arc::new(Client::inside(shared, Scheme::Https, authority));
-            Box::pin(self.serve_requests(tls, &client)).await;
-            client
-        };
-        if client.requests() == 0 {
-            self.record_unused(&allow, None);
+        let is_http2 = speaks_http2(&tls);
+        let client = Arc::new(match is_http2 {
+            true => Client::inside_http2(shared, authority),
+            false => Client::inside(shared, Scheme::Https, authority),
+        });
+        let _unused = Unused { passage: self, allow, client: &client };
+        match is_http2 {
+            true => Box::pin(http2::serve(tls, &client)).await,
+            false => Box::pin(self.serve_requests(tls, &client)).await,
         }
     }
 
@@ -136,12 +137,28 @@ impl Passage<'_> {
                 let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
                 ledger.opened(&times);
                 ledger.first_byte(200);
+                self.heard();
                 tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_connect()).await;
             }
             Err(refusal) => {
                 let refusal = refusal.about(self.tls_subject()).after(&allow);
                 Box::pin(self.refuse_in_tls(stream, &hello, refusal)).await;
             }
+        }
+    }
+}
+
+/// Records a connection over which no request came, whatever ended it.
+struct Unused<'a> {
+    passage: &'a Passage<'a>,
+    allow: Allow,
+    client: &'a Client,
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        if self.client.requests() == 0 {
+            self.passage.record_unused(&self.allow, None);
         }
     }
 }

@@ -37,6 +37,36 @@ fn get(target: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head))
 }
 
+/// Refused by us or answered by the upstream: a body would break the stream.
+#[tokio::test]
+async fn an_answer_to_head_ends_with_its_head() {
+    let (world, target) = world("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_owned(), |b| b).await;
+    for (path, status) in [("/private", 403), ("/", 200)] {
+        let mut client = tls(&world, &target).await;
+        let head = [(":method", "HEAD"), (":scheme", "https"), (":authority", &target), (":path", path)];
+        let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head));
+        client.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &asked].concat()).await.unwrap();
+        client.flush().await.unwrap();
+        let answer = loop {
+            let frame = read_frame(&mut client).await.expect("the connection ended before the answer");
+            if frame.stream == 1 {
+                break frame;
+            }
+        };
+        assert_eq!((answer.kind, answer.flags & END_STREAM, answer.status()), (HEADERS, END_STREAM, status));
+    }
+}
+
+/// RFC 9110 §8.6.
+#[tokio::test]
+async fn no_content_has_no_length() {
+    let (world, target) =
+        world("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n".to_owned(), |b| b).await;
+    let mut asking = client::open(&world, &target).await;
+    let answer = client::get(&mut asking, &target, "/").await;
+    assert_eq!((answer.status, answer.headers.get("content-length")), (204, None));
+}
+
 /// With its last bytes, and what the search held back of them: a client takes two frames for it, not three.
 #[tokio::test]
 async fn a_searched_answer_ends_with_its_last_bytes() {
