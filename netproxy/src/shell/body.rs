@@ -161,7 +161,10 @@ impl Sending {
                     let rest = (!rest.is_empty()).then_some(rest);
                     return Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                Poll::Ready(Some(Err(error))) => {
+                    self.sent.broken.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(io::Error::other(error))));
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.heard();
                     match frame.into_data().map_err(Frame::into_trailers) {

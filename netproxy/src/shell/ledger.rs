@@ -2,7 +2,7 @@
 //! sent any more, whatever way the exchange ended: no path can forget it, and an upload that goes on after its answer is
 //! counted to its end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +30,8 @@ pub struct Sent {
     /// Towards the client, through a tunnel or a WebSocket; and secrets removed from that.
     pub down: AtomicU64,
     pub redactions: AtomicU64,
+    /// The client's side of it broke off.
+    pub broken: AtomicBool,
     /// Why no more of it may go.
     pub cut: OnceLock<Box<Refusal>>,
     /// What is recorded when nobody sends any more.
@@ -156,6 +158,9 @@ impl Drop for Sent {
             if let Some(cut) = self.cut.get() {
                 failed(&mut record);
                 record.error = Some(cut.kind.code());
+            } else if self.broken.load(Ordering::Relaxed) {
+                failed(&mut record);
+                record.error.get_or_insert(shared.control.who_is_gone());
             }
             if record.verdict == Outcome::WouldDeny {
                 record.error.get_or_insert(Kind::Policy.code());
