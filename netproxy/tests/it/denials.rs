@@ -7,6 +7,7 @@ use netproxy::limits::Limits;
 use tokio::io::AsyncWriteExt;
 
 use crate::client::*;
+use crate::doors;
 use crate::world::World;
 
 async fn inside(world: &World, target: &str, request: &str) -> Answer {
@@ -268,6 +269,23 @@ async fn a_client_that_is_gone_before_it_is_let_in_is_recorded() {
             let record = world.records(1).await.pop().unwrap();
             world.records.0.lock().unwrap().clear();
             assert_eq!((&record["layer"], &record["verdict"]), (&layer.into(), &verdict.into()), "{record}");
+        }
+    }
+}
+
+/// Silent, and with bytes that nobody understands.
+#[tokio::test]
+async fn a_client_of_a_server_that_is_not_there_is_recorded_once() {
+    let world = doors::world().await;
+    for way in doors::WAYS {
+        for begun in ["", "EHLO\r\n"] {
+            let mut stream = way.open(&world, "raw.example:1").await;
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            while !is_at_end(&mut stream).await {}
+            drop(stream);
+            let records = std::mem::take(&mut *world.records.0.lock().unwrap());
+            let errors: Vec<_> = records.iter().map(|record| record.error.unwrap_or_default()).collect();
+            assert_eq!(errors, ["upstream_unreachable"], "{way:?} {begun:?}");
         }
     }
 }

@@ -51,6 +51,7 @@ impl Passage<'_> {
             Ok(opened) => opened,
             Err(refusal) => {
                 let refusal = refusal.about(subject_of(&self.authority));
+                self.heard();
                 self.shared.record_refusal(&self.decision, &refusal, false);
                 return None;
             }
