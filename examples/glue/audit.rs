@@ -285,11 +285,12 @@ impl Log {
     fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let file = append_to(path)?;
         let end = file.metadata()?.len();
+        let is_whole = ends_whole(&file, end)?;
         let mut log = Self { path: path.to_owned(), file, end, reserved: 0, rotation };
-        log.prepare()?;
-        if !ends_whole(path, end)? {
+        if !is_whole {
             log.write(b"\n")?;
         }
+        log.prepare()?;
         Ok(log)
     }
 }
@@ -351,19 +352,19 @@ impl Log {
 
 /// Whether the last line has its end. Of a machine that lost its power it may not, and then what follows would be no line,
 /// either.
-fn ends_whole(path: &Path, end: u64) -> io::Result<bool> {
+fn ends_whole(file: &File, end: u64) -> io::Result<bool> {
+    let Some(at) = end.checked_sub(1) else { return Ok(true) };
     let mut last = [0];
-    match end.checked_sub(1) {
-        Some(at) => File::open(path)?.read_exact_at(&mut last, at)?,
-        None => return Ok(true),
-    }
+    file.read_exact_at(&mut last, at)?;
     Ok(last == *b"\n")
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
     // Non-blocking, so that a FIFO without a reader is an error instead of a wait.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
+    // Read for its last byte only, and not by its name again: that may lead elsewhere by then.
+    let file =
+        OpenOptions::new().create(true).read(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -412,6 +413,11 @@ mod tests {
             let expected = format!("{after}{}\n", audit_json_line(&record(1)));
             assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         }
+        // One that is long enough to be put aside ends in the old file.
+        fs::write(&path, "{}\n{\"v\":").unwrap();
+        AuditFile::open(&path, Some(Rotation { bytes: 1, keep: 1 }), silent).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("log.1")).unwrap(), "{}\n{\"v\":\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }
 
     #[test]
