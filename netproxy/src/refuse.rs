@@ -64,6 +64,10 @@ pub enum Kind {
     TooManyHeldBodies,
     /// The body is not what its head says, and cannot be signed.
     BodyRefused,
+    /// The client stopped in the middle of the body.
+    BodyTooQuiet,
+    /// The body ended before its end.
+    BodyBrokeOff,
     /// The upstream's name does not resolve.
     NameNotFound,
     /// The resolver did not answer.
@@ -137,6 +141,11 @@ impl Kind {
                 "Bodies of requests that are signed wait here until they are whole. Send fewer of them side by side.", true),
             Self::BodyRefused => row(S::BAD_REQUEST, "http_request_error", "request_body_refused", "The request body cannot be signed",
                 "Do not retry the same request. The body must have the form that the request's head announces.", false),
+            // Not 408: browsers and clients of AI services repeat that by themselves.
+            Self::BodyTooQuiet => row(S::BAD_REQUEST, "http_request_error", "request_body_too_quiet", "The request body stopped",
+                "The head of the request came, and of its body nothing more for too long. Send it without long pauses.", true),
+            Self::BodyBrokeOff => row(S::BAD_REQUEST, "http_request_error", "request_body_broke_off", "The request body broke off",
+                "The body ended before it was whole. Send as much as the request's head announces.", true),
             Self::NameNotFound => row(S::BAD_GATEWAY, "dns_error", "name_not_found", "The upstream's name does not resolve",
                 "The policy allows this host, but it has no address. Check the spelling.", false),
             Self::NameTimeout => row(S::GATEWAY_TIMEOUT, "dns_timeout", "name_timeout", "The resolver did not answer",

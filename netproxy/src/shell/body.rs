@@ -18,6 +18,7 @@ use super::ledger::{Ledger, Sent};
 use super::pool::{Place, give_back};
 use super::search::Search;
 use super::silence::Silence;
+use super::upstream::{body_too_quiet, malformed_body};
 use crate::audit::Layer;
 use crate::coding::CodingError;
 use crate::hooks::{BodyFilter, HeaderFate, ResponseFilter};
@@ -121,10 +122,6 @@ impl Sending {
     }
 }
 
-fn too_quiet() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "no byte of the body came in time")
-}
-
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -154,7 +151,7 @@ impl Sending {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Pending => {
                     ready!(self.silence.poll_over(cx));
-                    return Poll::Ready(Some(Err(too_quiet())));
+                    return Poll::Ready(Some(Err(self.cut(body_too_quiet))));
                 }
                 Poll::Ready(None) => {
                     let rest = self.filtered(None)?;
@@ -162,6 +159,9 @@ impl Sending {
                     return Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))));
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        return Poll::Ready(Some(Err(self.cut(malformed_body))));
+                    }
                     self.sent.broken.store(true, Ordering::Relaxed);
                     return Poll::Ready(Some(Err(io::Error::other(error))));
                 }
@@ -217,6 +217,10 @@ pub fn joined(first: Bytes, second: Bytes) -> Bytes {
 
 pub fn count(counter: &AtomicU64, bytes: usize) {
     counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+fn too_quiet() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no byte of the answer came in time")
 }
 
 /// The body of an answer: one of ours, or a response passing by.
@@ -384,7 +388,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         let whole = self.ended || (self.search.is_none() && self.incoming.is_end_stream());
         if !whole {
-            self.ledger.fail(self.ledger.shared().control.who_is_gone());
+            self.ledger.unheard();
         }
     }
 }
@@ -394,6 +398,13 @@ impl Reply {
     pub fn fail(&mut self, error: &'static str) {
         if let Self::Passing(passing) = self {
             passing.ledger.fail(error);
+        }
+    }
+
+    /// Notes that nobody is there to take the rest.
+    pub fn is_unheard(&mut self) {
+        if let Self::Passing(passing) = self {
+            passing.ledger.unheard();
         }
     }
 }

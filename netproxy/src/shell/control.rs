@@ -67,9 +67,13 @@ impl Control {
         self.state.borrow().draining
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().ended
+    }
+
     /// Who is gone where an exchange has no end of its own.
     pub fn who_is_gone(&self) -> &'static str {
-        if self.state.borrow().ended { "proxy_ended" } else { "client_went_away" }
+        if self.has_ended() { "proxy_ended" } else { "client_went_away" }
     }
 
     /// Hears of what happens from now on, and of draining in any case.

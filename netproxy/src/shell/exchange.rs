@@ -121,6 +121,12 @@ async fn exchange(
                 .map_err(|refusal| Box::new(refusal.about(request.subject()).after(&allow)))
         }
         Err(mut refusal) => {
+            // Over HTTP/2 what a client sends breaks off with its stream.
+            let unheard = client.multiplex.is_some() && ledger.is_broken();
+            if unheard || shared.control.has_ended() {
+                // Nobody is there to be refused: what is recorded is that, when this is dropped with its stream.
+                std::future::pending::<()>().await;
+            }
             // What the upstream made of a body that was cut off is not what went wrong.
             if let Some(cut) = ledger.body_cut() {
                 refusal = cut;

@@ -2,6 +2,7 @@
 //! share, so that a guest cannot fill the host's memory with bodies that never end.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +14,9 @@ use tokio::time::timeout;
 
 use super::exchange::body_too_large;
 use super::incoming::Incoming;
+use super::ledger::Sent;
 use super::shared::Shared;
-use super::upstream::malformed_body;
+use super::upstream::{body_broke_off, body_too_quiet, malformed_body};
 use crate::audit::Layer;
 use crate::refuse::{Kind, Refusal};
 
@@ -71,7 +73,11 @@ pub fn no_room() -> Refusal {
 }
 
 /// Reads a body to its end. `most` is the limit of the sandbox and the rule, if there is one.
-pub async fn hold(shared: &Shared, incoming: &mut Incoming, most: Option<u64>) -> Result<Held, Box<Refusal>> {
+pub async fn hold(
+    shared: &Shared,
+    incoming: &mut Incoming,
+    (most, sent): (Option<u64>, &Sent),
+) -> Result<Held, Box<Refusal>> {
     let most = most.unwrap_or(u64::MAX).min(shared.limits.held_body_bytes_max);
     if incoming.size_hint().lower() > most {
         return Err(Box::new(body_too_large(most)));
@@ -83,7 +89,14 @@ pub async fn hold(shared: &Shared, incoming: &mut Incoming, most: Option<u64>) -
         let frame = match timeout(shared.limits.idle_timeout, frame).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) | Err(_) => return Err(malformed_body()),
+            Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Box::new(malformed_body()));
+            }
+            Ok(Some(Err(_))) => {
+                sent.broken.store(true, Ordering::Relaxed);
+                return Err(Box::new(body_broke_off()));
+            }
+            Err(_) => return Err(Box::new(body_too_quiet())),
         };
         match frame.into_data() {
             Ok(data) => {

@@ -164,8 +164,9 @@ where
     let mut asked = false;
     let response = loop {
         tokio::select! {
-            response = &mut answered => break response,
+            biased;
             _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+            response = &mut answered => break response,
             () = &mut wanted, if !asked => {
                 asked = true;
                 let mut go_on = Response::new(());
@@ -185,7 +186,7 @@ where
             // Why a body broke off it says itself.
             Ok(()) | Err(Cut::Broken) => {}
             Err(Cut::Stuck) => body.fail("client_took_nothing"),
-            Err(Cut::Refused) => body.fail("client_went_away"),
+            Err(Cut::Refused) => body.is_unheard(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A body as it comes in, from a client or an upstream, over either version of HTTP.
 
 use std::any::Any;
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -125,7 +126,11 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|error| {
+                // What breaks the protocol, `StrictIo` finds.
+                let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+                io::Error::new(cause.map_or(io::ErrorKind::Other, io::Error::kind), error)
+            }),
             Self::Http2(body) => body.poll(cx),
             Self::Upstream(body) => body.poll(cx),
         }

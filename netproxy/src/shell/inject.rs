@@ -21,7 +21,10 @@ pub async fn inject(
     // A handshake has no body; what comes after it is the WebSocket's.
     let reads = !decided.request.websocket && shared.inject.reads_body(decided, head);
     // Boxed: most requests do not carry its room about.
-    let mut held = if reads { Some(Box::pin(hold(shared, &mut incoming, most)).await?) } else { None };
+    let mut held = None;
+    if reads {
+        held = Some(Box::pin(hold(shared, &mut incoming, (most, &ledger.sent()))).await?);
+    }
     head.body = held.as_ref().map(|held| held.bytes.clone());
     let injected = shared.inject.inject(decided, head).await;
     let injected = injected.map_err(|error| Box::new(Refusal::inject(&error)))?;

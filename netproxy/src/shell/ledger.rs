@@ -80,6 +80,11 @@ impl Ledger {
         self.up.cut.get().cloned()
     }
 
+    /// Whether the client's side of it broke off.
+    pub fn is_broken(&self) -> bool {
+        self.up.broken.load(Ordering::Relaxed)
+    }
+
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -127,6 +132,11 @@ impl Ledger {
         });
     }
 
+    /// The exchange was cut short, as its client is gone.
+    pub fn unheard(&mut self) {
+        self.fail(self.shared.control.who_is_gone());
+    }
+
     /// The exchange ends in a refusal, which has a record of its own.
     pub fn discard(mut self) {
         self.record = None;
@@ -137,7 +147,7 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         // Without a status nothing came back, and nobody said why: the client did not wait for it.
         if self.record.as_ref().is_some_and(|record| record.layer == Layer::Http && record.status.is_none()) {
-            self.fail(self.shared.control.who_is_gone());
+            self.unheard();
         }
         if let Some(record) = self.record.take() {
             let (shared, span) = (Arc::clone(&self.shared), self.span.clone());

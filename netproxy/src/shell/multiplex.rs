@@ -32,7 +32,7 @@ use super::pool::Place;
 use super::reach::OpenTimes;
 use super::sender::Sender as Http1;
 use super::shared::Shared;
-use super::upstream::{self, Arrived, failure, malformed_body, too_late};
+use super::upstream::{self, Arrived, body_broke_off, failure, too_late};
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{
@@ -287,7 +287,7 @@ async fn ask(
             }
             let (untouched, why) = match back {
                 Some(Back::Untouched(body)) => (Some(*body), None),
-                Some(Back::Broken) => (None, Some(malformed_body())),
+                Some(Back::Broken) => (None, Some(Box::new(body_broke_off()))),
                 Some(Back::Taken) | None => (None, None),
             };
             Err(Unanswered { error: Some(error), untouched, why })

@@ -74,7 +74,7 @@ impl From<Unanswered> for Box<Refusal> {
                 Kind::UpstreamProtocol,
                 "the upstream sent too many bytes, such as interim answers (1xx), and no answer",
             ),
-            Unanswered::BrokenBody => malformed_body(),
+            Unanswered::BrokenBody => Box::new(body_broke_off()),
             Unanswered::Bad(error) => failure(Kind::UpstreamProtocol, &error.to_string()),
             Unanswered::Broken | Unanswered::Unsent(_) => {
                 failure(Kind::UpstreamProtocol, "the upstream broke the connection, and did not answer")
@@ -87,9 +87,16 @@ pub fn too_late() -> Box<Refusal> {
     failure(Kind::UpstreamTimeout, "the upstream did not answer the request in time")
 }
 
-pub fn malformed_body() -> Box<Refusal> {
-    let detail = "the body of the request is malformed, broke off, or stopped for too long";
-    Box::new(Refusal::new(Kind::Malformed, Layer::Http, detail))
+pub fn malformed_body() -> Refusal {
+    Refusal::new(Kind::Malformed, Layer::Http, "the body of the request is malformed")
+}
+
+pub fn body_broke_off() -> Refusal {
+    Refusal::new(Kind::BodyBrokeOff, Layer::Http, "the body of the request broke off")
+}
+
+pub fn body_too_quiet() -> Refusal {
+    Refusal::new(Kind::BodyTooQuiet, Layer::Http, "no byte of the request's body came in time")
 }
 
 pub fn failure(kind: Kind, detail: &str) -> Box<Refusal> {

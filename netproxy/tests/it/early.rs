@@ -155,23 +155,41 @@ async fn what_is_left_of_a_request_is_sent_after_its_answer() {
     assert_eq!((&record["bytes_up"], &record["verdict"]), (&BYTES.into(), &"allow".into()), "{record}");
 }
 
+/// The client goes away, sends what cannot follow, or nothing more.
 #[tokio::test]
 async fn an_upload_that_breaks_off_after_its_answer_is_recorded_as_that() {
-    let answered = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
-    let reads = |mut stream: TlsStream<TcpStream>| async move {
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    };
-    let world = world(answered, reads).await;
-    let target = world.at("ok.example");
-    let mut tls = https(&world, &target).await;
-    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 10\r\n\r\n01234");
-    tls.write_all(head.as_bytes()).await.unwrap();
-    tls.flush().await.unwrap();
-    assert_eq!(read_answer(&mut tls, "POST").await.text(), "early");
-    drop(tls);
-    let record = world.records(1).await.pop().unwrap();
-    let told = (&record["bytes_up"], &record["verdict"], &record["error"]);
-    assert_eq!(told, (&5.into(), &"error".into(), &"client_went_away".into()), "{record}");
+    for (rest, error) in [
+        (None, "client_went_away"),
+        (Some("+2\r\n"), "malformed_request"),
+        (Some(""), "request_body_too_quiet"),
+    ] {
+        let answered = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+        let reads = |mut stream: TlsStream<TcpStream>| async move {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let mut limits = Limits::default();
+        if error == "request_body_too_quiet" {
+            limits.idle_timeout = Duration::from_millis(300);
+        }
+        let world = world_of(answered, reads, |builder| builder.limits(limits)).await;
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: {target}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        tls.flush().await.unwrap();
+        assert_eq!(read_answer(&mut tls, "POST").await.text(), "early");
+        match rest {
+            None => drop(tls),
+            Some(rest) => {
+                tls.write_all(rest.as_bytes()).await.unwrap();
+                tls.flush().await.unwrap();
+            }
+        }
+        let record = world.records(1).await.pop().unwrap();
+        let told = (&record["bytes_up"], &record["verdict"], &record["error"]);
+        assert_eq!(told, (&5.into(), &"error".into(), &error.into()), "{record}");
+    }
 }
 
 /// The wait for an answer begins when the request was sent.

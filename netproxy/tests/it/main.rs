@@ -42,6 +42,7 @@ mod tables;
 #[cfg(feature = "tracing")]
 mod traces;
 mod transparent;
+mod unfinished;
 mod upstream;
 mod upstream_proxy;
 mod websocket;
