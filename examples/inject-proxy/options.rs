@@ -110,7 +110,7 @@ pub struct Options {
     /// Threads that carry traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: u16,
-    /// How long open connections may go on after SIGTERM or SIGINT, in seconds
+    /// How long open connections may go on after SIGTERM or SIGINT, in seconds; a second signal ends them at once
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub drain: u64,
     /// What is printed, as JSON lines

@@ -60,9 +60,14 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     drop((listener, doors, open));
     messages.say("drain", &format!("{which}: open connections have {} s to finish", options.drain));
     let longest = Duration::from_secs(options.drain);
-    let (_, all_gone) = tokio::join!(proxy.drain(longest), timeout(longest, all_gone.recv()));
-    if all_gone.is_err() {
-        messages.say("cut", "the time is over: what is still open is closed");
+    let all_gone = async { tokio::join!(proxy.drain(longest), timeout(longest, all_gone.recv())).1 };
+    let cut = tokio::select! {
+        all_gone = all_gone => all_gone.is_err().then_some("the time is over"),
+        _ = term.recv() => Some("SIGTERM again"),
+        _ = int.recv() => Some("SIGINT again"),
+    };
+    if let Some(why) = cut {
+        messages.say("cut", &format!("{why}: what is still open is closed"));
         proxy.end().await;
     }
     if let Some(renewals) = renewals {

@@ -118,3 +118,20 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     assert!(said.contains("SIGTERM") && !said.contains("the time is over"), "{said}");
     drop(idle);
 }
+
+#[test]
+fn a_second_signal_ends_what_the_first_would_have_waited_for() {
+    let mut world = World::with(&["--drain", "600"]);
+    let address = world.variables()["HTTP_PROXY"].trim_start_matches("http://").to_owned();
+    let mut begun = std::net::TcpStream::connect(&address).unwrap();
+    begun.write_all(b"GET / HT").unwrap();
+    // A client after it is answered, so the one that has begun is being served.
+    let mut next = std::net::TcpStream::connect(&address).unwrap();
+    next.write_all(b"GET http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n").unwrap();
+    next.read_to_end(&mut Vec::new()).unwrap();
+    world.proxy().signal(Signal::TERM);
+    while !world.proxy().next_message().contains("have 600 s to finish") {}
+    let said = world.stop_saying();
+    assert!(said.contains("SIGTERM again"), "{said}");
+    drop(begun);
+}

@@ -171,7 +171,8 @@ struct Undecided<'a> {
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if let Some(request) = self.request {
-            self.shared.record_undecided(self.decision, Layer::Http, request.subject());
+            let subject = (Layer::Http, request.subject());
+            self.shared.record_unheard(self.decision, subject, self.shared.control.who_is_gone());
         }
     }
 }

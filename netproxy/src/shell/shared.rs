@@ -102,10 +102,15 @@ impl Shared {
         self.record(&decision.span, record);
     }
 
-    /// Records a client that did not wait to hear the verdict.
-    pub fn record_undecided(&self, decision: &Decision, layer: Layer, subject: Subject) {
+    /// Records what nobody waited for: a verdict, or what it allows. The error says who is gone.
+    pub fn record_unheard(
+        &self,
+        decision: &Decision,
+        (layer, subject): (Layer, Subject),
+        error: &'static str,
+    ) {
         let mut record = Record::new(decision.time, decision.id.clone(), layer, Outcome::Error);
-        record.error = Some(self.control.who_is_gone());
+        record.error = Some(error);
         record.about(subject);
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -54,6 +54,23 @@ pub async fn tls_trusting<S: AsyncRead + AsyncWrite + Unpin>(
     tls_offering(root_pem, stream, (sni, &[])).await
 }
 
+fn config(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// The first message of a handshake.
+pub fn client_hello(sni: &str) -> Vec<u8> {
+    let config = Arc::new(config(RootCertStore::empty()));
+    let name = ServerName::try_from(sni.to_owned()).unwrap();
+    let mut hello = Vec::new();
+    ClientConnection::new(config, name).unwrap().write_tls(&mut hello).unwrap();
+    hello
+}
+
 /// Offers protocols by ALPN.
 pub async fn tls_offering<S: AsyncRead + AsyncWrite + Unpin>(
     root_pem: &str,
@@ -62,12 +79,7 @@ pub async fn tls_offering<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> std::io::Result<TlsStream<S>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap()).unwrap();
-    let mut config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    let mut config = config(roots);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::try_from(sni.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await

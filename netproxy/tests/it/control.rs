@@ -148,6 +148,28 @@ async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     assert!(drain.await.unwrap());
 }
 
+/// Let in, and silent; refused, which it is told inside, and silent; and in the middle of its handshake.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_who_was_let_in_and_says_nothing() {
+    let (world, _) = world().await;
+    let target = world.at("ok.example");
+    let mut silent = connect(&world, &target).await;
+    let mut refused = connect(&world, "denied.example:443").await;
+    let mut begun = connect(&world, &target).await;
+    begun.write_all(&client_hello("ok.example")).await.unwrap();
+    // Its answer has begun: a handshake message.
+    assert_eq!(begun.read_u8().await.unwrap(), 22);
+    assert!(world.proxy.drain(Duration::from_secs(60)).await);
+    for stream in [&mut silent, &mut refused] {
+        assert!(is_at_end(stream).await);
+    }
+    let records = world.records.0.lock().unwrap().clone();
+    let mut told: Vec<_> = records.iter().map(|record| (record.layer.as_str(), record.error)).collect();
+    told.sort_unstable();
+    let denied = ("connect", Some("blocked_by_policy"));
+    assert_eq!(told, [denied, ("connect", Some("proxy_ended")), ("tls", Some("client_tls_failed"))]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_has_an_end() {
     let proxy = netproxy::Proxy::builder().build().unwrap();

@@ -61,17 +61,7 @@ enum Inside {
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        let Some(verdict) = self.unheard.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
-            return;
-        };
-        let subject = subject_of(&self.authority);
-        match *verdict {
-            Verdict::Deny(deny) => {
-                let refusal = Refusal::policy(self.layer, deny).about(subject);
-                self.shared.record_refusal(&self.decision, &refusal, false);
-            }
-            Verdict::Allow(_) => self.shared.record_undecided(&self.decision, self.layer, subject),
-        }
+        self.record_unheard(self.shared.control.who_is_gone());
     }
 }
 
@@ -90,7 +80,24 @@ impl<'a> Passage<'a> {
 impl Passage<'_> {
     /// From here on, something else is recorded.
     fn heard(&self) {
-        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.take_unheard();
+    }
+
+    fn take_unheard(&self) -> Option<Box<Verdict>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Records what nobody has heard of: the refusal, or this error.
+    fn record_unheard(&self, error: &'static str) {
+        let Some(verdict) = self.take_unheard() else { return };
+        let subject = subject_of(&self.authority);
+        match *verdict {
+            Verdict::Deny(deny) => {
+                let refusal = Refusal::policy(self.layer, deny).about(subject);
+                self.shared.record_refusal(&self.decision, &refusal, false);
+            }
+            Verdict::Allow(_) => self.shared.record_unheard(&self.decision, (self.layer, subject), error),
+        }
     }
 
     /// Lets the client in with what its door says then.
@@ -111,11 +118,10 @@ impl Passage<'_> {
     {
         let inside = match self.silent(&mut stream).await {
             None => self.look_inside(&mut stream).await,
-            Some(allow) => match Box::pin(self.let_server_speak(&mut stream, allow)).await {
-                Some(inside) => inside,
-                None => return,
-            },
+            Some(allow) => Box::pin(self.let_server_speak(&mut stream, allow)).await,
         };
+        // Served by now, or else the proxy is to end.
+        let Some(inside) = inside else { return self.record_unheard("proxy_ended") };
         let _slot = match &verdict {
             // Other bytes are counted by the rule that allows them.
             Verdict::Allow(allow) if !matches!(inside, Inside::Other) => {
@@ -191,7 +197,8 @@ impl Passage<'_> {
         }
     }
 
-    async fn look_inside<S: AsyncRead + Unpin>(&self, stream: &mut Rewind<S>) -> Inside {
+    /// `None` where the proxy is to end before the client has said anything: there is nothing to wait for then.
+    async fn look_inside<S: AsyncRead + Unpin>(&self, stream: &mut Rewind<S>) -> Option<Inside> {
         let look = async {
             loop {
                 if let Some(inside) = understand(look(stream.early())) {
@@ -202,9 +209,9 @@ impl Passage<'_> {
                 }
             }
         };
-        timeout(self.shared.limits.client_tls_timeout, look)
-            .await
-            .unwrap_or(Inside::Nothing("neither a TLS handshake nor a request came in time"))
+        let looked = timeout(self.shared.limits.client_tls_timeout, look);
+        let looked = self.shared.control.unless_draining(looked).await?;
+        Some(looked.unwrap_or(Inside::Nothing("neither a TLS handshake nor a request came in time")))
     }
 
     /// Refuses in the language that the client speaks: HTTP inside TLS, plain HTTP, or not at all.

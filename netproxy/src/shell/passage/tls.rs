@@ -70,9 +70,11 @@ impl Passage<'_> {
         let config = self.shared.leaves.server_config(host, self.decision.time).map_err(io::Error::other)?;
         let accept = TlsAcceptor::from(config)
             .accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_SEND_BUFFER_BYTES)));
-        let accepted = timeout(self.shared.limits.client_tls_timeout, accept)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let accepted = timeout(self.shared.limits.client_tls_timeout, accept);
+        let accepted = match self.shared.control.unless_draining(accepted).await {
+            Some(in_time) => in_time.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            None => Err(io::Error::other("the proxy is to end")),
+        };
         // The other doors have no words for it.
         if let (Err(error), Layer::Connect) = (&accepted, self.layer) {
             self.shared.distrust.note(self.authority.host(), error, Instant::now());
