@@ -40,7 +40,8 @@ impl Authorize for DoorRules {
         if is_raw(facts.authority) {
             return Allow::by("raw").into();
         }
-        Deny::by("no-raw", format!("{} is not for raw bytes", facts.authority)).into()
+        let deny = Deny::by("no-raw", format!("{} is not for raw bytes", facts.authority));
+        deny.of_generation(5).into()
     }
     fn dns_name(&self, name: &HostName) -> Verdict {
         self.0.dns_name(name)

@@ -106,6 +106,7 @@ async fn raw_bytes_pass_only_where_a_rule_names_them() {
         count += 1;
         let record = world.records(count).await.pop().unwrap();
         assert_eq!((&record["error"], &record["rule"]), (&"not_tls".into(), &"no-raw".into()), "{way:?}");
+        assert_eq!((&record["layer"], &record["generation"]), (&"tcp".into(), &5.into()), "{way:?}");
     }
     assert!(world.tls.seen.lock().unwrap().is_empty());
 }
