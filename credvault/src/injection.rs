@@ -136,6 +136,11 @@ impl Injection {
         Self::Replace { headers: Replaceable::CredentialHeaders }
     }
 
+    /// Whether the value itself goes into the request. A signature is made with it, and does not tell it.
+    pub(crate) fn sends_value(&self) -> bool {
+        !matches!(self, Self::AwsSigV4 | Self::Hmac(_))
+    }
+
     /// Whether a request without the placeholder gets the credential too.
     pub(crate) fn is_unasked(&self) -> bool {
         !matches!(self, Self::Replace { .. } | Self::Body | Self::AwsSigV4)

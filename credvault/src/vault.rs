@@ -285,6 +285,15 @@ impl Vault {
         self.named(name, target).is_ok()
     }
 
+    /// Whether any credential is bound to `host` (canonical), at any port and path, in such a way that its value is sent
+    /// there: not by signatures (AWS Signature V4, HMAC).
+    #[must_use]
+    pub fn sends_to(&self, host: &str) -> bool {
+        let endpoints = self.entries.iter().flat_map(|entry| &entry.binding.endpoints);
+        let mut sending = endpoints.filter(|endpoint| endpoint.injection.sends_value());
+        sending.any(|endpoint| endpoint.hosts.iter().any(|pattern| pattern.matches(host)))
+    }
+
     fn bound(&self, target: &Target<'_>) -> impl Iterator<Item = Bound<'_>> {
         self.entries.iter().filter_map(move |entry| Some((entry, entry.binding.endpoint(target)?)))
     }

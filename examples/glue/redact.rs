@@ -20,6 +20,15 @@ impl Redact for VaultRedact {
         self.0.names().next()?;
         Some(Box::new(Filter { scrubber: self.0.scrubber(), vault: self.0.clone(), headers: 0 }))
     }
+
+    fn searches(&self, _: &Decided<'_>) -> bool {
+        self.0.names().next().is_some()
+    }
+
+    /// Of a host that gets no key, it is only what another one has told it that is looked for.
+    fn allows_parts(&self, decided: &Decided<'_>) -> bool {
+        !self.0.sends_to(&decided.request.authority.host().to_text())
+    }
 }
 
 struct Filter {
@@ -53,6 +62,12 @@ impl ResponseFilter for Filter {
         let mut clean = Vec::with_capacity(chunk.len());
         self.scrubber.push(&chunk, &mut clean);
         clean.into()
+    }
+
+    fn quiet(&mut self) -> Bytes {
+        let mut held = Vec::new();
+        self.scrubber.release(&mut held);
+        held.into()
     }
 
     fn finish(&mut self) -> Bytes {

@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE,
-    TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
+    IF_RANGE, RANGE, TRANSFER_ENCODING,
 };
 
 use crate::audit::Layer;
@@ -264,30 +265,40 @@ pub fn is_overriding(name: &HeaderName) -> bool {
     FIELDS.iter().any(|field| field.bytes().eq(folded.clone()))
 }
 
-/// Fields of a request whose answer will be searched for secrets: no ranges that deliver them in halves, no differences.
-/// What it may be encoded in is said by `coding::accept_only_decodable`.
-pub fn make_redactable(headers: &mut HeaderMap) {
+/// Fields of a request whose answer will be searched for secrets: no differences, and no ranges that deliver them in halves
+/// unless `parts` are allowed. What it may be encoded in is said by `coding::accept_only_decodable`.
+pub fn make_redactable(headers: &mut HeaderMap, parts: bool) {
     // RFC 3229: an answer of encoded differences names no content coding.
     const DIFFERENCES: HeaderName = HeaderName::from_static("a-im");
-    for name in [RANGE, IF_RANGE, DIFFERENCES] {
-        remove(headers, &name);
+    remove(headers, &DIFFERENCES);
+    if !parts {
+        remove(headers, &RANGE);
+        remove(headers, &IF_RANGE);
+    } else if has(headers, &RANGE) {
+        // A part of what is encoded cannot be decoded.
+        remove(headers, &ACCEPT_ENCODING);
     }
 }
 
-/// Whether a response can be searched as it comes, if it [`is_whole`].
+/// Whether a response can be searched as it comes.
 #[must_use]
 pub fn is_redactable(headers: &HeaderMap) -> bool {
     let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     !has(headers, &CONTENT_ENCODING) || headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
 }
 
-/// Whether a response is more than a part, and not encoded on its way (RFC 9112 §7).
+/// Whether a response is not encoded on its way (RFC 9112 §7).
 #[must_use]
-pub fn is_whole(headers: &HeaderMap) -> bool {
+pub fn is_chunked_at_most(headers: &HeaderMap) -> bool {
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let chunked_only =
-        !has(headers, &TRANSFER_ENCODING) || headers.get_all(TRANSFER_ENCODING).iter().all(is_chunked);
-    chunked_only && !has(headers, &CONTENT_RANGE)
+    !has(headers, &TRANSFER_ENCODING) || headers.get_all(TRANSFER_ENCODING).iter().all(is_chunked)
+}
+
+/// Whether a response is, or says that it is, a part of something (RFC 9110 §15.3.7; a 416 tells the length of the whole).
+#[must_use]
+pub fn is_part(status: StatusCode, headers: &HeaderMap) -> bool {
+    let says_so = has(headers, &CONTENT_RANGE) && status != StatusCode::RANGE_NOT_SATISFIABLE;
+    status == StatusCode::PARTIAL_CONTENT || says_so
 }
 
 #[cfg(test)]

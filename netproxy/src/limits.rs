@@ -139,6 +139,8 @@ pub const HTTP2_STREAMS_BEFORE_SETTINGS: usize = 100;
 pub const HTTP2_TASKS_WAITING_MAX: usize = 128;
 /// Interim answers (1xx) that an upstream may send before the answer: each is held until it is looked at.
 pub const HTTP2_INTERIM_ANSWERS_MAX: usize = 16;
+/// How long an upstream may take to hear that its connection ends, once the client's has ended.
+pub const HTTP2_FAREWELL: Duration = Duration::from_secs(1);
 
 /// Codings of one answer that are undone, one after the other.
 pub const CODINGS_MAX: usize = 2;

@@ -188,10 +188,10 @@ impl Kind {
         self.row().title
     }
 
-    /// Whether we refused (and not the network or the upstream).
+    /// Whether we refused (and not the network, the upstream, or a client that did not finish).
     #[must_use]
     pub fn is_denial(self) -> bool {
-        !self.status().is_server_error()
+        !self.status().is_server_error() && !matches!(self, Self::BodyTooQuiet | Self::BodyBrokeOff)
     }
 }
 

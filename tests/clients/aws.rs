@@ -95,5 +95,5 @@ fn boto3() {
     };
     let output = run(&python);
     assert_eq!(shown(&output).trim(), "content 123456789012", "{}", shown(&output));
-    assert_eq!(all_are_signed(&world), 5);
+    assert_eq!(all_are_signed(&world), 10);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::encode::base64_padded;
 use crate::limits::{OLD_VALUE_S, OLD_VALUES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::matching::Allowed;
 use crate::secret::Secret;
 use crate::services::Services;
 use crate::target::Scheme;
@@ -42,6 +43,35 @@ fn headers(list: &[(&str, &str)]) -> Headers {
 
 fn ph(vault: &Vault, name: &str) -> String {
     vault.placeholder(name).unwrap().to_string()
+}
+
+/// At whatever path: what one was sent, another of the same host may show.
+#[test]
+fn hosts_that_are_sent_a_value_are_told_from_those_that_get_signatures() {
+    let mut builder = Vault::builder();
+    let keys = format!("AKIAIOSFODNN7EXAMPLE:{KEY}");
+    for (name, host, injection, value) in [
+        ("bearer", "api.example", Injection::bearer(), KEY),
+        ("replaced", "*.replaced.example", Injection::replace(), GIT),
+        ("aws", "s3.example", Injection::AwsSigV4, &keys),
+    ] {
+        let mut binding = Binding::bearer(name, "other.example").unwrap();
+        let paths = Allowed::Only(vec!["/v1/**".parse().unwrap()]);
+        let hosts = vec![host.parse().unwrap()];
+        binding.endpoints =
+            vec![Endpoint { hosts, paths, ..Endpoint::https("other.example", injection).unwrap() }];
+        builder.bind(binding, secret(value), &mut crate::os_random).unwrap();
+    }
+    let vault = builder.build();
+    for (host, sent) in [
+        ("api.example", true),
+        ("a.replaced.example", true),
+        ("s3.example", false),
+        ("cdn.example", false),
+        ("x.api.example", false),
+    ] {
+        assert_eq!(vault.sends_to(host), sent, "{host}");
+    }
 }
 
 #[test]

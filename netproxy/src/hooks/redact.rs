@@ -11,6 +11,18 @@ pub trait Redact: Send + Sync {
     /// With a filter, the upstream is asked for codings that can be decoded, the response is passed on decoded, and
     /// one that cannot be searched is handled as [`Allow::on_opaque`](super::Allow::on_opaque) says.
     fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>>;
+    /// Whether there will be a filter. Asked before the credential is put in, as a signature may cover what the upstream
+    /// is asked for; the filter is made after it.
+    fn searches(&self, decided: &Decided<'_>) -> bool {
+        self.filter(decided).is_some()
+    }
+    /// Whether parts of what is searched may be asked for (`Range`, RFC 9110 §14). A value that lies across two of them is
+    /// found in neither, so only of a host that is never sent what must not come back. Elsewhere `Range` is left out, the
+    /// upstream answers with all of it, and `Accept-Ranges` becomes `none`. Default: no.
+    fn allows_parts(&self, decided: &Decided<'_>) -> bool {
+        let _ = decided;
+        false
+    }
 }
 
 /// What becomes of a header of a response.
@@ -36,6 +48,11 @@ pub trait ResponseFilter: Send {
     fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate;
     /// Takes the next chunk and gives what may be sent now; may be empty.
     fn body(&mut self, chunk: Bytes) -> Bytes;
+    /// The upstream is quiet: gives as much of what was held back as may be sent if nothing follows for long; may be empty.
+    /// Whoever waits for the client's next message waits for ever if the end of its own is held back. Default: nothing.
+    fn quiet(&mut self) -> Bytes {
+        Bytes::new()
+    }
     /// The body ended: gives what was held back. Another may begin, see above.
     fn finish(&mut self) -> Bytes;
     /// How many values were removed so far, from all of it.

@@ -162,7 +162,7 @@ impl Sending {
                     if error.kind() == io::ErrorKind::InvalidData {
                         return Poll::Ready(Some(Err(self.cut(malformed_body))));
                     }
-                    self.sent.broken.store(true, Ordering::Relaxed);
+                    self.sent.break_off(&error);
                     return Poll::Ready(Some(Err(io::Error::other(error))));
                 }
                 Poll::Ready(Some(Ok(frame))) => {
@@ -298,6 +298,10 @@ impl Passing {
                 Some(more) => more,
                 None => match Pin::new(&mut self.incoming).poll_frame(cx) {
                     Poll::Pending => {
+                        if let Some(held) = self.search.as_mut().and_then(Search::quiet) {
+                            self.ledger.down(held.len());
+                            return Poll::Ready(Some(Ok(Frame::data(held))));
+                        }
                         ready!(self.silence.poll_over(cx));
                         self.ledger.fail("response_too_quiet");
                         return Poll::Ready(Some(Err(too_quiet())));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
 
 use super::body::Reply;
 use super::exchange;
@@ -16,14 +16,23 @@ use super::incoming::Incoming;
 use super::limiter::Slot;
 use crate::refuse::{Refusal, shows_words_only};
 
-/// Answers a request over HTTP/1.1, which counts until its body is sent.
-pub async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Counted> {
-    let slot = client.shared.limiter.under_way(&client.shared.limits);
-    let (response, slot) = match slot {
-        Ok(slot) => (exchange::answer(client, request).await, Some(slot)),
-        Err(refusal) => (turn_away(client, request, *refusal), None),
+/// Answers a request over HTTP/1.1, which counts until its answer is sent, and what goes on of it after that.
+pub async fn answer(client: &Arc<Client>, request: Request<Http1>) -> Response<Counted> {
+    let slot = match client.shared.limiter.under_way(&client.shared.limits) {
+        Ok(slot) => slot,
+        Err(refusal) => {
+            let request = request.map(|body| Incoming::Http1(body, None));
+            return turn_away(client, request, *refusal).map(|reply| Counted { reply, _place: Place::None });
+        }
     };
-    response.map(|reply| Counted { reply, _slot: slot })
+    if request.body().is_end_stream() {
+        let response = exchange::answer(client, request.map(|body| Incoming::Http1(body, None))).await;
+        return response.map(|reply| Counted { reply, _place: Place::OfAnswer(slot) });
+    }
+    let slot = Arc::new(slot);
+    let held = Arc::clone(&slot);
+    let response = exchange::answer(client, request.map(|body| Incoming::Http1(body, Some(held)))).await;
+    response.map(|reply| Counted { reply, _place: Place::OfBoth(slot) })
 }
 
 /// Answers a request for which there is no room, without keeping any of it.
@@ -41,7 +50,15 @@ pub fn turn_away(client: &Client, request: Request<Incoming>, mut refusal: Refus
 /// The body of an answer, with the place that its request has.
 pub struct Counted {
     reply: Reply,
-    _slot: Option<Slot>,
+    _place: Place,
+}
+
+#[expect(dead_code, reason = "they are held until they are dropped")]
+enum Place {
+    None,
+    OfAnswer(Slot),
+    /// Of the request's body, too.
+    OfBoth(Arc<Slot>),
 }
 
 impl Body for Counted {

@@ -56,6 +56,10 @@ pub fn refuse(
     (decision, version): (&Decision, Version),
 ) -> Response<Reply> {
     client.shared.record_refusal(decision, refusal, true);
+    as_answer(refusal, (decision, version))
+}
+
+fn as_answer(refusal: &Refusal, (decision, version): (&Decision, Version)) -> Response<Reply> {
     let mut response = http_response(refusal, &decision.id).map(|body| Reply::Whole(Some(body)));
     if version == Version::HTTP_2 {
         // RFC 9113 §8.2.2: there it is malformed; the stream ends, and others go on.
@@ -87,6 +91,7 @@ async fn exchange(
     decision: &Decision,
 ) -> Result<Response<Reply>, Box<Refusal>> {
     let (parts, body) = request.into_parts();
+    let version = parts.version;
     let request = understand(client, &parts)?;
     let shared = &client.shared;
     let slowly = |refusal: Box<Refusal>| Box::new(refusal.about(request.subject()));
@@ -121,11 +126,10 @@ async fn exchange(
                 .map_err(|refusal| Box::new(refusal.about(request.subject()).after(&allow)))
         }
         Err(mut refusal) => {
-            // Over HTTP/2 what a client sends breaks off with its stream.
-            let unheard = client.multiplex.is_some() && ledger.is_broken();
-            if unheard || shared.control.has_ended() {
-                // Nobody is there to be refused: what is recorded is that, when this is dropped with its stream.
-                std::future::pending::<()>().await;
+            if ledger.is_unheard() {
+                // That is what is recorded, when the ledger is dropped.
+                client.close_after();
+                return Ok(as_answer(&refusal, (decision, version)));
             }
             // What the upstream made of a body that was cut off is not what went wrong.
             if let Some(cut) = ledger.body_cut() {
@@ -249,6 +253,13 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
     {
         return Err(Box::new(body_too_large(most)));
     }
+    // Before the credential: a signature may cover these fields.
+    let (searches, mut lease) = (shared.redact.searches(&decided), None);
+    let parts = searches && shared.redact.allows_parts(&decided);
+    if searches {
+        make_redactable(&mut head.headers, parts);
+        lease = accept_only_decodable(&mut head.headers, &shared.coding);
+    }
     let (body, length) = inject(shared, (&decided, &mut head), (asked.body, length, most), ledger).await?;
     if let Some(answer) = head.answer.take() {
         return Ok(Came::Own(answer));
@@ -256,11 +267,6 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
     let filter = shared.redact.filter(&decided);
     let mut request = write_anew(asked.request, (asked.parts.method, asked.parts.uri), head, (length, body))?;
     trailers.put(request.headers_mut());
-    let mut lease = None;
-    if filter.is_some() {
-        make_redactable(request.headers_mut());
-        lease = accept_only_decodable(request.headers_mut(), &shared.coding);
-    }
     let handshake = asked.request.websocket.then(|| {
         websocket::put(request.headers_mut());
         if filter.is_some() {
@@ -286,7 +292,8 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
         wire::websocket::check_answer(&sent, response.headers())
             .map_err(|error| refuse(error.to_string()))?;
     }
-    let open = |filter| Search::open(filter, response, (lease, &shared.coding), asked.allow.on_opaque);
+    let open =
+        |filter| Search::open(filter, response, (lease, &shared.coding), (asked.allow.on_opaque, parts));
     let search = filter.map(open).transpose()?;
     if search.as_ref().is_some_and(|search| search.fields_only) {
         let reason = "the body could not be searched for secrets, and the rule lets it pass";

@@ -92,8 +92,8 @@ pub async fn hold(
             Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(Box::new(malformed_body()));
             }
-            Ok(Some(Err(_))) => {
-                sent.broken.store(true, Ordering::Relaxed);
+            Ok(Some(Err(error))) => {
+                sent.break_off(&error);
                 return Err(Box::new(body_broke_off()));
             }
             Err(_) => return Err(Box::new(body_too_quiet())),

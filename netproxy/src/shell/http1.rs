@@ -15,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::control::{Alarm, Event, Gate};
 use super::crowd;
-use super::incoming::Incoming;
 use super::leash::Leash;
 use super::multiplex::Multiplex;
 use super::shared::Shared;
@@ -161,7 +160,7 @@ where
 {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let client = Arc::clone(&client);
-        async move { Ok::<_, Infallible>(crowd::answer(&client, request.map(Incoming::Http1)).await) }
+        async move { Ok::<_, Infallible>(crowd::answer(&client, request).await) }
     });
     let mut connection = Builder::new()
         // The end of the stream may be StrictIo's: the answer in hand must still go out.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
@@ -20,8 +20,8 @@ use crate::wire::bytes::parse_decimal;
 
 /// The bytes and trailers of a request or a response.
 pub enum Incoming {
-    /// Of a client.
-    Http1(Http1),
+    /// Of a client, and what its request counts as, until this body is gone, too.
+    Http1(Http1, Option<Arc<dyn Any + Send + Sync>>),
     Http2(Http2),
     /// Of an upstream over HTTP/1.1.
     Upstream(Box<Receiving>),
@@ -47,6 +47,11 @@ impl Http2 {
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let left = headers.get(CONTENT_LENGTH).and_then(|length| parse_decimal(length.as_bytes()));
         Self { stream, left, data_ended: false, ended: false, wanted: None, upload: None, _held: None }
+    }
+
+    /// Of an answer that has none, whatever its head says of the length.
+    pub fn is_empty(&mut self) {
+        self.ended = true;
     }
 
     /// Tells `wanted` when the body is first asked for.
@@ -96,14 +101,12 @@ impl Http2 {
         }
     }
 
-    /// A server may say, after all of an answer, that it wants no more of the request (RFC 9113 §8.1). An answer
-    /// whose length was announced and is not reached has broken off even then.
+    /// Whatever the other side calls it: a server that wants no more of the request after all of its answer has ended that
+    /// before (RFC 9113 §8.1).
     fn end(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.ended = true;
         self.upload = None;
-        let whole = self.left.is_none_or(|left| left == 0);
-        let done = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
-        Poll::Ready(if whole && done { None } else { Some(Err(io::Error::other(error))) })
+        Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionReset, error))))
     }
 }
 
@@ -117,6 +120,13 @@ impl Drop for Http2 {
     }
 }
 
+/// Whether what came from somebody has broken off since nobody is there any more: over HTTP/2 that is known of a stream. Over
+/// HTTP/1.1 a client may have ended only what it sends, and read on.
+pub fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    [Kind::ConnectionReset, Kind::ConnectionAborted, Kind::BrokenPipe].contains(&error.kind())
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = io::Error;
@@ -126,8 +136,8 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|error| {
-                // What breaks the protocol, `StrictIo` finds.
+            Self::Http1(body, _) => Pin::new(body).poll_frame(cx).map_err(|error| {
+                // What breaks the protocol, `StrictIo` finds. The library says nothing of an end where there may be one.
                 let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
                 io::Error::new(cause.map_or(io::ErrorKind::Other, io::Error::kind), error)
             }),
@@ -138,7 +148,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body, _) => body.is_end_stream(),
             Self::Http2(body) => body.is_over(),
             Self::Upstream(body) => body.is_over(),
         }
@@ -146,7 +156,7 @@ impl Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body, _) => body.size_hint(),
             Self::Http2(_) if self.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Upstream(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),

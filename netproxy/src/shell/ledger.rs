@@ -2,10 +2,12 @@
 //! sent any more, whatever way the exchange ended: no path can forget it, and an upload that goes on after its answer is
 //! counted to its end.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use super::incoming::is_gone;
 use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
 use super::trace::Span;
@@ -32,6 +34,8 @@ pub struct Sent {
     pub redactions: AtomicU64,
     /// The client's side of it broke off.
     pub broken: AtomicBool,
+    /// And nobody is there to hear of it.
+    pub gone: AtomicBool,
     /// Why no more of it may go.
     pub cut: OnceLock<Box<Refusal>>,
     /// What is recorded when nobody sends any more.
@@ -44,6 +48,16 @@ struct Due {
     record: Box<Record>,
     started: Instant,
     span: Span,
+}
+
+impl Sent {
+    /// The client's side broke off with this.
+    pub fn break_off(&self, error: &io::Error) {
+        self.broken.store(true, Ordering::Relaxed);
+        if is_gone(error) {
+            self.gone.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Ledger {
@@ -80,9 +94,9 @@ impl Ledger {
         self.up.cut.get().cloned()
     }
 
-    /// Whether the client's side of it broke off.
-    pub fn is_broken(&self) -> bool {
-        self.up.broken.load(Ordering::Relaxed)
+    /// Whether nobody is there to hear of the end.
+    pub fn is_unheard(&self) -> bool {
+        self.up.gone.load(Ordering::Relaxed) || self.shared.control.has_ended()
     }
 
     pub fn shared(&self) -> &Arc<Shared> {

@@ -16,10 +16,10 @@ use h2::{RecvStream, SendStream};
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Scheme as UriScheme;
-use http::{Request, Response, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -32,11 +32,12 @@ use super::pool::Place;
 use super::reach::OpenTimes;
 use super::sender::Sender as Http1;
 use super::shared::Shared;
+use super::stall::Stalling;
 use super::upstream::{self, Arrived, body_broke_off, failure, too_late};
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{
-    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_INTERIM_ANSWERS_MAX, HTTP2_LOCAL_RESETS_MAX,
+    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FAREWELL, HTTP2_INTERIM_ANSWERS_MAX, HTTP2_LOCAL_RESETS_MAX,
     HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_BEFORE_SETTINGS, UPSTREAM_IDLE,
 };
 use crate::refuse::{Kind, Refusal};
@@ -52,6 +53,8 @@ struct Http2 {
 #[derive(Default)]
 pub struct Multiplex {
     known: Mutex<(Option<Arc<str>>, Known)>,
+    /// Closed with it: what it dialled goes then, whatever that upstream does not take.
+    alive: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -138,7 +141,7 @@ impl Multiplex {
             _ => {}
         }
         // Boxed: streams of an open connection do not carry its room about.
-        match Box::pin(open(shared, place)).await {
+        match Box::pin(open(shared, place, self.alive.subscribe())).await {
             Ok((Opened::Http2(sender), times)) => {
                 *known = Known::Open { sender: sender.clone(), used: Instant::now(), epoch: place.epoch };
                 Ok(Way::Http2(sender, Some(times)))
@@ -165,17 +168,21 @@ enum Opened {
     Http1(Http1),
 }
 
-async fn open(shared: &Shared, place: &Place) -> Result<(Opened, OpenTimes), Box<Refusal>> {
+async fn open(
+    shared: &Shared,
+    place: &Place,
+    alive: watch::Receiver<()>,
+) -> Result<(Opened, OpenTimes), Box<Refusal>> {
     let (stream, times) = upstream::open_tls(shared, place, &shared.upstream_tls_http2).await?;
     let opened = if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
-        Opened::Http2(handshake(shared, stream).await?)
+        Opened::Http2(handshake(shared, stream, alive).await?)
     } else {
         Opened::Http1(upstream::over(shared, stream))
     };
     Ok((opened, times))
 }
 
-async fn handshake<S>(shared: &Shared, io: S) -> Result<Http2, Box<Refusal>>
+async fn handshake<S>(shared: &Shared, io: S, mut alive: watch::Receiver<()>) -> Result<Http2, Box<Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -187,11 +194,18 @@ where
         .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES_MAX)
         .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
         .max_local_error_reset_streams(Some(HTTP2_LOCAL_RESETS_MAX))
-        .handshake::<_, Bytes>(io);
+        .handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
     let (sender, connection) = handshake.await.map_err(|_| no_http2())?;
-    // Ends when the last sender and the last stream are gone; its error reaches the requests.
     let task = tokio::spawn(async move {
-        let _ = connection.await;
+        let mut connection = pin!(connection);
+        tokio::select! {
+            // When the last sender and the last stream are gone. Its error reaches the requests.
+            _ = &mut connection => return,
+            // Nobody ever sends: this is its end.
+            _ = alive.changed() => {}
+        }
+        // To say so.
+        let _ = timeout(HTTP2_FAREWELL, connection).await;
     });
     Ok(Http2 { sender, connection: task.abort_handle() })
 }
@@ -251,13 +265,14 @@ async fn ask(
 ) -> Result<Response<Incoming>, Unanswered> {
     let patience = shared.limits.response_timeout;
     let whole = body.is_end_stream();
+    let wants_head_only = head.method() == Method::HEAD;
     let Ok(ready) = timeout(patience, sender.ready()).await else { return Err(Unanswered::too_late()) };
     let Ok(mut sender) = ready else { return Err(Unanswered::unsent(body)) };
     let Ok((response, stream)) = sender.send_request(head, whole) else {
         return Err(Unanswered::unsent(body));
     };
     drop(sender);
-    let mut answered = pin!(answer(response));
+    let mut answered = pin!(answer(response, wants_head_only));
     if whole {
         return match timeout(patience, answered).await.map_err(|_| Unanswered::too_late())? {
             Ok(response) => Ok(response.map(Incoming::Http2)),
@@ -296,7 +311,10 @@ async fn ask(
 }
 
 /// The answer, or why there is none. Interim answers (1xx) are dropped, and only so many are borne.
-async fn answer(response: ResponseFuture) -> Result<Response<incoming::Http2>, h2::Error> {
+async fn answer(
+    response: ResponseFuture,
+    wants_head_only: bool,
+) -> Result<Response<incoming::Http2>, h2::Error> {
     let (mut response, mut interim) = (pin!(response), 0usize);
     let response: Response<RecvStream> = poll_fn(|cx| {
         while let Poll::Ready(Some(got)) = response.poll_informational(cx) {
@@ -310,7 +328,11 @@ async fn answer(response: ResponseFuture) -> Result<Response<incoming::Http2>, h
     })
     .await?;
     let (parts, stream) = response.into_parts();
-    let body = incoming::Http2::new(stream, &parts.headers);
+    let mut body = incoming::Http2::new(stream, &parts.headers);
+    // RFC 9110 §6.4.1. The end of the stream may come later, in a frame of its own.
+    if wants_head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        body.is_empty();
+    }
     Ok(Response::from_parts(parts, body))
 }
 

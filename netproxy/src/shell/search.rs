@@ -1,7 +1,8 @@
 //! How an answer is searched for secrets: decoded first, as it comes, or in its fields only.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::header::ACCEPT_RANGES;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Body;
 
 use super::body::redact_fields;
@@ -9,7 +10,8 @@ use super::incoming::Incoming;
 use super::opaque::FieldsOnly;
 use crate::audit::Layer;
 use crate::coding::{self, CodingError, Decoder, Lease, Room};
-use crate::flow::{is_redactable, is_whole};
+use crate::fields::has;
+use crate::flow::{is_chunked_at_most, is_part, is_redactable};
 use crate::hooks::{OnOpaque, ResponseFilter};
 use crate::refuse::{Kind, Refusal};
 
@@ -19,27 +21,33 @@ pub struct Search {
     decoder: Option<Box<Decoder>>,
     /// The body passes as it is.
     pub fields_only: bool,
+    /// Parts may be asked for.
+    parts: bool,
 }
 
 impl Search {
-    /// Decided by the head of the answer. `lease` is the memory that was taken when an encoded answer was asked for.
+    /// Decided by the head of the answer. `lease` is the memory that was taken when an encoded answer was asked for, `parts`
+    /// says whether a part of one may be.
     pub fn open(
         filter: Box<dyn ResponseFilter>,
         response: &Response<Incoming>,
         (lease, room): (Option<Lease>, &Room),
-        on_opaque: OnOpaque,
+        (on_opaque, parts): (OnOpaque, bool),
     ) -> Result<Self, Box<Refusal>> {
         let headers = response.headers();
-        let plain = Self { filter, decoder: None, fields_only: false };
+        let plain = Self { filter, decoder: None, fields_only: false, parts };
         // Without a body there is nothing to decode, and its fields are about another answer (`HEAD`, 304).
         if response.body().is_end_stream() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(plain);
         }
-        let whole = response.status() != StatusCode::PARTIAL_CONTENT && is_whole(headers);
-        if whole && is_redactable(headers) {
+        let (readable, part) = (is_chunked_at_most(headers), is_part(response.status(), headers));
+        if readable && (parts || !part) && is_redactable(headers) {
             return Ok(plain);
         }
-        if whole && let Some(codings) = coding::codings(headers) {
+        if readable
+            && !part
+            && let Some(codings) = coding::codings(headers)
+        {
             let decoder = Decoder::new(&codings, lease, room).map_err(no_room)?;
             return Ok(Self { decoder: decoder.map(Box::new), ..plain });
         }
@@ -50,7 +58,7 @@ impl Search {
             }
             OnOpaque::Pass => {
                 let filter: Box<dyn ResponseFilter> = Box::new(FieldsOnly(plain.filter));
-                Ok(Self { filter, decoder: None, fields_only: true })
+                Ok(Self { filter, decoder: None, fields_only: true, parts })
             }
         }
     }
@@ -60,6 +68,9 @@ impl Search {
         redact_fields(self.filter.as_mut(), fields);
         if self.decoder.is_some() {
             coding::after_decoding(fields);
+        }
+        if !self.parts && has(fields, &ACCEPT_RANGES) {
+            fields.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
         }
     }
 
@@ -86,6 +97,11 @@ impl Search {
             Ok(piece) => Some(Ok(self.filter.body(piece))),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Nothing comes for now: gives what may go of what was held back, if there is any.
+    pub fn quiet(&mut self) -> Option<Bytes> {
+        Some(self.filter.quiet()).filter(|held| !held.is_empty())
     }
 
     /// The body ended: gives what was held back.

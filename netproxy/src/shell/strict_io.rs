@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::silence::Silence;
@@ -151,12 +152,21 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
         }
     }
 
+    /// Whether the HTTP library can read the target of the head at the front. It would answer others itself, without a word
+    /// to us. Those of nearly all requests need no second look.
+    fn has_uri(&self, length: usize) -> bool {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/%?=&+,;:@!$'()*".contains(byte);
+        let mut words = self.buffer.get(..length).unwrap_or_default().split(|byte| *byte == b' ');
+        let target = words.nth(1).unwrap_or_default();
+        (target.starts_with(b"/") && target.iter().all(is_plain)) || Uri::try_from(target).is_ok()
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
         self.buffer.reserve(FILL_BYTES);
-        let count = ready!(pin!(self.io.read_buf(&mut self.buffer)).poll(cx))?;
+        let count = ready!(pin!(self.io.read_buf(&mut self.buffer)).poll(cx)).map_err(cut_off)?;
         self.ended = count == 0;
         Poll::Ready(Ok(count))
     }
@@ -169,7 +179,7 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
             return Poll::Ready(Ok(()));
         }
         let mut part = ReadBuf::new(out.initialize_unfilled_to(count));
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part)).map_err(cut_off)?;
         let count = part.filled().len();
         out.advance(count);
         self.ended = count == 0;
@@ -181,6 +191,11 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.framer.at_boundary() {
             let go_on = match ready!(self.poll_head(cx)) {
+                Ok(ahead) if !ahead.connect && !self.has_uri(ahead.length) => {
+                    self.bad = Some(HeadError::Target);
+                    self.stopped = true;
+                    false
+                }
                 Ok(ahead) if !ahead.connect => {
                     self.framer.accept_head(ahead.framing);
                     self.passed = ahead.length;
@@ -206,6 +221,14 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
             }
         }
         Poll::Ready(Ok(true))
+    }
+}
+
+/// TLS that ends without saying so is told from an end inside a message, which has the same name in the HTTP library.
+fn cut_off(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::ConnectionAborted, error),
+        _ => error,
     }
 }
 

@@ -51,6 +51,9 @@ pub enum HeadError {
     /// Not `METHOD target HTTP/1.x` with single spaces.
     #[error("the request line is malformed")]
     RequestLine,
+    /// Neither a path with plain or percent-encoded characters, nor a URL, nor an authority.
+    #[error("the request target is no URL, or has characters that must be percent-encoded")]
+    Target,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     #[error("the HTTP version is neither 1.0 nor 1.1")]
     Version,

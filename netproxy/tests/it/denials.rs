@@ -102,6 +102,37 @@ async fn plain_requests_are_denied_the_same_way() {
     assert!(world.plain.seen.lock().unwrap().is_empty());
 }
 
+/// Targets that the HTTP library does not take for one, and would answer itself without telling anybody.
+#[tokio::test]
+async fn a_target_that_is_none_is_refused_and_recorded() {
+    let world = World::start().await;
+    let (place, inner) = (world.plain.address.port(), world.at("ok.example"));
+    let plain = |target: String| (None, target, format!("plain.example:{place}"));
+    for (count, (connect_to, target, host)) in [
+        plain(format!("http://plain.example:{place}/a`b")),
+        plain("http://plain^.example/".to_owned()),
+        plain("http://plain%2eexample/".to_owned()),
+        plain("http:///x".to_owned()),
+        (Some(&inner), "/a`b".to_owned(), inner.clone()),
+        (Some(&inner), "/a<b>".to_owned(), inner.clone()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = match connect_to {
+            Some(place) => inside(&world, place, &request).await,
+            None => ask(&mut world.connect(), &request).await,
+        };
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &"malformed_request".into()), "{target}");
+        let records = world.records(count + 1).await;
+        assert_eq!(records.len(), count + 1, "{records:?}");
+        let told = (&records[count]["layer"], &records[count]["error"], &records[count]["decision_id"]);
+        let asked = (&"http".into(), &"malformed_request".into(), &answer.json()["decision_id"]);
+        assert_eq!(told, asked, "{target}");
+    }
+}
+
 #[tokio::test]
 async fn connect_sni_and_host_must_agree() {
     let world = World::start().await;

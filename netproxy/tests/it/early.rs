@@ -192,6 +192,27 @@ async fn an_upload_that_breaks_off_after_its_answer_is_recorded_as_that() {
     }
 }
 
+/// Threads, since the record must not depend on which of the tasks has its turn first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_waits_for_the_record_of_an_upload_that_goes_on_after_its_answer() {
+    for _ in 0..50 {
+        let answered = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+        let reads = |mut stream: TlsStream<TcpStream>| async move {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let world = world(answered, reads).await;
+        let target = world.at("ok.example");
+        let mut tls = https(&world, &target).await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 10\r\n\r\n01234");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        tls.flush().await.unwrap();
+        assert_eq!(read_answer(&mut tls, "POST").await.text(), "early");
+        world.proxy.end().await;
+        let records = world.records.0.lock().unwrap().clone();
+        assert_eq!(records.iter().map(|record| record.error).collect::<Vec<_>>(), [Some("proxy_ended")]);
+    }
+}
+
 /// The wait for an answer begins when the request was sent.
 #[tokio::test]
 async fn an_upload_may_take_longer_than_an_answer() {

@@ -1,12 +1,21 @@
 //! What an upstream gives back is searched, or refused.
 
-use netproxy::HostName;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use netproxy::hooks::*;
+use netproxy::{Builder, HostName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::client::*;
 use crate::hooks::{PLACEHOLDER, Rules, SECRET, Scrubber};
+use crate::http2::HTTP1;
+use crate::http2::upstream::listen;
 use crate::upstream::header;
-use crate::world::World;
+use crate::world::{NAMES, World};
 
 async fn get(world: &World, path: &str) -> Answer {
     let target = world.at("ok.example");
@@ -74,6 +83,131 @@ async fn an_encoded_answer_passes_where_the_rule_says_so_and_its_headers_are_sea
     let record = &world.records(1).await[0];
     assert_eq!((&record["verdict"], &record["redactions"]), (&"allow".into(), &1.into()));
     assert!(record["reason"].as_str().unwrap().contains("could not be searched"));
+}
+
+/// A scrubber for hosts that are never sent what it looks for.
+struct ByParts;
+
+impl Redact for ByParts {
+    fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+        Scrubber.filter(decided)
+    }
+    fn allows_parts(&self, _: &Decided<'_>) -> bool {
+        true
+    }
+}
+
+/// What an upstream that answers as it is told is asked, and the answer; `fields` are the request's.
+async fn of_a_part(by_parts: bool, answer: &str, fields: &str) -> (String, Answer) {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let answer = answer.to_owned();
+    let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
+        let (tell, answer) = (tell.clone(), answer.clone());
+        async move {
+            let asked = read_until(&mut stream, b"\r\n\r\n").await;
+            tell.send(String::from_utf8(asked).unwrap().to_ascii_lowercase()).unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            let _ = stream.read_u8().await;
+        }
+    })
+    .await;
+    let more = |builder: Builder| if by_parts { builder.redact(ByParts) } else { builder.redact(Scrubber) };
+    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, more).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n")).await;
+    (told.recv().await.unwrap(), answer)
+}
+
+const RANGE: &str = "Range: bytes=0-4\r\nIf-Range: \"e\"\r\nAccept-Encoding: gzip\r\n";
+
+#[tokio::test]
+async fn parts_pass_where_no_secret_is_sent_and_are_searched() {
+    let body = format!("hello {SECRET}");
+    let head = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-16/99\r\nAccept-Ranges: bytes\r\n";
+    let part = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    let (asked, answer) = of_a_part(true, &part, RANGE).await;
+    // What is encoded can be decoded only whole.
+    for field in ["range: bytes=0-4\r\n", "if-range: \"e\"\r\n", "accept-encoding: identity\r\n"] {
+        assert!(asked.contains(field), "{asked}");
+    }
+    assert_eq!((answer.status, answer.text()), (206, format!("hello {PLACEHOLDER}")));
+    assert_eq!(answer.header("content-range").as_deref(), Some("bytes 0-16/99"));
+    assert_eq!(answer.header("accept-ranges").as_deref(), Some("bytes"));
+    let none = "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3\r\nContent-Length: 0\r\n\r\n";
+    let (_, answer) = of_a_part(true, none, RANGE).await;
+    assert_eq!((answer.status, answer.header("content-range").as_deref()), (416, Some("bytes */3")));
+    let encoded = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/99\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello";
+    let (_, answer) = of_a_part(true, encoded, RANGE).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
+}
+
+#[tokio::test]
+async fn elsewhere_all_is_asked_for_and_that_is_said() {
+    let whole = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 5\r\n\r\nwhole";
+    let (asked, answer) = of_a_part(false, whole, RANGE).await;
+    assert!(!asked.contains("range:"), "{asked}");
+    assert_eq!((answer.status, &*answer.text()), (200, "whole"));
+    assert_eq!(answer.header("accept-ranges").as_deref(), Some("none"));
+}
+
+/// An upstream that waits for the client's answer to what it has said, which ends as a secret begins.
+#[tokio::test]
+async fn what_is_held_back_goes_when_the_upstream_is_quiet() {
+    let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| async move {
+        read_until(&mut stream, b"\r\n\r\n").await;
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}1\r\n{}\r\n", &SECRET[..1]).as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        read_until(&mut stream, b"x").await;
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+    })
+    .await;
+    let world =
+        World::build_over(upstream, |names| names, |ports| Rules { ports }, |b| b.redact(Releasing)).await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: 1\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    tls.flush().await.unwrap();
+    read_until(&mut tls, b"\r\n\r\n").await;
+    let held = timeout(Duration::from_secs(60), read_chunk(&mut tls)).await.expect("it is held for ever");
+    assert_eq!(held.as_deref(), Some(&SECRET.as_bytes()[..1]));
+    tls.write_all(b"x").await.unwrap();
+    tls.flush().await.unwrap();
+    assert_eq!(read_chunk(&mut tls).await, None);
+    assert_eq!(world.records(1).await[0]["bytes_down"], 1);
+}
+
+/// Gives all that it holds when it is quiet.
+struct Releasing;
+
+struct Release(Box<dyn ResponseFilter>);
+
+impl Redact for Releasing {
+    fn filter(&self, decided: &Decided<'_>) -> Option<Box<dyn ResponseFilter>> {
+        Some(Box::new(Release(Scrubber.filter(decided)?)))
+    }
+}
+
+impl ResponseFilter for Release {
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> HeaderFate {
+        self.0.header(name, value)
+    }
+    fn body(&mut self, chunk: Bytes) -> Bytes {
+        self.0.body(chunk)
+    }
+    fn quiet(&mut self) -> Bytes {
+        self.0.finish()
+    }
+    fn finish(&mut self) -> Bytes {
+        self.0.finish()
+    }
+    fn redactions(&self) -> u64 {
+        self.0.redactions()
+    }
 }
 
 #[tokio::test]

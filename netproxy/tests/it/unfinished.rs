@@ -18,9 +18,11 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     SitsStill,
+    /// It ends only what it sends: HTTP/1.1 only.
+    EndsItsSide,
     Leaves,
-    /// HTTP/2 only.
-    Resets,
+    /// HTTP/2 only, with this code (RFC 9113 §7).
+    Resets(u32),
     /// It sends what cannot follow.
     BreaksTheProtocol,
     /// It still sends when everything ends.
@@ -90,8 +92,12 @@ async fn over_http1(holds: bool, then: Then) -> (Option<Answer>, String) {
             tls.flush().await.unwrap();
             Some(read_answer(&mut tls, "POST").await)
         }
+        Then::EndsItsSide => {
+            tls.shutdown().await.unwrap();
+            Some(read_answer(&mut tls, "POST").await)
+        }
         Then::SitsStill => Some(read_answer(&mut tls, "POST").await),
-        Then::Leaves | Then::Resets => {
+        Then::Leaves | Then::Resets(_) => {
             drop(tls);
             None
         }
@@ -121,15 +127,15 @@ async fn over_http2(alpn: &[u8], holds: bool, then: Then) -> String {
     under_way(&started).await;
     let next = match then {
         Then::BreaksTheProtocol => frame(DATA, END_STREAM, 1, b"cde"),
-        Then::Resets => frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()),
-        Then::SitsStill | Then::Leaves | Then::Waits => Vec::new(),
+        Then::Resets(code) => frame(RST_STREAM, 0, 1, &code.to_be_bytes()),
+        _ => Vec::new(),
     };
     tls.write_all(&next).await.unwrap();
     tls.flush().await.unwrap();
     match then {
         Then::Leaves => drop(tls),
         Then::Waits => world.proxy.end().await,
-        Then::SitsStill | Then::Resets | Then::BreaksTheProtocol => return error(world).await,
+        _ => return error(world).await,
     }
     error(world).await
 }
@@ -140,8 +146,8 @@ async fn over_http1_it_is_refused_while_somebody_may_hear_it() {
         for (then, code) in [
             (Then::SitsStill, "request_body_too_quiet"),
             (Then::BreaksTheProtocol, "malformed_request"),
-            // It may have ended only what it sends.
-            (Then::Leaves, "request_body_broke_off"),
+            (Then::EndsItsSide, "request_body_broke_off"),
+            (Then::Leaves, "client_went_away"),
             (Then::Waits, "proxy_ended"),
         ] {
             let (answer, error) = over_http1(holds, then).await;
@@ -162,7 +168,9 @@ async fn over_http2_nobody_is_left_to_be_refused_but_who_sits_still() {
                 // The library ends the stream.
                 (Then::BreaksTheProtocol, "client_went_away"),
                 (Then::Leaves, "client_went_away"),
-                (Then::Resets, "client_went_away"),
+                (Then::Resets(8), "client_went_away"),
+                // NO_ERROR: it has not ended what it sends all the same.
+                (Then::Resets(0), "client_went_away"),
                 (Then::Waits, "proxy_ended"),
             ] {
                 assert_eq!(over_http2(alpn, holds, then).await, code, "held: {holds}, {then:?}");

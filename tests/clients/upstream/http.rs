@@ -105,10 +105,14 @@ fn chunks(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
 
 /// A whole answer.
 pub fn respond(out: &mut impl Write, status: &str, content_type: &str, body: &[u8]) -> io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    respond_with(out, status, &[content_type], body)
+}
+
+/// The same with more fields, after the content type.
+pub fn respond_with(out: &mut impl Write, status: &str, fields: &[&str], body: &[u8]) -> io::Result<()> {
+    let fields = fields.join("\r\n");
+    let head =
+        format!("HTTP/1.1 {status}\r\ncontent-type: {fields}\r\ncontent-length: {}\r\n\r\n", body.len());
     out.write_all(head.as_bytes())?;
     out.write_all(body)
 }

@@ -5,13 +5,30 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::http::{Request, respond};
+use super::http::{Request, respond, respond_with};
 use super::{Shared, models};
 use crate::check::HELLO;
 
+/// A file, or a part of it (RFC 9110 §14.1.2, one range from a first byte on).
+fn file(request: &Request, (content_type, content): (&str, &[u8]), out: &mut impl Write) -> io::Result<()> {
+    let length = content.len();
+    if request.method == "HEAD" {
+        return write!(out, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\naccept-ranges: bytes\r\n\r\n");
+    }
+    let ends = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let Some((first, end)) = ends else {
+        return respond_with(out, "200 OK", &[content_type, "accept-ranges: bytes"], content);
+    };
+    let (first, end): (usize, usize) =
+        (first.parse().unwrap(), end.parse().map_or(length, |last: usize| last + 1));
+    let part = &content[first..end.min(length)];
+    let range = format!("content-range: bytes {first}-{}/{length}", first + part.len() - 1);
+    respond_with(out, "206 Partial Content", &[content_type, &range], part)
+}
+
 pub fn answer(request: &Request, shared: &Shared, out: &mut impl Write) -> io::Result<()> {
     if let Some((content_type, content)) = shared.files.lock().unwrap().get(&request.path) {
-        return respond(out, "200 OK", content_type, content);
+        return file(request, (content_type, content), out);
     }
     // What asks for a login, as git waits to be asked.
     let path = match request.path.strip_prefix("/private") {

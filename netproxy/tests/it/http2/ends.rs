@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use netproxy::Builder;
 use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::client::{self, tls};
 use super::frames::*;
@@ -197,4 +199,110 @@ async fn what_a_client_gives_no_room_for_is_not_taken_for_sent() {
             assert_eq!(without_room(redact, then).await, error, "searched: {redact}, {then:?}");
         }
     }
+}
+
+/// A world whose upstream answers each stream over HTTP/2 by `answer`.
+async fn answering<F>(
+    answer: impl Fn(h2::server::SendResponse<Bytes>) -> F + Clone + Send + Sync + 'static,
+) -> (Arc<World>, String)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let upstream = upstream::listen(NAMES, &[H2], move |stream, _| {
+        let answer = answer.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_asked, respond))) = connection.accept().await {
+                tokio::spawn(answer(respond));
+            }
+        }
+    })
+    .await;
+    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, |builder| builder).await;
+    let target = world.at("ok.example");
+    (world, target)
+}
+
+/// The end of the stream comes in a frame of its own, and not before the client has its answer.
+#[tokio::test]
+async fn an_answer_to_head_is_whole_before_its_stream_has_ended() {
+    let ended = Arc::new(Notify::new());
+    let told = Arc::clone(&ended);
+    let (world, target) = answering(move |mut respond| {
+        let told = Arc::clone(&told);
+        async move {
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            told.notified().await;
+            let _ = stream.send_data(Bytes::new(), true);
+        }
+    })
+    .await;
+    let mut client = client::open(&world, &target).await;
+    let asked = client::request("HEAD", &target, "/").body(client::no_body()).unwrap();
+    assert_eq!(client::ask(&mut client, asked).await.status, 200);
+    let record = world.records(1).await.pop().unwrap();
+    assert_eq!(
+        (&record["verdict"], &record["error"]),
+        (&"allow".into(), &serde_json::Value::Null),
+        "{record}"
+    );
+    ended.notify_one();
+}
+
+/// RFC 9113 §8.1 lets a server reset with NO_ERROR after the end, not before.
+#[tokio::test]
+async fn an_answer_that_is_reset_has_broken_off_whatever_the_code() {
+    let (world, target) = answering(|mut respond| async move {
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+        tokio::task::yield_now().await;
+        stream.send_reset(h2::Reason::NO_ERROR);
+    })
+    .await;
+    let mut client = client::open(&world, &target).await;
+    let asked = client::request("GET", &target, "/").body(client::no_body()).unwrap();
+    let answer = client.send_request(asked).await.unwrap();
+    assert!(http_body_util::BodyExt::collect(answer.into_body()).await.is_err(), "it was taken for whole");
+    assert_eq!(world.records(1).await[0]["error"], "upstream_broke_off");
+}
+
+/// It grants all the room there is, and reads nothing. What the proxy holds of it goes with the client.
+#[tokio::test]
+async fn a_connection_to_an_upstream_that_takes_nothing_goes_with_its_client() {
+    let (hold, mut held) = mpsc::unbounded_channel();
+    let upstream = upstream::listen(NAMES, &[H2], move |mut stream, _| {
+        let hold = hold.clone();
+        async move {
+            let room = i32::MAX.to_be_bytes();
+            let settings = frame(SETTINGS, 0, 0, &[&[0, 4], &room[..]].concat());
+            let more = frame(WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes());
+            stream.write_all(&[settings, more].concat()).await.unwrap();
+            stream.flush().await.unwrap();
+            hold.send(stream).unwrap();
+        }
+    })
+    .await;
+    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, |builder| builder).await;
+    let target = world.at("ok.example");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let mut client = client::open(&world, &target).await;
+    let (sender, body) = client::pieces();
+    let piece = Bytes::from_static(&[b'x'; 64 * 1024]);
+    for _ in 0..1024 {
+        sender.send(hyper::body::Frame::data(piece.clone())).unwrap();
+    }
+    let asked = client::request("POST", &target, "/").body(body).unwrap();
+    let asked = tokio::spawn(client.send_request(asked));
+    let _stream = held.recv().await.unwrap();
+    // All buffers on the way are full.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    asked.abort();
+    drop((client, sender));
+    let gone = async {
+        while tasks() > before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.expect("something is held for ever");
 }
