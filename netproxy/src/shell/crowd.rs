@@ -25,14 +25,14 @@ pub async fn answer(client: &Arc<Client>, request: Request<Http1>) -> Response<C
             return turn_away(client, request, *refusal).map(|reply| Counted { reply, _place: Place::None });
         }
     };
-    if request.body().is_end_stream() {
-        let response = exchange::answer(client, request.map(|body| Incoming::Http1(body, None))).await;
-        return response.map(|reply| Counted { reply, _place: Place::OfAnswer(slot) });
-    }
-    let slot = Arc::new(slot);
-    let held = Arc::clone(&slot);
-    let response = exchange::answer(client, request.map(|body| Incoming::Http1(body, Some(held)))).await;
-    response.map(|reply| Counted { reply, _place: Place::OfBoth(slot) })
+    let (place, held) = if request.body().is_end_stream() {
+        (Place::OfAnswer(slot), None)
+    } else {
+        let slot = Arc::new(slot);
+        (Place::OfBoth(Arc::clone(&slot)), Some(slot as _))
+    };
+    let response = exchange::answer(client, request.map(|body| Incoming::Http1(body, held))).await;
+    response.map(|reply| Counted { reply, _place: place })
 }
 
 /// Answers a request for which there is no room, without keeping any of it.
