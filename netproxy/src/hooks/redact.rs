@@ -18,7 +18,8 @@ pub trait Redact: Send + Sync {
     }
     /// Whether parts of what is searched may be asked for (`Range`, RFC 9110 §14). A value that lies across two of them is
     /// found in neither, so only of a host that is never sent what must not come back. Elsewhere `Range` is left out, the
-    /// upstream answers with all of it, and `Accept-Ranges` becomes `none`. Default: no.
+    /// upstream answers with all of it, and `Accept-Ranges` becomes `none`. Not asked where [`Allow::on_opaque`](super::Allow::on_opaque) lets everything pass.
+    /// Default: no.
     fn allows_parts(&self, decided: &Decided<'_>) -> bool {
         let _ = decided;
         false

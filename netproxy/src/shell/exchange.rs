@@ -25,7 +25,7 @@ use crate::audit::Layer;
 use crate::coding::accept_only_decodable;
 use crate::fields::{has, remove};
 use crate::flow::{self, make_redactable, strip_hop_by_hop};
-use crate::hooks::{Allow, Decided, OwnAnswer, RequestHead, Scheme, Verdict};
+use crate::hooks::{Allow, Decided, OnOpaque, OwnAnswer, RequestHead, Scheme, Verdict};
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
@@ -255,7 +255,7 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
     }
     // Before the credential: a signature may cover these fields.
     let (searches, mut lease) = (shared.redact.searches(&decided), None);
-    let parts = searches && shared.redact.allows_parts(&decided);
+    let parts = searches && (asked.allow.on_opaque == OnOpaque::Pass || shared.redact.allows_parts(&decided));
     if searches {
         make_redactable(&mut head.headers, parts);
         lease = accept_only_decodable(&mut head.headers, &shared.coding);

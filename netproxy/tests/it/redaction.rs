@@ -58,24 +58,26 @@ async fn an_encoded_answer_that_cannot_be_searched_is_refused() {
     assert!(answer.header("proxy-status").unwrap().contains("error=http_response_transform_error"));
 }
 
+/// Says what becomes of what cannot be searched.
+struct Passing(Rules, OnOpaque);
+impl Authorize for Passing {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        self.0.connect(facts)
+    }
+    fn request(&self, _: &RequestFacts<'_>) -> Verdict {
+        Allow::by("opaque-ok").with_on_opaque(self.1).into()
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        self.0.dns_name(name)
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        self.0.address(facts)
+    }
+}
+
 #[tokio::test]
 async fn an_encoded_answer_passes_where_the_rule_says_so_and_its_headers_are_searched() {
-    struct Passing(Rules);
-    impl Authorize for Passing {
-        fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
-            self.0.connect(facts)
-        }
-        fn request(&self, _: &RequestFacts<'_>) -> Verdict {
-            Allow::by("opaque-ok").with_on_opaque(OnOpaque::Pass).into()
-        }
-        fn dns_name(&self, name: &HostName) -> Verdict {
-            self.0.dns_name(name)
-        }
-        fn address(&self, facts: &AddressFacts<'_>) -> bool {
-            self.0.address(facts)
-        }
-    }
-    let rules = |ports| Passing(Rules { ports });
+    let rules = |ports| Passing(Rules { ports }, OnOpaque::Pass);
     let world = World::build_ruled(|names| names, rules, |builder| builder.redact(Scrubber)).await;
     let answer = get(&world, "/compress-echo").await;
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"\x1f\x9dnot really".as_slice()));
@@ -97,8 +99,15 @@ impl Redact for ByParts {
     }
 }
 
+/// Who lets parts be asked for.
+enum By {
+    Hook,
+    Rule,
+    Nobody,
+}
+
 /// What an upstream that answers as it is told is asked, and the answer; `fields` are the request's.
-async fn of_a_part(by_parts: bool, answer: &str, fields: &str) -> (String, Answer) {
+async fn of_a_part(by: By, answer: &str, fields: &str) -> (String, Answer) {
     let (tell, mut told) = mpsc::unbounded_channel();
     let answer = answer.to_owned();
     let upstream = listen(NAMES, &[HTTP1], move |mut stream, _| {
@@ -112,8 +121,13 @@ async fn of_a_part(by_parts: bool, answer: &str, fields: &str) -> (String, Answe
         }
     })
     .await;
-    let more = |builder: Builder| if by_parts { builder.redact(ByParts) } else { builder.redact(Scrubber) };
-    let world = World::build_over(upstream, |names| names, |ports| Rules { ports }, more).await;
+    let on_opaque = if let By::Rule = by { OnOpaque::Pass } else { OnOpaque::Refuse };
+    let rules = |ports| Passing(Rules { ports }, on_opaque);
+    let more = |builder: Builder| match by {
+        By::Hook => builder.redact(ByParts),
+        By::Rule | By::Nobody => builder.redact(Scrubber),
+    };
+    let world = World::build_over(upstream, |names| names, rules, more).await;
     let target = world.at("ok.example");
     let mut tls = https(&world, &target).await;
     let answer = ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n")).await;
@@ -123,30 +137,32 @@ async fn of_a_part(by_parts: bool, answer: &str, fields: &str) -> (String, Answe
 const RANGE: &str = "Range: bytes=0-4\r\nIf-Range: \"e\"\r\nAccept-Encoding: gzip\r\n";
 
 #[tokio::test]
-async fn parts_pass_where_no_secret_is_sent_and_are_searched() {
+async fn parts_pass_where_that_is_allowed_and_are_searched() {
     let body = format!("hello {SECRET}");
     let head = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-16/99\r\nAccept-Ranges: bytes\r\n";
     let part = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-    let (asked, answer) = of_a_part(true, &part, RANGE).await;
-    // What is encoded can be decoded only whole.
-    for field in ["range: bytes=0-4\r\n", "if-range: \"e\"\r\n", "accept-encoding: identity\r\n"] {
-        assert!(asked.contains(field), "{asked}");
+    for by in [By::Hook, By::Rule] {
+        let (asked, answer) = of_a_part(by, &part, RANGE).await;
+        // What is encoded can be decoded only whole.
+        for field in ["range: bytes=0-4\r\n", "if-range: \"e\"\r\n", "accept-encoding: identity\r\n"] {
+            assert!(asked.contains(field), "{asked}");
+        }
+        assert_eq!((answer.status, answer.text()), (206, format!("hello {PLACEHOLDER}")));
+        assert_eq!(answer.header("content-range").as_deref(), Some("bytes 0-16/99"));
+        assert_eq!(answer.header("accept-ranges").as_deref(), Some("bytes"));
     }
-    assert_eq!((answer.status, answer.text()), (206, format!("hello {PLACEHOLDER}")));
-    assert_eq!(answer.header("content-range").as_deref(), Some("bytes 0-16/99"));
-    assert_eq!(answer.header("accept-ranges").as_deref(), Some("bytes"));
     let none = "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3\r\nContent-Length: 0\r\n\r\n";
-    let (_, answer) = of_a_part(true, none, RANGE).await;
+    let (_, answer) = of_a_part(By::Hook, none, RANGE).await;
     assert_eq!((answer.status, answer.header("content-range").as_deref()), (416, Some("bytes */3")));
     let encoded = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/99\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello";
-    let (_, answer) = of_a_part(true, encoded, RANGE).await;
+    let (_, answer) = of_a_part(By::Hook, encoded, RANGE).await;
     assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
 }
 
 #[tokio::test]
 async fn elsewhere_all_is_asked_for_and_that_is_said() {
     let whole = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 5\r\n\r\nwhole";
-    let (asked, answer) = of_a_part(false, whole, RANGE).await;
+    let (asked, answer) = of_a_part(By::Nobody, whole, RANGE).await;
     assert!(!asked.contains("range:"), "{asked}");
     assert_eq!((answer.status, &*answer.text()), (200, "whole"));
     assert_eq!(answer.header("accept-ranges").as_deref(), Some("none"));
