@@ -286,12 +286,17 @@ impl Vault {
     }
 
     /// Whether any credential is bound to `host` (canonical), at any port and path, in such a way that its value is sent
-    /// there: not by signatures (AWS Signature V4, HMAC).
+    /// there: not by signatures (HMAC, AWS Signature V4 without a session token).
     #[must_use]
     pub fn sends_to(&self, host: &str) -> bool {
-        let endpoints = self.entries.iter().flat_map(|entry| &entry.binding.endpoints);
-        let mut sending = endpoints.filter(|endpoint| endpoint.injection.sends_value());
-        sending.any(|endpoint| endpoint.hosts.iter().any(|pattern| pattern.matches(host)))
+        self.entries.iter().any(|entry| {
+            let is_meant = |endpoint: &Endpoint| endpoint.hosts.iter().any(|pattern| pattern.matches(host));
+            let mut meant = entry.binding.endpoints.iter().filter(|endpoint| is_meant(endpoint));
+            meant.any(|endpoint| match endpoint.injection {
+                Injection::AwsSigV4 => entry.has_session_token(),
+                _ => endpoint.injection.sends_value(),
+            })
+        })
     }
 
     fn bound(&self, target: &Target<'_>) -> impl Iterator<Item = Bound<'_>> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use credvault::{
     ChunkError, ChunkResigner, InjectError as VaultError, Payload, Scheme as VaultScheme, Target, Vault,
 };
+use netproxy::Host;
 use netproxy::hooks::{
     BodyFilter, BodyRefused, BoxFuture, Decided, Inject, InjectError, Injected, RequestHead, Scheme,
 };
@@ -29,6 +30,14 @@ impl Inject for VaultInject {
     }
 }
 
+/// As the vault writes it: an IPv6 address without brackets.
+pub(crate) fn vault_host(host: &Host) -> Cow<'_, str> {
+    match host {
+        Host::Name(name) => Cow::Borrowed(name.as_str()),
+        Host::Ip(ip) => Cow::Owned(ip.to_string()),
+    }
+}
+
 /// Host and URL as texts.
 pub(crate) struct Place<'a> {
     host: Cow<'a, str>,
@@ -44,7 +53,7 @@ impl<'p> Place<'p> {
             Some(query) => format!("{path}?{query}").into(),
             None => path.into(),
         };
-        Self { host: decided.request.authority.host().to_text(), url }
+        Self { host: vault_host(decided.request.authority.host()), url }
     }
 
     pub(crate) fn target<'a>(&'a self, decided: &Decided<'a>) -> Target<'a> {

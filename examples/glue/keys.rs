@@ -122,12 +122,14 @@ impl FromStr for SecretSpec {
         if !credvault::is_env_name(name) {
             return Err(format!("NAME is also an environment variable: letters, digits and _; {FORM}"));
         }
-        let (host, port) = match place.rsplit_once(':') {
+        let is_bare = place.ends_with(']') || place.parse::<std::net::Ipv6Addr>().is_ok();
+        let (host, port) = match place.rsplit_once(':').filter(|_| !is_bare) {
             Some((host, port)) => {
                 (host, port.parse().map_err(|_| format!("after the last `:` stands a port; {FORM}"))?)
             }
             None => (place, 443),
         };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host.is_empty() {
             return Err(FORM.to_owned());
         }
@@ -250,6 +252,10 @@ mod tests {
             let env = SecretSpec::from_str(form).unwrap();
             assert_eq!(env.source, SecretSource::HostEnvironment("MY_KEY".into()));
             assert_eq!((env.host.as_str(), env.port), ("localhost", 8443));
+        }
+        for (form, port) in [("K=V@[::1]:8443", 8443), ("K=V@[::1]", 443), ("K=V@::1", 443)] {
+            let spec = SecretSpec::from_str(form).unwrap();
+            assert_eq!((spec.host.as_str(), spec.port), ("::1", port), "{form}");
         }
         let source = |text: &str| SecretSpec::from_str(text).unwrap().source;
         assert_eq!(source("K=vault@h"), SecretSource::Vault);

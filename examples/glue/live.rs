@@ -18,7 +18,7 @@ use policy::ask::{Grants, Question, Scope, TooManyGrants};
 use policy::{Current, Live, Ruleset, RulesetBuilder};
 use tokio::time::MissedTickBehavior;
 
-use crate::authorize::{Asking, PolicyAuthorize};
+use crate::authorize::{Asking, PolicyAuthorize, now};
 use crate::keys::{SecretSpec, misfit, policy_for};
 use crate::policy_files;
 use crate::registries::Machine;
@@ -163,7 +163,8 @@ impl LivePolicy {
         }
     }
 
-    /// Reloads whenever a file has changed, and tells of it; ends when it is dropped.
+    /// Reloads whenever a file has changed, and tells of it; what is open ends with the rule that allowed it. Ends when it is
+    /// dropped.
     pub async fn follow(
         self: Arc<Self>,
         proxy: Proxy,
@@ -171,8 +172,14 @@ impl LivePolicy {
     ) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = now();
         loop {
             looks.tick().await;
+            let until = now();
+            if self.current().any_ends(looked, until) {
+                proxy.reauthorize();
+            }
+            looked = until;
             let (policy, proxy, tell) = (Arc::clone(&self), proxy.clone(), tell.clone());
             // Not on the threads that carry traffic: a load may ask other programs (those of package registries)
             // what they are set up to use.
@@ -340,6 +347,41 @@ mod tests {
         assert!(allows(&policy, "bb.example") && !allows(&policy, "a.example"));
         assert_eq!(policy.look(&proxy), None);
         assert!(proxy.metrics_text().contains("policy_generation 2\n"));
+    }
+
+    /// A connection that was let in, under a rule that ends.
+    #[tokio::test]
+    async fn what_is_open_ends_with_its_rule() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.toml");
+        let date = std::process::Command::new("date").args(["-u", "-d", "5 seconds", "+%FT%TZ"]).output();
+        let end = String::from_utf8(date.unwrap().stdout).unwrap();
+        let end = end.trim();
+        let rule = format!(
+            "[[allow]]\ncidr = \"127.0.0.1/32\"\nports = [{port}]\ntcp = true\nexpires = \"{end}\"\n"
+        );
+        fs::write(&file, format!("version = 1\n{rule}")).unwrap();
+        let policy = Arc::new(policy(&file));
+        let proxy = Proxy::builder().authorize(Arc::clone(&policy)).build().unwrap();
+        let following = tokio::spawn(Arc::clone(&policy).follow(proxy.clone(), |_, _| {}));
+        let (mut near, far) = tokio::io::duplex(1024);
+        let serving = proxy.clone();
+        tokio::spawn(async move { serving.serve(far).await });
+        let target = format!("127.0.0.1:{port}");
+        near.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(b"hello").await.unwrap();
+        let mut all = String::new();
+        // The server says no more, and does not end.
+        let read = tokio::time::timeout(std::time::Duration::from_secs(60), near.read_to_string(&mut all));
+        read.await.expect("it stayed open").unwrap();
+        assert!(all.ends_with("\r\n\r\nhello"), "{all}");
+        following.abort();
     }
 
     #[test]

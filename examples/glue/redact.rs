@@ -7,6 +7,8 @@ use credvault::{Scrubber, Vault};
 use http::{HeaderName, HeaderValue};
 use netproxy::hooks::{Decided, HeaderFate, Redact, ResponseFilter};
 
+use crate::inject::vault_host;
+
 /// Scrubs every response, as any service may echo what it got from another; nothing to do without keys.
 ///
 /// Each piece of a response is scrubbed of two sets: of what the vault knew when the filter was made, which holds the
@@ -27,7 +29,7 @@ impl Redact for VaultRedact {
 
     /// Of a host that gets no key, it is only what another one has told it that is looked for.
     fn allows_parts(&self, decided: &Decided<'_>) -> bool {
-        !self.0.sends_to(&decided.request.authority.host().to_text())
+        !self.0.sends_to(&vault_host(decided.request.authority.host()))
     }
 }
 

@@ -1,11 +1,14 @@
 //! Credentials whose store was locked when the sandbox started. A request that needs one is refused as "locked";
 //! first it is asked whether the store is open by now, and then the request goes on with the value.
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Instant;
 
 use credvault::{Secret, Vault};
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
+use tokio::sync::Mutex;
 
 use crate::inject::VaultInject;
 
@@ -20,15 +23,24 @@ pub struct UnlockingInject {
     vault: Arc<Vault>,
     inject: VaultInject,
     unlock: Unlock,
+    /// When it was of no use, by name. Held meanwhile: opening a store may take a second and much memory, and a guest can
+    /// have hundreds of requests wait for it.
+    failed: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl UnlockingInject {
-    /// Injects from `vault`; `unlock` is asked once for each request that needs a locked credential.
+    /// Injects from `vault`; `unlock` is asked for requests that need a locked credential, one at a time. Those that came
+    /// while it was asked have its answer, too.
     pub fn new(
         vault: Arc<Vault>,
         unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
-        Self { inject: VaultInject(Arc::clone(&vault)), vault, unlock: Box::new(unlock) }
+        Self {
+            inject: VaultInject(Arc::clone(&vault)),
+            vault,
+            unlock: Box::new(unlock),
+            failed: Mutex::default(),
+        }
     }
 
     /// After `name` was found to be locked.
@@ -37,14 +49,22 @@ impl UnlockingInject {
         name: String,
         (decided, head): (&Decided<'_>, &mut RequestHead),
     ) -> Result<Injected, InjectError> {
-        let Some((value, not_after_s)) = (self.unlock)(name.clone()).await else {
-            return Err(InjectError::Locked { name });
-        };
-        // A request that came at the same time may have been quicker; the value is the same.
+        let came = Instant::now();
+        let mut failed = self.failed.lock().await;
+        // A request that came at the same time may have been quicker.
         if self.vault.version(&name).is_none() {
+            let value = match failed.get(&name) {
+                Some(when) if *when >= came => None,
+                _ => (self.unlock)(name.clone()).await,
+            };
+            let Some((value, not_after_s)) = value else {
+                failed.insert(name.clone(), Instant::now());
+                return Err(InjectError::Locked { name });
+            };
             let kept = self.vault.rotate(&name, value, not_after_s);
             kept.map_err(|error| InjectError::Refused { reason: error.to_string() })?;
         }
+        drop(failed);
         self.inject.inject_now(decided, head)
     }
 }
@@ -77,6 +97,7 @@ mod tests {
     use netproxy::{HostName, Proxy};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::testing::host_name;
@@ -129,6 +150,24 @@ mod tests {
         Arc::new(builder.build())
     }
 
+    fn proxy(inject: UnlockingInject) -> Proxy {
+        let here = [127, 0, 0, 1].into();
+        let resolve = StaticResolve::over(Arc::new(ResolveNothing)).with(host_name("api.example"), here);
+        Proxy::builder().authorize(Anything).inject(inject).resolve(resolve).build().unwrap()
+    }
+
+    async fn ask(proxy: Proxy, port: u16) -> String {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move { proxy.serve(far).await });
+        let request = format!(
+            "GET http://api.example:{port}/ HTTP/1.1\r\nHost: api.example:{port}\r\nConnection: close\r\n\r\n"
+        );
+        near.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     #[tokio::test]
     async fn a_locked_store_is_said_so_and_the_request_after_it_is_unlocked_goes_through() {
         let port = echo().await;
@@ -143,34 +182,48 @@ mod tests {
                 is_open.load(Ordering::SeqCst).then(|| (Secret::new(b"the-real-key-0123".to_vec()), None));
             Box::pin(std::future::ready(value))
         };
-        let here = [127, 0, 0, 1].into();
-        let resolve = StaticResolve::over(Arc::new(ResolveNothing)).with(host_name("api.example"), here);
-        let inject = UnlockingInject::new(Arc::clone(&vault), unlock);
-        let proxy = Proxy::builder().authorize(Anything).inject(inject).resolve(resolve).build().unwrap();
-
-        let ask = || async {
-            let (mut near, far) = tokio::io::duplex(64 * 1024);
-            let proxy = proxy.clone();
-            tokio::spawn(async move { proxy.serve(far).await });
-            let request = format!(
-                "GET http://api.example:{port}/ HTTP/1.1\r\nHost: api.example:{port}\r\nConnection: close\r\n\r\n"
-            );
-            near.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            near.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let refused = ask().await;
+        let proxy = proxy(UnlockingInject::new(Arc::clone(&vault), unlock));
+        let refused = ask(proxy.clone(), port).await;
         assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
         assert!(refused.contains("\"error\":\"credential_locked\""), "{refused}");
         assert!(refused.contains("x-should-retry: false"), "{refused}");
         open.store(true, Ordering::SeqCst);
         for _ in 0..2 {
-            let passed = ask().await;
+            let passed = ask(proxy.clone(), port).await;
             assert!(passed.starts_with("HTTP/1.1 200 "), "{passed}");
             assert!(passed.contains("authorization: Bearer the-real-key-0123"), "{passed}");
         }
         assert_eq!(asked.load(Ordering::SeqCst), 2, "asked again although it is open");
         assert_eq!(vault.version("KEY"), Some((1, None)));
+    }
+
+    /// A store that takes its time, and opens or stays closed.
+    #[tokio::test]
+    async fn requests_that_come_together_open_the_store_once() {
+        let port = echo().await;
+        for (opens, status) in [(false, "HTTP/1.1 403 "), (true, "HTTP/1.1 200 ")] {
+            let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+            let (count, wait) = (Arc::clone(&asked), Arc::clone(&go));
+            let unlock = move |_: String| -> BoxFuture<'static, Option<Unlocked>> {
+                count.fetch_add(1, Ordering::SeqCst);
+                let wait = Arc::clone(&wait);
+                Box::pin(async move {
+                    wait.notified().await;
+                    opens.then(|| (Secret::new(b"the-real-key-0123".to_vec()), None))
+                })
+            };
+            let proxy = proxy(UnlockingInject::new(locked_vault(port), unlock));
+            let all: Vec<_> = (0..20).map(|_| tokio::spawn(ask(proxy.clone(), port))).collect();
+            // All are there: nothing on their way waits for anything else.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            go.notify_one();
+            for answer in all {
+                let answer = answer.await.unwrap();
+                assert!(answer.starts_with(status), "{answer}");
+            }
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+        }
     }
 }

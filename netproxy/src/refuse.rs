@@ -235,6 +235,8 @@ pub struct Refusal {
     pub generation: Option<u64>,
     /// Bytes of the request's body that had gone to the upstream before.
     pub bytes_up: u64,
+    /// The credential that was put in before: the upstream may have it.
+    pub credential: Option<Arc<str>>,
 }
 
 impl Refusal {
@@ -252,6 +254,7 @@ impl Refusal {
             would_deny: None,
             generation: None,
             bytes_up: 0,
+            credential: None,
         }
     }
 

@@ -92,6 +92,13 @@ impl Ruleset {
         self.rules.iter().map(Compiled::reference)
     }
 
+    /// Whether a rule ends (`expires`) after the one of these times and not after the other, in seconds since 1970: what it
+    /// allowed and is still open has to be asked about again.
+    #[must_use]
+    pub fn any_ends(&self, after_s: i64, until_s: i64) -> bool {
+        self.rules.iter().filter_map(|rule| rule.expires).any(|end| end > after_s && end <= until_s)
+    }
+
     /// The policy's own tests and what came of them. All have passed, unless it was loaded with
     /// [`RulesetBuilder::even_if_tests_fail`].
     #[must_use]

@@ -50,10 +50,12 @@ fn ph(vault: &Vault, name: &str) -> String {
 fn hosts_that_are_sent_a_value_are_told_from_those_that_get_signatures() {
     let mut builder = Vault::builder();
     let keys = format!("AKIAIOSFODNN7EXAMPLE:{KEY}");
+    let session = format!("ASIAIOSFODNN7EXAMPLE:{KEY}:a-session-token-of-some-length");
     for (name, host, injection, value) in [
         ("bearer", "api.example", Injection::bearer(), KEY),
         ("replaced", "*.replaced.example", Injection::replace(), GIT),
         ("aws", "s3.example", Injection::AwsSigV4, &keys),
+        ("session", "sts.example", Injection::AwsSigV4, &session),
     ] {
         let mut binding = Binding::bearer(name, "other.example").unwrap();
         let paths = Allowed::Only(vec!["/v1/**".parse().unwrap()]);
@@ -67,6 +69,7 @@ fn hosts_that_are_sent_a_value_are_told_from_those_that_get_signatures() {
         ("api.example", true),
         ("a.replaced.example", true),
         ("s3.example", false),
+        ("sts.example", true),
         ("cdn.example", false),
         ("x.api.example", false),
     ] {

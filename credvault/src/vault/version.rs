@@ -111,6 +111,13 @@ impl Entry {
         self.versions.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
+    /// Whether it is AWS keys with a session token, which is sent beside the signature.
+    pub(super) fn has_session_token(&self) -> bool {
+        let version = self.current();
+        let keys = version.as_ref().and_then(|version| AwsKeys::parse(version.secret.expose()).ok());
+        keys.is_some_and(|keys| keys.token.is_some())
+    }
+
     /// The current version, if its time is not over.
     pub(super) fn live(&self, clock: &Clock) -> Result<Arc<Version>, InjectError> {
         let version =

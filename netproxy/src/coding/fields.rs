@@ -105,6 +105,15 @@ pub fn after_decoding(headers: &mut HeaderMap) {
     for name in &OF_ENCODED_BYTES {
         headers.remove(name);
     }
+    // What clients of object stores check by themselves.
+    let is_checksum = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-amz-checksum-") || ["x-goog-hash", "x-ms-blob-content-md5"].contains(&name)
+    };
+    let checksums: Vec<HeaderName> = headers.keys().filter(|name| is_checksum(name)).cloned().collect();
+    for name in checksums {
+        headers.remove(name);
+    }
     let weak = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"));
     if let Some(weak) = weak.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
         headers.remove(ETAG);

@@ -32,7 +32,8 @@ impl Shared {
 /// holds until a rule forbids it.
 pub fn still_holds(allow: &Allow, verdict: &Verdict) -> bool {
     match verdict {
-        Verdict::Allow(_) => true,
+        // Another way there is another connection.
+        Verdict::Allow(now) => now.upstream == allow.upstream,
         Verdict::Deny(deny) => allow.asked && deny.may_ask,
     }
 }

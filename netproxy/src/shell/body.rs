@@ -45,6 +45,8 @@ struct Sending {
     incoming: Incoming,
     silence: Silence,
     bytes_max: Option<u64>,
+    /// Bytes that came in.
+    came: u64,
     /// In hand already; nothing more comes in.
     held: Option<Held>,
     filter: Option<(Box<dyn BodyFilter>, Room)>,
@@ -69,7 +71,7 @@ impl RequestBody {
             What::Through(filter, room) => (None, Some((filter, room))),
         };
         let silence = Silence::new(idle);
-        Self(Some(Box::new(Sending { incoming, silence, sent, bytes_max, held, filter })))
+        Self(Some(Box::new(Sending { incoming, silence, sent, bytes_max, came: 0, held, filter })))
     }
 }
 
@@ -112,13 +114,17 @@ impl Sending {
         }
     }
 
-    fn counted(&mut self, data: &Bytes) -> Result<(), io::Error> {
-        count(&self.sent.bytes, data.len());
-        let sent = self.sent.bytes.load(Ordering::Relaxed);
-        match self.bytes_max.filter(|most| sent > *most) {
+    fn check_length(&mut self, data: &Bytes) -> Result<(), io::Error> {
+        self.came = self.came.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        match self.bytes_max.filter(|most| self.came > *most) {
             Some(most) => Err(self.cut(|| body_too_large(most))),
             None => Ok(()),
         }
+    }
+
+    fn sending(&self, data: Bytes) -> Option<Result<Frame<Bytes>, io::Error>> {
+        count(&self.sent.bytes, data.len());
+        Some(Ok(Frame::data(data)))
     }
 }
 
@@ -155,8 +161,7 @@ impl Sending {
                 }
                 Poll::Ready(None) => {
                     let rest = self.filtered(None)?;
-                    let rest = (!rest.is_empty()).then_some(rest);
-                    return Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))));
+                    return Poll::Ready(if rest.is_empty() { None } else { self.sending(rest) });
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.kind() == io::ErrorKind::InvalidData {
@@ -169,14 +174,14 @@ impl Sending {
                     self.silence.heard();
                     match frame.into_data().map_err(Frame::into_trailers) {
                         Ok(data) => {
-                            self.counted(&data)?;
+                            self.check_length(&data)?;
                             let mut data = self.filtered(Some(data))?;
                             if self.incoming.is_end_stream() {
                                 data = joined(data, self.filtered(None)?);
                             }
                             // A filter may hold a chunk back whole.
                             if !data.is_empty() {
-                                return Poll::Ready(Some(Ok(Frame::data(data))));
+                                return Poll::Ready(self.sending(data));
                             }
                         }
                         Err(Ok(fields)) => {

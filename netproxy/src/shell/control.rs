@@ -20,11 +20,17 @@ pub struct Control {
     state: watch::Sender<State>,
     /// Counts changes of `state`, for who only wants to know whether there was one.
     changes: AtomicU64,
+    /// Of these, the ones that everybody who waits has been woken for.
+    told: AtomicU64,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { state: watch::Sender::new(State::default()), changes: AtomicU64::new(0) }
+        Self {
+            state: watch::Sender::new(State::default()),
+            changes: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
     }
 }
 
@@ -53,14 +59,10 @@ impl Control {
 
     fn change(&self, how: impl FnOnce(&mut State)) {
         self.state.send_modify(|state| {
-            how(state);
             self.changes.fetch_add(1, Ordering::Release);
+            how(state);
         });
-    }
-
-    /// Differs after each event.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.told.fetch_add(1, Ordering::Release);
     }
 
     pub fn is_draining(&self) -> bool {
@@ -152,14 +154,48 @@ impl Gate {
         control: &Control,
         next: Pin<&mut F>,
     ) -> Poll<F::Output> {
-        let changes = control.changes();
+        let told = control.told.load(Ordering::Acquire);
+        let changes = control.changes.load(Ordering::Acquire);
         if let Some((waker, seen)) = &self.registered
             && *seen == changes
             && waker.will_wake(cx.waker())
         {
             return Poll::Pending;
         }
-        self.registered = Some((cx.waker().clone(), changes));
+        // News that is on its way now wakes this task later, and must be looked for then.
+        self.registered = (told == changes).then(|| (cx.waker().clone(), changes));
         next.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use super::*;
+
+    /// One of which it is known when it is the same.
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// A reload on another thread, of which the count is seen before anybody is woken.
+    #[test]
+    fn a_change_is_heard_of_whenever_the_gate_is_asked() {
+        let control = Control::default();
+        let mut alarm = control.alarm();
+        let (mut next, mut gate) = (pin!(alarm.next()), Gate::default());
+        let waker = Waker::from(Arc::new(Nobody));
+        let mut cx = Context::from_waker(&waker);
+        let mut ask = || gate.poll(&mut cx, &control, next.as_mut());
+        assert_eq!(ask(), Poll::Pending);
+        control.change(|state| {
+            state.policy = 1;
+            assert_eq!(ask(), Poll::Pending, "nobody was woken yet");
+        });
+        assert_eq!(ask(), Poll::Ready(Event::Reauthorize));
     }
 }

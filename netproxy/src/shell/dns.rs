@@ -251,7 +251,13 @@ async fn resolve(shared: &Shared, name: &HostName) -> (Resolved, u32) {
 }
 
 fn not_served(query: &Query) -> Refusal {
-    let detail = format!("DNS records of type {} are not served here", query.record_type());
+    let detail = match query.record_type().as_str() {
+        // These are; but this name, as it is no host's, was not even looked at.
+        kind @ ("A" | "AAAA") => {
+            format!("a host has no such name, so that there is no record of type {kind}")
+        }
+        kind => format!("DNS records of type {kind} are not served here"),
+    };
     Refusal::new(Kind::Policy, Layer::Dns, detail)
 }
 

@@ -108,6 +108,8 @@ async fn exchange(
         scheme: request.scheme,
         authority: request.authority.clone(),
         via: allow.upstream.clone(),
+        // What the policy refuses and only records goes in nobody's name.
+        certified: allow.would_deny.is_none(),
         epoch,
     };
     let asked = Asked { parts, body, request: &request, allow: &allow, place: &place, decision };
@@ -136,6 +138,7 @@ async fn exchange(
                 refusal = cut;
             }
             refusal.bytes_up = ledger.sent_bytes();
+            refusal.credential = ledger.credential();
             ledger.discard();
             Err(Box::new(refusal.about(request.subject()).after(&allow)))
         }
@@ -240,7 +243,7 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
     let shared = &client.shared;
     let facts = asked.request.facts();
     let (trailers, length) =
-        (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).cloned());
+        (Trailers::of(&asked.parts.headers), asked.parts.headers.get(CONTENT_LENGTH).map(written_anew));
     let decided = Decided { request: facts, allow: asked.allow, decision_id: &asked.decision.id };
     let mut head = RequestHead::new(end_to_end(asked.parts.headers), asked.request.target.query.clone());
     if asked.parts.version == Version::HTTP_2 {
@@ -300,6 +303,11 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
         ledger.note(|record| record.reason = Some(reason.to_owned()));
     }
     Ok(Came::Upstream(arrived, search))
+}
+
+/// A length without zeros before it, which some read as octal.
+fn written_anew(length: &HeaderValue) -> HeaderValue {
+    wire::bytes::parse_decimal(length.as_bytes()).map_or_else(|| length.clone(), HeaderValue::from)
 }
 
 /// The smaller of the sandbox's limit and the rule's.

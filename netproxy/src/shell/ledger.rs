@@ -89,6 +89,11 @@ impl Ledger {
         self.up.bytes.load(Ordering::Relaxed)
     }
 
+    /// What was put into the request.
+    pub fn credential(&self) -> Option<Arc<str>> {
+        self.record.as_ref().and_then(|record| record.credential.clone())
+    }
+
     /// Why the request's body was cut off.
     pub fn body_cut(&self) -> Option<Box<Refusal>> {
         self.up.cut.get().cloned()

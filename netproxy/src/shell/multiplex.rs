@@ -49,12 +49,20 @@ struct Http2 {
     connection: AbortHandle,
 }
 
-/// What is known of the upstream, by way of which upstream proxy. The lock is held while dialling: the other streams wait for the outcome.
+/// What is known of the upstream. The lock is held while dialling: the other streams wait for the outcome.
 #[derive(Default)]
 pub struct Multiplex {
-    known: Mutex<(Option<Arc<str>>, Known)>,
+    upstream: Mutex<Upstream>,
     /// Closed with it: what it dialled goes then, whatever that upstream does not take.
     alive: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Upstream {
+    /// By way of which upstream proxy, and as whom: [`Place`].
+    via: Option<Arc<str>>,
+    certified: bool,
+    known: Known,
 }
 
 #[derive(Default)]
@@ -120,12 +128,12 @@ impl Multiplex {
     }
 
     async fn way(&self, shared: &Shared, place: &Place, asked: Instant) -> Result<Way, Box<Refusal>> {
-        let mut state = self.known.lock().await;
-        let (via, known) = &mut *state;
-        if *via != place.via {
-            *via = place.via.clone();
-            *known = Known::Nothing;
+        let mut upstream = self.upstream.lock().await;
+        if upstream.via != place.via || upstream.certified != place.certified {
+            let (via, certified) = (place.via.clone(), place.certified);
+            *upstream = Upstream { via, certified, known: Known::Nothing };
         }
+        let known = &mut upstream.known;
         match known {
             Known::SpeaksHttp1 => return Ok(Way::Http1),
             Known::Open { sender, used, epoch }
@@ -159,7 +167,7 @@ impl Multiplex {
 
     /// No new stream goes over the connection in hand; those on it go on.
     pub async fn forget(&self) {
-        self.known.lock().await.1 = Known::Nothing;
+        self.upstream.lock().await.known = Known::Nothing;
     }
 }
 

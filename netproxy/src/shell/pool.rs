@@ -17,13 +17,15 @@ use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};
 
-/// Where a connection leads, by which upstream proxy, and since which [`Pool::clear`].
+/// Where a connection leads, by which upstream proxy, as whom, and since which [`Pool::clear`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     pub scheme: Scheme,
     pub authority: Authority,
     /// The name of an upstream proxy.
     pub via: Option<Arc<str>>,
+    /// The upstream is shown the client certificate for it, if there is one.
+    pub certified: bool,
     /// [`Pool::epoch`] when the request was taken: what was dialled before a clearing serves nobody after it, also
     /// if it was in use meanwhile.
     pub epoch: u64,

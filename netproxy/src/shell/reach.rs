@@ -14,7 +14,7 @@ use super::upstream::failure;
 use crate::audit::Layer;
 use crate::authority::{Authority, Host};
 use crate::guard::{Checked, GuardError};
-use crate::hooks::{AddressFacts, ResolveError, Verdict};
+use crate::hooks::{AddressFacts, Allow, ResolveError, Verdict};
 use crate::refuse::{Kind, Refusal};
 
 /// What it took to open a connection. The judging is part of `dns`; an upstream proxy is part of `dial`.
@@ -116,12 +116,26 @@ async fn resolve(shared: &Shared, authority: &Authority) -> Result<Vec<IpAddr>, 
 
 async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Refusal>> {
     let addresses = resolve(shared, authority).await?;
+    judge(shared, authority, &addresses).map_err(|error| guard_refusal(&error))
+}
+
+/// The address that an open connection leads to, if it is one that was judged: an upstream proxy's is not.
+pub fn peer(stream: &TcpStream, allow: &Allow) -> Option<IpAddr> {
+    stream.peer_addr().ok().filter(|_| allow.upstream.is_none()).map(|address| address.ip())
+}
+
+/// Whether a connection to `peer` would still be opened for `authority`.
+pub fn still_admits(shared: &Shared, authority: &Authority, peer: Option<IpAddr>) -> bool {
+    peer.is_none_or(|address| judge(shared, authority, &[address]).is_ok())
+}
+
+fn judge(shared: &Shared, authority: &Authority, addresses: &[IpAddr]) -> Result<Checked, GuardError> {
     let admits = |address, special| {
         let port = Some(authority.port());
         shared.authorize.address(&AddressFacts { host: authority.host(), port, address, special })
     };
     let near = shared.local.get(Instant::now());
-    shared.guard.check(authority, &addresses, &near, &admits).map_err(|error| guard_refusal(&error))
+    shared.guard.check(authority, addresses, &near, &admits)
 }
 
 pub fn resolve_failure(error: ResolveError) -> Box<Refusal> {

@@ -18,6 +18,11 @@ impl<S: AsyncRead + Unpin> Rewind<S> {
         Self { early, io }
     }
 
+    /// What is below it.
+    pub fn io(&self) -> &S {
+        &self.io
+    }
+
     /// What was read and not yet given out.
     pub fn early(&self) -> &[u8] {
         &self.early

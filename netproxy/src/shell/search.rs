@@ -51,12 +51,13 @@ impl Search {
             let decoder = Decoder::new(&codings, lease, room).map_err(no_room)?;
             return Ok(Self { decoder: decoder.map(Box::new), ..plain });
         }
+        // A part of what is stored encoded: where parts may be asked for, a secret could come in two of them as well.
         match on_opaque {
-            OnOpaque::Refuse => {
+            OnOpaque::Refuse if !(parts && part) => {
                 let detail = "the upstream's answer is in an unknown coding or partial, and cannot be searched for secrets";
                 Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)))
             }
-            OnOpaque::Pass => {
+            OnOpaque::Refuse | OnOpaque::Pass => {
                 let filter: Box<dyn ResponseFilter> = Box::new(FieldsOnly(plain.filter));
                 Ok(Self { filter, decoder: None, fields_only: true, parts })
             }

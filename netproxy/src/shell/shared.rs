@@ -97,6 +97,7 @@ impl Shared {
         record.generation = refusal.generation;
         record.about(refusal.subject.clone());
         record.bytes_up = refusal.bytes_up;
+        record.credential = refusal.credential.clone();
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);

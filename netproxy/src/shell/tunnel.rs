@@ -35,15 +35,36 @@ pub async fn relay<A, B>(
     let shared = Arc::clone(ledger.shared());
     let idle = shared.limits.idle_timeout;
     let _open = shared.metrics.open_tunnel();
-    let mut cut = Cut(Some(ledger));
-    let error = tokio::select! {
-        copied = copy_both(client, upstream, up, down) => copied.err().map(|_| "tunnel_broke_off"),
-        () = silence(up, down, idle) => Some("tunnel_too_quiet"),
-        () = forbidden(&shared.control, still_allowed) => Some("policy_changed"),
+    let passing = async {
+        tokio::select! {
+            copied = copy_both(client, upstream, up, down) => copied.err().map(|_| "tunnel_broke_off"),
+            () = silence(up, down, idle) => Some("tunnel_too_quiet"),
+        }
     };
-    if let (Some(ledger), Some(error)) = (cut.0.take(), error) {
+    if let Some(Some(error)) = while_allowed(ledger, still_allowed, passing).await {
         ledger.fail(error);
     }
+}
+
+/// What `wait` gives, or `None`, recorded, once the policy has changed and `still_allowed` says no. That is asked before
+/// each turn of `wait`: no byte passes after a change that forbids it.
+pub async fn while_allowed<T>(
+    ledger: &mut Ledger,
+    still_allowed: impl Fn() -> bool,
+    wait: impl Future<Output = T>,
+) -> Option<T> {
+    let shared = Arc::clone(ledger.shared());
+    let mut cut = Cut(Some(ledger));
+    let done = tokio::select! {
+        biased;
+        () = forbidden(&shared.control, still_allowed) => None,
+        done = wait => Some(done),
+    };
+    let ledger = cut.0.take();
+    if let (Some(ledger), None) = (ledger, &done) {
+        ledger.fail("policy_changed");
+    }
+    done
 }
 
 /// A tunnel that the embedder drops, as when the sandbox has ended, did not come to its own end.

@@ -126,7 +126,10 @@ pub async fn open_tls(
     let host = place.authority.host();
     let (tcp, times) = connect(shared, &place.authority, place.via.as_ref()).await?;
     let started = Instant::now();
-    let config = shared.client_certificates.config_for(host, config);
+    let config = match place.certified {
+        true => shared.client_certificates.config_for(host, config),
+        false => Arc::clone(config),
+    };
     let tls = TlsConnector::from(config).connect(server_name(host)?, tcp);
     match timeout(shared.limits.connect_timeout, tls).await {
         Ok(Ok(stream)) => Ok((stream, OpenTimes { tls: Some(started.elapsed()), ..times })),

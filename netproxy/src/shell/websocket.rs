@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::asking::still_holds;
 use super::ledger::{Ledger, Sent};
+use super::reach;
 use super::rewind::Rewind;
 use super::sender::Stream;
 use super::strict_io::StrictIo;
@@ -63,7 +64,11 @@ impl Session {
         };
         let shared = Arc::clone(self.ledger.shared());
         let (request, allow) = (&self.request, &self.allow);
-        let still_allowed = || still_holds(allow, &shared.authorize.request(&request.facts()));
+        let peer = reach::peer(upstream.io().socket(), allow);
+        let still_allowed = || {
+            still_holds(allow, &shared.authorize.request(&request.facts()))
+                && reach::still_admits(&shared, &request.authority, peer)
+        };
         if let Some(filter) = self.filter {
             let sent = self.ledger.sent();
             // A session may outlast its secrets: what was known at its beginning is known to its end.
@@ -81,7 +86,7 @@ impl Session {
 /// A filter of messages, one after the other.
 struct Message {
     filter: Option<Box<dyn ResponseFilter>>,
-    /// What it had found when the last message ended.
+    /// What of its finds is counted.
     before: u64,
     sent: Arc<Sent>,
 }
@@ -91,12 +96,22 @@ impl Message {
         let before = filter.as_ref().map_or(0, |filter| filter.redactions());
         Self { filter, before, sent: Arc::clone(sent) }
     }
+
+    fn count(&mut self) {
+        let found = self.filter.as_ref().map_or(0, |filter| filter.redactions());
+        self.sent.redactions.fetch_add(found.saturating_sub(self.before), Ordering::Relaxed);
+        self.before = found;
+    }
 }
 
 impl MessageFilter for Message {
     fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
         match &mut self.filter {
-            Some(filter) => filter.body(Bytes::copy_from_slice(piece)).into(),
+            Some(filter) => {
+                let clean = filter.body(Bytes::copy_from_slice(piece)).into();
+                self.count();
+                clean
+            }
             None => piece.to_vec(),
         }
     }
@@ -104,9 +119,7 @@ impl MessageFilter for Message {
     fn end(&mut self) -> Vec<u8> {
         let Some(filter) = &mut self.filter else { return Vec::new() };
         let rest = filter.finish().into();
-        let found = filter.redactions();
-        self.sent.redactions.fetch_add(found.saturating_sub(self.before), Ordering::Relaxed);
-        self.before = found;
+        self.count();
         rest
     }
 }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use netproxy::{BuildError, Host, Proxy};
+use netproxy::hooks::*;
+use netproxy::{BuildError, Host, HostName, Proxy};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -77,6 +78,10 @@ fn host(name: &str) -> Host {
 }
 
 async fn get(proxy: &Proxy, target: &str) -> Answer {
+    get_path(proxy, target, "/").await
+}
+
+async fn get_path(proxy: &Proxy, target: &str, path: &str) -> Answer {
     let (mut stream, far) = tokio::io::duplex(64 * 1024);
     let served = proxy.clone();
     tokio::spawn(async move { served.serve(far).await });
@@ -84,7 +89,7 @@ async fn get(proxy: &Proxy, target: &str) -> Answer {
     assert_eq!(ask(&mut stream, &head).await.status, 200);
     let name = target.split(':').next().unwrap();
     let mut tls = tls_trusting(proxy.ca_certificate_pem(), stream, name).await.unwrap();
-    ask(&mut tls, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await
+    ask(&mut tls, &format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -116,6 +121,44 @@ async fn a_certificate_is_shown_to_its_host_and_to_no_other() {
         if status == 200 {
             assert_eq!(answer.text(), text, "{target}");
         }
+    }
+}
+
+/// `Any`, and what it only records.
+struct Rehearsing;
+
+impl Authorize for Rehearsing {
+    fn connect(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        Any.connect(facts)
+    }
+    fn request(&self, facts: &RequestFacts<'_>) -> Verdict {
+        if facts.path == "/refused" {
+            return Allow::rehearsing(Deny::by("no", "not this")).into();
+        }
+        Any.request(facts)
+    }
+    fn dns_name(&self, name: &HostName) -> Verdict {
+        Any.dns_name(name)
+    }
+    fn address(&self, facts: &AddressFacts<'_>) -> bool {
+        Any.address(facts)
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_recorded_as_refused_goes_without_it() {
+    let (server, clients) = (authority(), authority());
+    let target = format!("shown.example:{}", asking_server(&server, &clients, false).await.port());
+    let (certificate, key) = leaf(&clients, &["agent"]);
+    let proxy = Proxy::builder()
+        .authorize(Rehearsing)
+        .resolve(Names::default().with("shown.example", &[&["127.0.0.1"]]))
+        .extra_roots_pem(&server.pem)
+        .client_certificate(host("shown.example"), &certificate.pem(), &key.serialize_pem())
+        .build()
+        .unwrap();
+    for (path, text) in [("/", "1"), ("/refused", "0"), ("/", "1")] {
+        assert_eq!(get_path(&proxy, &target, path).await.text(), text, "{path}");
     }
 }
 

@@ -39,6 +39,7 @@ mod slow;
 mod smuggling;
 mod socks;
 mod tables;
+mod tightened;
 #[cfg(feature = "tracing")]
 mod traces;
 mod transparent;

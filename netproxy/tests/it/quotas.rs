@@ -141,6 +141,10 @@ async fn a_body_above_the_limit_is_413_and_never_whole() {
             if status == 413 {
                 assert_eq!(answer.json()["error"], "request_body_too_large");
                 assert_eq!(world.tls.whole.load(std::sync::atomic::Ordering::SeqCst), whole, "{framing}");
+                // What goes up before the limit is found counts, and no more.
+                let up = if framing.starts_with('T') { 10 } else { 0 };
+                let record = world.records.0.lock().unwrap().last().unwrap().clone();
+                assert!(record.bytes_up <= up, "{framing}: {record:?}");
             }
         }
     }

@@ -55,6 +55,8 @@ async fn an_encoded_answer_that_cannot_be_searched_is_refused() {
     let world = World::redacting().await;
     let answer = get(&world, "/compress").await;
     assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
+    // The upstream has it, however it answers.
+    assert_eq!(world.records(1).await[0]["credential"], "api-key");
     assert!(answer.header("proxy-status").unwrap().contains("error=http_response_transform_error"));
 }
 
@@ -154,8 +156,11 @@ async fn parts_pass_where_that_is_allowed_and_are_searched() {
     let none = "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3\r\nContent-Length: 0\r\n\r\n";
     let (_, answer) = of_a_part(By::Hook, none, RANGE).await;
     assert_eq!((answer.status, answer.header("content-range").as_deref()), (416, Some("bytes */3")));
+    // Stored encoded: without the beginning nobody can decode it.
     let encoded = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/99\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello";
     let (_, answer) = of_a_part(By::Hook, encoded, RANGE).await;
+    assert_eq!((answer.status, &*answer.text()), (206, "hello"));
+    let (_, answer) = of_a_part(By::Nobody, encoded, RANGE).await;
     assert_eq!((answer.status, &answer.json()["error"]), (502, &"response_not_redactable".into()));
 }
 

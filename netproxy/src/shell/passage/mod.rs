@@ -16,6 +16,7 @@ mod http2;
 mod raw;
 mod tls;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,13 +26,14 @@ use super::answer::{self, linger};
 use super::asking::still_holds;
 use super::front::refuse_bad;
 use super::http1::{self, Client};
+use super::reach::still_admits;
 use super::rewind::Rewind;
 use super::shared::{Decision, Shared};
 use super::strict_io::{NoHead, StrictIo};
 use crate::audit::Layer;
 use crate::authority::Authority;
 use crate::flow::{self, Door, subject_of};
-use crate::hooks::{Allow, ConnectFacts, Scheme, Verdict};
+use crate::hooks::{Allow, ConnectFacts, Scheme, TlsMode, Verdict};
 use crate::limits::WEB_PORTS;
 use crate::refuse::{Kind, Refusal, Subject, head_shows_words_only};
 use crate::wire::client_hello::ClientHello;
@@ -157,13 +159,17 @@ impl Passage<'_> {
         ConnectFacts { authority: &self.authority }
     }
 
-    fn may_connect(&self) -> bool {
-        matches!(self.shared.authorize.connect(&self.facts()), Verdict::Allow(_))
+    /// Whether TLS to `peer` that `allow` let through may still pass unread.
+    fn still_opaque(&self, allow: &Allow, peer: Option<IpAddr>) -> bool {
+        let verdict = self.shared.authorize.connect(&self.facts());
+        let is_opaque = matches!(&verdict, Verdict::Allow(now) if now.tls == TlsMode::Opaque);
+        is_opaque && still_holds(allow, &verdict) && still_admits(self.shared, &self.authority, peer)
     }
 
-    /// Whether bytes that `allow` let through may still pass unread.
-    fn still_may_tcp(&self, allow: &Allow) -> bool {
+    /// Whether other bytes to `peer` that `allow` let through may still pass.
+    fn still_may_tcp(&self, allow: &Allow, peer: Option<IpAddr>) -> bool {
         still_holds(allow, &self.shared.authorize.tcp(&self.facts()))
+            && still_admits(self.shared, &self.authority, peer)
     }
 
     fn subject(&self, inside: &Inside) -> Subject {

@@ -27,7 +27,8 @@ impl Passage<'_> {
         let refusal = match (self.shared.may_tcp(&self.facts()).await, verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
                 Ok((mut upstream, mut ledger, _slot)) => {
-                    let still_allowed = || self.still_may_tcp(&allow);
+                    let peer = reach::peer(&upstream, &allow);
+                    let still_allowed = || self.still_may_tcp(&allow, peer);
                     return tunnel::relay(&mut stream, &mut upstream, &mut ledger, still_allowed).await;
                 }
                 Err(refusal) => *refusal,
@@ -56,16 +57,17 @@ impl Passage<'_> {
                 return None;
             }
         };
+        let peer = reach::peer(&upstream, &allow);
+        let still_allowed = || self.still_may_tcp(&allow, peer);
+        let first = timeout(self.shared.limits.idle_timeout, who_speaks_first(stream, &upstream));
         // A timeout is left to the relay, which records it.
-        let idle = self.shared.limits.idle_timeout;
-        let first = timeout(idle, who_speaks_first(stream, &upstream)).await.unwrap_or(First::Server);
+        let first = tunnel::while_allowed(&mut ledger, still_allowed, first).await?.unwrap_or(First::Server);
         match first {
             First::Client(inside @ (Inside::Tls(_) | Inside::Http | Inside::Nothing(_))) => {
                 ledger.discard();
                 Some(inside)
             }
             First::Client(Inside::Other) | First::Server => {
-                let still_allowed = || self.still_may_tcp(&allow);
                 tunnel::relay(stream, &mut upstream, &mut ledger, still_allowed).await;
                 None
             }

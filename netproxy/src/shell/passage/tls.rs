@@ -140,7 +140,9 @@ impl Passage<'_> {
                 ledger.opened(&times);
                 ledger.first_byte(200);
                 self.heard();
-                tunnel::relay(&mut stream, &mut upstream, &mut ledger, || self.may_connect()).await;
+                let peer = reach::peer(&upstream, &allow);
+                let still_allowed = || self.still_opaque(&allow, peer);
+                tunnel::relay(&mut stream, &mut upstream, &mut ledger, still_allowed).await;
             }
             Err(refusal) => {
                 let refusal = refusal.about(self.tls_subject()).after(&allow);
