@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use netproxy::hooks::{Resolve, ResolveNothing, StaticResolve};
+use netproxy::hooks::{Resolve, StaticResolve};
 use netproxy::{Host, SystemResolve};
 
 /// `HOST:ADDR`; an IPv6 address needs no brackets, as HOST has no colon.
@@ -27,16 +27,13 @@ impl FromStr for ResolveSpec {
     }
 }
 
-/// The resolver of a proxy; to be called where its runtime is entered. A machine without DNS knows only the fixed
-/// names.
+/// The resolver of a proxy; to be called where its runtime is entered. While the machine has no DNS, only the fixed names
+/// are known.
 ///
 /// # Errors
 /// One sentence about a name that is none.
 pub fn resolver(fixed: &[ResolveSpec]) -> Result<StaticResolve, String> {
-    let system: Arc<dyn Resolve> = match SystemResolve::new() {
-        Ok(system) => Arc::new(system),
-        Err(_) => Arc::new(ResolveNothing),
-    };
+    let system: Arc<dyn Resolve> = Arc::new(SystemResolve::new());
     fixed.iter().try_fold(StaticResolve::over(system), |resolve, spec| match Host::parse(&spec.host) {
         Ok(Host::Name(name)) => Ok(resolve.with(name, spec.address)),
         Ok(Host::Ip(_)) => Err(format!("--resolve {}: an address needs no resolving", spec.host)),

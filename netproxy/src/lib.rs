@@ -53,7 +53,7 @@
 //!
 //! /// Programs reach it with `https_proxy=http://127.0.0.1:3128`, and trust its certificate.
 //! async fn listen() -> Result<(), Box<dyn std::error::Error>> {
-//!     let proxy = Proxy::builder().name("example").authorize(OneHost).resolve(SystemResolve::new()?).build()?;
+//!     let proxy = Proxy::builder().name("example").authorize(OneHost).resolve(SystemResolve::new()).build()?;
 //!     std::fs::write("sandbox-ca.pem", proxy.ca_certificate_pem())?;
 //!     let (proxy, listener) = (std::sync::Arc::new(proxy), tokio::net::TcpListener::bind("127.0.0.1:3128").await?);
 //!     loop {

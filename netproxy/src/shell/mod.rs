@@ -35,6 +35,8 @@ mod reach;
 mod receiving;
 mod recordable;
 #[cfg(feature = "hickory")]
+mod renewed;
+#[cfg(feature = "hickory")]
 mod resolve;
 mod rewind;
 mod search;

@@ -1,33 +1,41 @@
 //! The shipped resolver: real DNS servers, asked by hickory-resolver.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 
+use super::renewed::Renewed;
 use crate::authority::HostName;
 use crate::hooks::{BoxFuture, Resolve, ResolveError};
 
 /// Asks DNS servers for the A and AAAA records of a name, and knows `/etc/hosts`. No search domain is tried:
 /// a name is what was judged.
-pub struct SystemResolve {
-    resolver: TokioResolver,
+pub struct SystemResolve(Source);
+
+enum Source {
+    Machine(Renewed<Arc<TokioResolver>>),
+    Servers(Box<TokioResolver>),
 }
 
 /// The resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the DNS configuration cannot be used ({0}); check /etc/resolv.conf on this machine")]
+#[error("the DNS servers cannot be used ({0})")]
 pub struct SystemResolveError(#[from] NetError);
 
 impl SystemResolve {
-    /// With the servers that this machine is set up with.
-    ///
-    /// # Errors
-    /// [`SystemResolveError`] if there is no usable configuration.
-    pub fn new() -> Result<Self, SystemResolveError> {
-        Self::finish(TokioResolver::builder_tokio()?)
+    /// With the servers that this machine is set up with at the time, and its `/etc/hosts`: both are read again when they have
+    /// changed. Where it is set up with none, no name resolves.
+    #[must_use]
+    pub fn new() -> Self {
+        let make = || finish(TokioResolver::builder_tokio().ok()?).ok().map(Arc::new);
+        let files = ["/etc/resolv.conf", "/etc/hosts"].map(PathBuf::from).to_vec();
+        Self(Source::Machine(Renewed::new(files, Box::new(make))))
     }
 
     /// With these servers, over UDP and, for long answers, TCP.
@@ -43,25 +51,42 @@ impl SystemResolve {
             config
         });
         let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        Self::finish(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+        let resolver = finish(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))?;
+        Ok(Self(Source::Servers(Box::new(resolver))))
     }
+}
 
-    fn finish(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, SystemResolveError> {
-        let options: &mut ResolverOpts = builder.options_mut();
-        // All addresses: the guard must see every one, and refuses a mixed answer.
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        Ok(Self { resolver: builder.build()? })
+impl Default for SystemResolve {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn finish(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    let options: &mut ResolverOpts = builder.options_mut();
+    // All addresses: the guard must see every one, and refuses a mixed answer.
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    builder.build()
+}
+
+async fn look_up(resolver: &TokioResolver, name: &HostName) -> Result<Vec<IpAddr>, ResolveError> {
+    match resolver.lookup_ip(format!("{name}.")).await {
+        Ok(found) => Ok(found.iter().collect()),
+        Err(error) if error.is_no_records_found() => Err(ResolveError::NotFound),
+        Err(NetError::Timeout) => Err(ResolveError::Timeout),
+        Err(_) => Err(ResolveError::Failed),
     }
 }
 
 impl Resolve for SystemResolve {
     fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
         Box::pin(async move {
-            match self.resolver.lookup_ip(format!("{name}.")).await {
-                Ok(found) => Ok(found.iter().collect()),
-                Err(error) if error.is_no_records_found() => Err(ResolveError::NotFound),
-                Err(NetError::Timeout) => Err(ResolveError::Timeout),
-                Err(_) => Err(ResolveError::Failed),
+            match &self.0 {
+                Source::Servers(resolver) => look_up(resolver, name).await,
+                Source::Machine(renewed) => match renewed.get(Instant::now()) {
+                    Some(resolver) => look_up(&resolver, name).await,
+                    None => Err(ResolveError::Failed),
+                },
             }
         })
     }
