@@ -1,6 +1,7 @@
 //! Keys on the host: how `--secret` is written, where it may go, and the vault made of it. A value never leaves
 //! `Secret`, and never stands in an error.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -191,9 +192,13 @@ pub fn bind(
 pub fn policy_for(specs: &[SecretSpec]) -> Result<Ruleset, PolicyError> {
     let mut builder = policy::RulesetBuilder::new();
     for (number, spec) in specs.iter().enumerate() {
-        let rule = policy::Rule::allow()
-            .id(format!("secret-{}", number + 1))
-            .host(&spec.host)
+        let rule = policy::Rule::allow().id(format!("secret-{}", number + 1));
+        let rule = match spec.host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => rule.cidr(format!("{ip}/32")),
+            Ok(IpAddr::V6(ip)) => rule.cidr(format!("{ip}/128")),
+            Err(_) => rule.host(&spec.host),
+        };
+        let rule = rule
             .port(spec.port)
             .credential(&spec.name)
             .origin(format!("--secret {}@{}:{}", spec.name, spec.host, spec.port));

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use credvault::{Secret, Vault};
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::inject::VaultInject;
 
@@ -20,27 +20,29 @@ pub type Unlocked = (Secret, Option<u64>);
 
 /// [`VaultInject`], with values that come later.
 pub struct UnlockingInject {
-    vault: Arc<Vault>,
     inject: VaultInject,
+    opening: Arc<Opening>,
+}
+
+/// Opening a store may take a second and much memory, and a guest can have hundreds of requests wait for it, or take them
+/// back. So each name is asked for once at a time, to the end.
+struct Opening {
+    vault: Arc<Vault>,
     unlock: Unlock,
-    /// When it was of no use, by name. Held meanwhile: opening a store may take a second and much memory, and a guest can
-    /// have hundreds of requests wait for it.
-    failed: Mutex<BTreeMap<String, Instant>>,
+    /// By name: when it was of no use. Held while it is asked for.
+    failed: Mutex<BTreeMap<String, Arc<AsyncMutex<Option<Instant>>>>>,
 }
 
 impl UnlockingInject {
-    /// Injects from `vault`; `unlock` is asked for requests that need a locked credential, one at a time. Those that came
-    /// while it was asked have its answer, too.
+    /// Injects from `vault`; `unlock` is asked for requests that need a locked credential. Those that came while it was asked
+    /// have its answer, too.
     pub fn new(
         vault: Arc<Vault>,
         unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            inject: VaultInject(Arc::clone(&vault)),
-            vault,
-            unlock: Box::new(unlock),
-            failed: Mutex::default(),
-        }
+        let inject = VaultInject(Arc::clone(&vault));
+        let opening = Opening { vault, unlock: Box::new(unlock), failed: Mutex::default() };
+        Self { inject, opening: Arc::new(opening) }
     }
 
     /// After `name` was found to be locked.
@@ -49,23 +51,35 @@ impl UnlockingInject {
         name: String,
         (decided, head): (&Decided<'_>, &mut RequestHead),
     ) -> Result<Injected, InjectError> {
-        let came = Instant::now();
-        let mut failed = self.failed.lock().await;
-        // A request that came at the same time may have been quicker.
-        if self.vault.version(&name).is_none() {
-            let value = match failed.get(&name) {
-                Some(when) if *when >= came => None,
-                _ => (self.unlock)(name.clone()).await,
-            };
-            let Some((value, not_after_s)) = value else {
-                failed.insert(name.clone(), Instant::now());
-                return Err(InjectError::Locked { name });
-            };
-            let kept = self.vault.rotate(&name, value, not_after_s);
-            kept.map_err(|error| InjectError::Refused { reason: error.to_string() })?;
-        }
-        drop(failed);
+        let (opening, named) = (Arc::clone(&self.opening), name.clone());
+        // A task, which goes on without whoever waits for it.
+        let opened = tokio::spawn(async move { opening.open(named, Instant::now()).await }).await;
+        opened.unwrap_or(Err(InjectError::Locked { name }))?;
         self.inject.inject_now(decided, head)
+    }
+}
+
+impl Opening {
+    async fn open(&self, name: String, came: Instant) -> Result<(), InjectError> {
+        let failed = {
+            let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(name.clone()).or_default())
+        };
+        let mut failed = failed.lock().await;
+        // A request that came at the same time may have been quicker.
+        if self.vault.version(&name).is_some() {
+            return Ok(());
+        }
+        let value = match *failed {
+            Some(when) if when >= came => None,
+            _ => (self.unlock)(name.clone()).await,
+        };
+        let Some((value, not_after_s)) = value else {
+            *failed = Some(Instant::now());
+            return Err(InjectError::Locked { name });
+        };
+        let kept = self.vault.rotate(&name, value, not_after_s);
+        kept.map(|_| ()).map_err(|error| InjectError::Refused { reason: error.to_string() })
     }
 }
 
@@ -158,14 +172,17 @@ mod tests {
 
     async fn ask(proxy: Proxy, port: u16) -> String {
         let (mut near, far) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(async move { proxy.serve(far).await });
         let request = format!(
             "GET http://api.example:{port}/ HTTP/1.1\r\nHost: api.example:{port}\r\nConnection: close\r\n\r\n"
         );
-        near.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
-        answer
+        let talk = async move {
+            near.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        // Not in a task of its own: it goes with whoever asks.
+        tokio::join!(talk, proxy.serve(far)).0
     }
 
     #[tokio::test]
@@ -213,8 +230,15 @@ mod tests {
                 })
             };
             let proxy = proxy(UnlockingInject::new(locked_vault(port), unlock));
-            let all: Vec<_> = (0..20).map(|_| tokio::spawn(ask(proxy.clone(), port))).collect();
+            let mut all: Vec<_> = (0..20).map(|_| tokio::spawn(ask(proxy.clone(), port))).collect();
             // All are there: nothing on their way waits for anything else.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            // Whoever was first does not wait to the end.
+            for gone in all.drain(..10) {
+                gone.abort();
+            }
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }

@@ -151,9 +151,7 @@ fn judge(
     let mut judged = Vec::with_capacity(addresses.len().min(ADDRESSES_MAX));
     for address in addresses.iter().map(IpAddr::to_canonical) {
         let (range, place) = (special_range(address), near.place(address));
-        // A rule about the address that it leads to is about it.
-        let (special, leads_to) = (range.is_some() || place.is_some(), leads_to(address));
-        if !admits(address, special) || (leads_to != address && !admits(leads_to, special)) {
+        if !admits(address, range.is_some() || place.is_some()) {
             let host = host.clone();
             return Err(match (range, place) {
                 (Some(range), _) => GuardError::Special { host, address, range },

@@ -86,6 +86,36 @@ pub fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(&whole).ok()
 }
 
+/// What a request says about trailers. It is hop-by-hop, so we say it anew.
+pub struct Trailers {
+    /// The client takes them: `TE: trailers`.
+    wanted: bool,
+    announced: Option<HeaderValue>,
+}
+
+impl Trailers {
+    /// Of the head of a request, before what is hop-by-hop is taken out.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut te = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+        let is_it = |te: &str| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"));
+        let wanted = has(headers, &header::TE) && te.any(is_it);
+        Self { wanted, announced: announcement(headers) }
+    }
+
+    /// Says it in the head that goes up.
+    pub fn put(self, headers: &mut HeaderMap) {
+        if self.wanted {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            // RFC 9110 §10.1.4: whoever sends TE lists it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        if let Some(announced) = self.announced {
+            headers.insert(header::TRAILER, announced);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::canonical::PathReading;
 use crate::facts::{Facts, Host, Layer, check_ip};
 use crate::index::Found;
+use crate::pattern::cidr::ipv4_by_nat64;
 use crate::rule::{Compiled, Fit};
 use crate::ruleset::{Mode, Ruleset};
 use crate::verdict::{Cause, Effect, Field, Miss, OnOpaque, RuleLimits, TlsMode, Verdict};
@@ -143,12 +144,19 @@ fn address_verdict<'r>(
 
 fn count_address(tally: &mut Tally<'_, '_>, ip: IpAddr, reading: PathReading) {
     let (rules, host) = (tally.rules, tally.facts.host());
-    rules.index.for_address(ip, |found| {
-        if let Some(rule) = rules.at(found.position) {
+    let mut count = |found: Found, denies_only: bool| {
+        if let Some(rule) = rules.at(found.position)
+            && (rule.effect == Effect::Deny || !denies_only)
+        {
             let exactness = found.exactness.filter(|_| rule.hosts.is_empty() || rule.names(host));
             tally.count(Found { exactness, ..found }, rule, reading);
         }
-    });
+    };
+    rules.index.for_address(ip, |found| count(found, false));
+    // What is denied is so by every way there; what is allowed is what was named.
+    if let Some(inside) = ipv4_by_nat64(ip) {
+        rules.index.for_address(inside, |found| count(found, true));
+    }
 }
 
 impl Ruleset {

@@ -50,7 +50,8 @@ pub trait ResponseFilter: Send {
     /// Takes the next chunk and gives what may be sent now; may be empty.
     fn body(&mut self, chunk: Bytes) -> Bytes;
     /// The upstream is quiet: gives as much of what was held back as may be sent if nothing follows for long; may be empty.
-    /// Whoever waits for the client's next message waits for ever if the end of its own is held back. Default: nothing.
+    /// Whoever waits for the client's next message waits for ever if the end of its own is held back. A filter gives only what
+    /// tells nothing of a secret. Default: nothing.
     fn quiet(&mut self) -> Bytes {
         Bytes::new()
     }

@@ -1,7 +1,7 @@
 //! One request: understand, ask, inject, send, redact, record. Every front door ends here.
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRAILER, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::{self, PathAndQuery};
@@ -29,7 +29,7 @@ use crate::hooks::{Allow, Decided, OnOpaque, OwnAnswer, RequestHead, Scheme, Ver
 use crate::http2;
 use crate::id::DecisionId;
 use crate::refuse::{Kind, Refusal, Subject, http_response, shows_words_only, strip_forged_proxy_status};
-use crate::trailers;
+use crate::trailers::{self, Trailers};
 use crate::wire;
 use crate::wire::target::Target;
 
@@ -109,7 +109,7 @@ async fn exchange(
         authority: request.authority.clone(),
         via: allow.upstream.clone(),
         // What the policy refuses and only records goes in nobody's name.
-        certified: allow.would_deny.is_none(),
+        certified: allow.would_deny.is_none() || !shared.client_certificates.has(request.authority.host()),
         epoch,
     };
     let asked = Asked { parts, body, request: &request, allow: &allow, place: &place, decision };
@@ -357,33 +357,6 @@ pub fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledge
         ledger.redactions(search.redactions());
     }
     headers
-}
-
-/// What a request says about trailers. It is hop-by-hop, so we say it anew.
-struct Trailers {
-    /// The client takes them: `TE: trailers`.
-    wanted: bool,
-    announced: Option<HeaderValue>,
-}
-
-impl Trailers {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut te = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
-        let is_it = |te: &str| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"));
-        let wanted = has(headers, &TE) && te.any(is_it);
-        Self { wanted, announced: trailers::announcement(headers) }
-    }
-
-    fn put(self, headers: &mut HeaderMap) {
-        if self.wanted {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            // RFC 9110 §10.1.4: whoever sends TE lists it.
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        if let Some(announced) = self.announced {
-            headers.insert(TRAILER, announced);
-        }
-    }
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {

@@ -68,7 +68,8 @@ where
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
-    let Ok(Ok(mut connection)) = timeout(shared.limits.header_timeout, handshake).await else { return };
+    let handshake = timeout(shared.limits.header_timeout, handshake);
+    let Some(Ok(Ok(mut connection))) = shared.control.unless_draining(handshake).await else { return };
     let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
     let room = (Arc::clone(&shared.limiter.waiting), HTTP2_TASKS_WAITING_MAX);
     let crew = Crew::new(move |stream| serve_stream(stream, answer.clone(), stuck), room);

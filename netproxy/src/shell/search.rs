@@ -51,13 +51,12 @@ impl Search {
             let decoder = Decoder::new(&codings, lease, room).map_err(no_room)?;
             return Ok(Self { decoder: decoder.map(Box::new), ..plain });
         }
-        // A part of what is stored encoded: where parts may be asked for, a secret could come in two of them as well.
         match on_opaque {
-            OnOpaque::Refuse if !(parts && part) => {
+            OnOpaque::Refuse => {
                 let detail = "the upstream's answer is in an unknown coding or partial, and cannot be searched for secrets";
                 Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)))
             }
-            OnOpaque::Refuse | OnOpaque::Pass => {
+            OnOpaque::Pass => {
                 let filter: Box<dyn ResponseFilter> = Box::new(FieldsOnly(plain.filter));
                 Ok(Self { filter, decoder: None, fields_only: true, parts })
             }
@@ -70,7 +69,8 @@ impl Search {
         if self.decoder.is_some() {
             coding::after_decoding(fields);
         }
-        if !self.parts && has(fields, &ACCEPT_RANGES) {
+        // Of what is decoded here a client would ask for other bytes than the upstream counts.
+        if (!self.parts || self.decoder.is_some()) && has(fields, &ACCEPT_RANGES) {
             fields.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
         }
     }

@@ -20,6 +20,11 @@ impl Silence {
         Self { limit, since: None, timer: None }
     }
 
+    /// How long nothing may be heard.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// What was waited for is here.
     pub fn heard(&mut self) {
         self.since = None;

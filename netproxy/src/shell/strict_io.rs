@@ -12,7 +12,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
+use super::control::Control;
 use super::silence::Silence;
 use super::stall::Stall;
 use crate::limits::Limits;
@@ -90,6 +92,15 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
     pub async fn head(&mut self) -> Result<HeadAhead, NoHead> {
         self.stopped = false;
         std::future::poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// The same, unless the proxy is to end before anything of it has come: `None`.
+    pub async fn head_unless_draining(&mut self, control: &Control) -> Option<Result<HeadAhead, NoHead>> {
+        if self.buffer.is_empty() && self.ahead.is_none() {
+            // What comes of it is found again below.
+            let _ = control.unless_draining(timeout(self.wait.limit(), self.read_ahead())).await?;
+        }
+        Some(self.head().await)
     }
 
     /// Whether the reader was stopped by something for the front door: a `CONNECT` or a bad message.

@@ -68,6 +68,11 @@ impl ClientCertificates {
         }
     }
 
+    /// Whether `host` is to be shown one.
+    pub fn has(&self, host: &Host) -> bool {
+        self.by_host.contains_key(host)
+    }
+
     /// `config` as it is for every other host, and with the certificate for one that is to be shown it.
     pub fn config_for(&self, host: &Host, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
         match self.by_host.get(host) {

@@ -176,6 +176,7 @@ fn answer(request: &Request<Incoming>, events: Arc<Notify>) -> Response<Pieces> 
         ("content-md5", "x"),
         ("x-amz-checksum-crc32", "AAAAAA=="),
         ("x-goog-hash", "crc32c=AAAAAA=="),
+        ("accept-ranges", "bytes"),
         ("vary", "accept-encoding"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());

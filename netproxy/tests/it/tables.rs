@@ -94,24 +94,6 @@ fn own_listeners_are_refused_whatever_a_rule_allows() {
     }
 }
 
-/// A rule about an IPv4 address is about every way there.
-#[test]
-fn what_is_denied_by_rule_is_so_by_nat64_too() {
-    let name = Authority::parse("a.example:443", None).unwrap();
-    let denied = |address: std::net::IpAddr, _: bool| address.to_string() != "8.8.8.8";
-    for (address, refused) in [
-        ("8.8.8.8", true),
-        ("64:ff9b::8.8.8.8", true),
-        ("::ffff:8.8.8.8", true),
-        ("64:ff9b::8.8.4.4", false),
-        ("8.8.4.4", false),
-    ] {
-        let answer = [address.parse().unwrap()];
-        let checked = Guard::default().check(&name, &answer, &LocalNetwork::default(), &denied);
-        assert_eq!(matches!(checked, Err(GuardError::Denied { .. })), refused, "{address}");
-    }
-}
-
 #[test]
 fn an_answer_is_deduplicated_bounded_and_never_empty() {
     let name = Authority::parse("a.example:443", None).unwrap();

@@ -23,6 +23,8 @@ enum Change {
     Closed,
     /// By way of an upstream proxy.
     Detour,
+    /// With another credential.
+    OtherKey,
 }
 
 struct Tightening(DoorRules, Change, Arc<AtomicBool>);
@@ -38,6 +40,7 @@ impl Tightening {
                 allow.upstream = Some("corp".into());
                 allow.into()
             }
+            Verdict::Allow(allow) if self.changes(Change::OtherKey) => allow.with_credential("other").into(),
             verdict => verdict,
         }
     }
@@ -76,7 +79,9 @@ async fn world(change: Change) -> (Arc<World>, Arc<AtomicBool>) {
 
 #[tokio::test]
 async fn what_was_opened_otherwise_ends_and_is_recorded() {
-    for (change, ended) in [(Change::Inspected, 1), (Change::Closed, 4), (Change::Detour, 4)] {
+    for (change, ended) in
+        [(Change::Inspected, 1), (Change::Closed, 4), (Change::Detour, 4), (Change::OtherKey, 4)]
+    {
         let (world, switch) = world(change).await;
         let (ok, opaque) = (world.at("ok.example"), world.at("opaque.example"));
         let raw = format!("raw.example:{}", raw_server(true).await.port());

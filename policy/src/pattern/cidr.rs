@@ -1,4 +1,5 @@
-//! Networks. IPv4 and IPv6 never match each other: facts unwrap IPv4 inside IPv6 beforehand.
+//! Networks. IPv4 and IPv6 never match each other: facts unwrap mapped IPv4 beforehand, and [`ipv4_by_nat64`] is for whoever
+//! asks what is denied.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,6 +70,19 @@ impl Cidr {
     /// Whether some address is in both.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
+    }
+}
+
+/// The IPv4 address to which a NAT64 network (RFC 6052 §2.1, the well-known prefix) leads from `ip`.
+pub(crate) fn ipv4_by_nat64(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)).into())
+            }
+            _ => None,
+        },
+        IpAddr::V4(_) => None,
     }
 }
 

@@ -51,3 +51,28 @@ fn a_refusal_that_is_only_recorded_keeps_its_rule_whatever_the_address() {
     assert!(verdict.would_deny());
     assert_eq!(verdict.rule.map(|rule| rule.id), Some("no-post"));
 }
+
+/// What is denied is so by every way there, and what is allowed is what was named.
+#[test]
+fn a_denied_address_is_denied_by_nat64_too() {
+    let text = "version = 1\n\
+        [[allow]]\nhost = \"a.example\"\n\
+        [[allow]]\ncidr = \"64:ff9b::/96\"\n\
+        [[deny]]\ncidr = \"8.8.8.0/24\"\n";
+    let rules = Ruleset::parse(text, "a.toml").unwrap();
+    for (address, allowed) in [
+        ("8.8.8.8", false),
+        ("64:ff9b::8.8.8.8", false),
+        ("64:ff9b::8.8.4.4", true),
+        ("8.8.4.4", true),
+        ("64:ff9b:1::8.8.8.8", true),
+    ] {
+        let ip = address.parse().unwrap();
+        let facts = Facts::connect(Host::Name("a.example"), 443);
+        assert_eq!(decide_public_address(&rules, &facts, ip).is_allowed(), allowed, "{address}");
+        // Asked for as it is; only the second rule allows that.
+        let facts = Facts::connect(Host::Ip(ip), 443);
+        let named = address.starts_with("64:ff9b::");
+        assert_eq!(decide_public_address(&rules, &facts, ip).is_allowed(), allowed && named, "{address}");
+    }
+}

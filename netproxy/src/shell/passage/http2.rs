@@ -31,9 +31,12 @@ impl Passage<'_> {
         let refused = Arc::new(refused);
         self.heard();
         // Not at once: Java gives up a stream whose answer has arrived, if it is told to go before it has read it.
-        let told = async {
+        let answered = async {
             refused.done.notified().await;
             sleep(self.shared.limits.linger_timeout).await;
+        };
+        let told = async {
+            let _ = self.shared.control.unless_draining(answered).await;
         };
         let ours = Arc::clone(&refused);
         http2::drive(tls, self.shared, told, move |request, _| {

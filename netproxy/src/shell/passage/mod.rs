@@ -246,9 +246,9 @@ impl Passage<'_> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut io = StrictIo::new(io, &self.shared.limits);
-        let head = io.head().await;
+        let head = io.head_unless_draining(&self.shared.control).await;
         self.heard();
-        match head {
+        match head.unwrap_or(Err(NoHead::End)) {
             Ok(_) => {}
             Err(NoHead::Bad(error)) => {
                 return refuse_bad(self.shared, &mut io, error, refusal.subject).await;
@@ -283,7 +283,10 @@ impl Passage<'_> {
     {
         let mut io = Box::new(StrictIo::new(io, &self.shared.limits));
         loop {
-            match io.head().await {
+            let Some(head) = io.head_unless_draining(&self.shared.control).await else {
+                return linger(self.shared, io.io_mut()).await;
+            };
+            match head {
                 Ok(ahead) if ahead.connect => {
                     client.count_request(true);
                     let detail = "CONNECT inside a connection to one place is not allowed";

@@ -73,7 +73,7 @@ impl Passage<'_> {
         let accepted = timeout(self.shared.limits.client_tls_timeout, accept);
         let accepted = match self.shared.control.unless_draining(accepted).await {
             Some(in_time) => in_time.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            None => Err(io::Error::other("the proxy is to end")),
+            None => Err(io::ErrorKind::Interrupted.into()),
         };
         // The other doors have no words for it.
         if let (Err(error), Layer::Connect) = (&accepted, self.layer) {
@@ -115,8 +115,10 @@ impl Passage<'_> {
         record.host = Some(self.authority.host().shared_text());
         record.port = Some(self.authority.port());
         if let Some(error) = error {
-            record.error = Some("client_tls_failed");
-            record.reason = Some(format!("the TLS handshake with the client failed: {error}"));
+            // Of TLS nothing is interrupted but by our end.
+            let ended = error.kind() == io::ErrorKind::Interrupted;
+            record.error = Some(if ended { "proxy_ended" } else { "client_tls_failed" });
+            record.reason = (!ended).then(|| format!("the TLS handshake with the client failed: {error}"));
         } else if allow.would_deny.is_some() {
             record.error = Some(Kind::Policy.code());
         }
