@@ -29,6 +29,8 @@ pub struct UnlockingInject {
 struct Opening {
     vault: Arc<Vault>,
     unlock: Unlock,
+    /// Held while a store is opened, for whatever name: the same one may have others.
+    one: AsyncMutex<()>,
     /// By name: when it was of no use. Held while it is asked for.
     failed: Mutex<BTreeMap<String, Arc<AsyncMutex<Option<Instant>>>>>,
 }
@@ -41,7 +43,8 @@ impl UnlockingInject {
         unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
         let inject = VaultInject(Arc::clone(&vault));
-        let opening = Opening { vault, unlock: Box::new(unlock), failed: Mutex::default() };
+        let opening =
+            Opening { vault, unlock: Box::new(unlock), one: AsyncMutex::default(), failed: Mutex::default() };
         Self { inject, opening: Arc::new(opening) }
     }
 
@@ -72,7 +75,10 @@ impl Opening {
         }
         let value = match *failed {
             Some(when) if when >= came => None,
-            _ => (self.unlock)(name.clone()).await,
+            _ => {
+                let _one = self.one.lock().await;
+                (self.unlock)(name.clone()).await
+            }
         };
         let Some((value, not_after_s)) = value else {
             *failed = Some(Instant::now());

@@ -32,12 +32,8 @@ impl Shared {
 /// holds until a rule forbids it.
 pub fn still_holds(allow: &Allow, verdict: &Verdict) -> bool {
     match verdict {
-        // Another way there is another connection, and so is one in another's name.
-        Verdict::Allow(now) => {
-            now.upstream == allow.upstream
-                && now.credential == allow.credential
-                && now.would_deny.is_some() == allow.would_deny.is_some()
-        }
+        // Another way there is another connection, and so is one with another key.
+        Verdict::Allow(now) => now.upstream == allow.upstream && now.credential == allow.credential,
         Verdict::Deny(deny) => allow.asked && deny.may_ask,
     }
 }

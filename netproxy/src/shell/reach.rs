@@ -119,9 +119,14 @@ async fn check(shared: &Shared, authority: &Authority) -> Result<Checked, Box<Re
     judge(shared, authority, &addresses).map_err(|error| guard_refusal(&error))
 }
 
-/// The address that an open connection leads to, if it is one that was judged: an upstream proxy's is not.
-pub fn peer(stream: &TcpStream, allow: &Allow) -> Option<IpAddr> {
-    stream.peer_addr().ok().filter(|_| allow.upstream.is_none()).map(|address| address.ip())
+/// The address that an open connection leads to, if it is one that was judged: an upstream proxy's is not, nor the one at which
+/// Linux arrives for 0.0.0.0 or ::.
+pub fn peer(stream: &TcpStream, (authority, allow): (&Authority, &Allow)) -> Option<IpAddr> {
+    let is_judged = match authority.host() {
+        Host::Ip(ip) => allow.upstream.is_none() && !ip.is_unspecified(),
+        Host::Name(_) => allow.upstream.is_none(),
+    };
+    stream.peer_addr().ok().filter(|_| is_judged).map(|address| address.ip())
 }
 
 /// Whether a connection to `peer` would still be opened for `authority`.

@@ -97,8 +97,9 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
     /// The same, unless the proxy is to end before anything of it has come: `None`.
     pub async fn head_unless_draining(&mut self, control: &Control) -> Option<Result<HeadAhead, NoHead>> {
         if self.buffer.is_empty() && self.ahead.is_none() {
-            // What comes of it is found again below.
-            let _ = control.unless_draining(timeout(self.wait.limit(), self.read_ahead())).await?;
+            let read = timeout(self.wait.limit(), self.read_ahead());
+            // What else comes of it is found again below.
+            self.ended |= control.unless_draining(read).await?.is_err();
         }
         Some(self.head().await)
     }

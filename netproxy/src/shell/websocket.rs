@@ -22,7 +22,7 @@ use super::sender::Stream;
 use super::strict_io::StrictIo;
 use super::tunnel;
 use crate::flow;
-use crate::hooks::{Allow, Decided, ResponseFilter};
+use crate::hooks::{Allow, Decided, ResponseFilter, Verdict};
 use crate::id::DecisionId;
 use crate::limits::TUNNEL_READ_BYTES;
 use crate::wire::websocket::{MessageFilter, ServerFrames, write_frame};
@@ -64,9 +64,15 @@ impl Session {
         };
         let shared = Arc::clone(self.ledger.shared());
         let (request, allow) = (&self.request, &self.allow);
-        let peer = reach::peer(upstream.io().socket(), allow);
+        let peer = reach::peer(upstream.io().socket(), (&request.authority, allow));
+        let certified = shared.client_certificates.has(request.authority.host());
         let still_allowed = || {
-            still_holds(allow, &shared.authorize.request(&request.facts()))
+            let verdict = shared.authorize.request(&request.facts());
+            // What is refused now, and only recorded, has no certificate.
+            let in_the_same_name = !certified
+                || matches!(&verdict, Verdict::Allow(now) if now.would_deny.is_none() == allow.would_deny.is_none());
+            in_the_same_name
+                && still_holds(allow, &verdict)
                 && reach::still_admits(&shared, &request.authority, peer)
         };
         if let Some(filter) = self.filter {

@@ -140,3 +140,14 @@ async fn the_future_of_a_connection_is_small() {
     let bytes = std::mem::size_of_val(&world.proxy.serve(far));
     assert!(bytes <= 2048, "{bytes}");
 }
+
+/// One wait, and not one after the other, for who was let in and asks for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_nothing_inside_tls_has_the_time_of_a_head() {
+    let world = World::start().await;
+    let mut tls = https(&world, &world.at("ok.example")).await;
+    let since = tokio::time::Instant::now();
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut tls, &mut Vec::new()).await;
+    let limits = Limits::default();
+    assert!(since.elapsed() <= limits.header_timeout + limits.linger_timeout, "{:?}", since.elapsed());
+}

@@ -27,7 +27,7 @@ impl Passage<'_> {
         let refusal = match (self.shared.may_tcp(&self.facts()).await, verdict) {
             (Verdict::Allow(allow), _) => match self.open_raw(&allow).await {
                 Ok((mut upstream, mut ledger, _slot)) => {
-                    let peer = reach::peer(&upstream, &allow);
+                    let peer = reach::peer(&upstream, (&self.authority, &allow));
                     let still_allowed = || self.still_may_tcp(&allow, peer);
                     return tunnel::relay(&mut stream, &mut upstream, &mut ledger, still_allowed).await;
                 }
@@ -57,7 +57,7 @@ impl Passage<'_> {
                 return None;
             }
         };
-        let peer = reach::peer(&upstream, &allow);
+        let peer = reach::peer(&upstream, (&self.authority, &allow));
         let still_allowed = || self.still_may_tcp(&allow, peer);
         let first = timeout(self.shared.limits.idle_timeout, who_speaks_first(stream, &upstream));
         // A timeout is left to the relay, which records it.

@@ -142,7 +142,7 @@ impl Passage<'_> {
                 ledger.opened(&times);
                 ledger.first_byte(200);
                 self.heard();
-                let peer = reach::peer(&upstream, &allow);
+                let peer = reach::peer(&upstream, (&self.authority, &allow));
                 let still_allowed = || self.still_opaque(&allow, peer);
                 tunnel::relay(&mut stream, &mut upstream, &mut ledger, still_allowed).await;
             }
