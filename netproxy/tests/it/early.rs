@@ -169,7 +169,7 @@ async fn an_upload_that_breaks_off_after_its_answer_is_recorded_as_that() {
         };
         let mut limits = Limits::default();
         if error == "request_body_too_quiet" {
-            limits.idle_timeout = Duration::from_millis(300);
+            limits.idle_timeout = Duration::from_secs(2);
         }
         let world = world_of(answered, reads, |builder| builder.limits(limits)).await;
         let target = world.at("ok.example");

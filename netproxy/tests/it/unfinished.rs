@@ -50,7 +50,7 @@ impl Inject for Holds {
 async fn world(alpn: &[u8], holds: bool, then: Then) -> (Arc<World>, Arc<AtomicBool>) {
     let mut limits = Limits::default();
     if then == Then::SitsStill {
-        limits.idle_timeout = Duration::from_millis(100);
+        limits.idle_timeout = Duration::from_millis(300);
     }
     let asked = Arc::new(AtomicBool::new(false));
     let world = world_with(&[alpn], |builder| {
