@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use credvault::{Secret, Vault};
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Mutex;
 
 use crate::inject::VaultInject;
 
@@ -25,14 +25,12 @@ pub struct UnlockingInject {
 }
 
 /// Opening a store may take a second and much memory, and a guest can have hundreds of requests wait for it, or take them
-/// back. So each name is asked for once at a time, to the end.
+/// back. So one name is asked for at a time, to the end: the same store may have all of them.
 struct Opening {
     vault: Arc<Vault>,
     unlock: Unlock,
-    /// Held while a store is opened, for whatever name: the same one may have others.
-    one: AsyncMutex<()>,
-    /// By name: when it was of no use. Held while it is asked for.
-    failed: Mutex<BTreeMap<String, Arc<AsyncMutex<Option<Instant>>>>>,
+    /// By name: when it was of no use. Held while one is asked for.
+    failed: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl UnlockingInject {
@@ -43,8 +41,7 @@ impl UnlockingInject {
         unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
         let inject = VaultInject(Arc::clone(&vault));
-        let opening =
-            Opening { vault, unlock: Box::new(unlock), one: AsyncMutex::default(), failed: Mutex::default() };
+        let opening = Opening { vault, unlock: Box::new(unlock), failed: Mutex::default() };
         Self { inject, opening: Arc::new(opening) }
     }
 
@@ -64,24 +61,17 @@ impl UnlockingInject {
 
 impl Opening {
     async fn open(&self, name: String, came: Instant) -> Result<(), InjectError> {
-        let failed = {
-            let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(name.clone()).or_default())
-        };
-        let mut failed = failed.lock().await;
+        let mut failed = self.failed.lock().await;
         // A request that came at the same time may have been quicker.
         if self.vault.version(&name).is_some() {
             return Ok(());
         }
-        let value = match *failed {
-            Some(when) if when >= came => None,
-            _ => {
-                let _one = self.one.lock().await;
-                (self.unlock)(name.clone()).await
-            }
+        let value = match failed.get(&name) {
+            Some(when) if *when >= came => None,
+            _ => (self.unlock)(name.clone()).await,
         };
         let Some((value, not_after_s)) = value else {
-            *failed = Some(Instant::now());
+            failed.insert(name.clone(), Instant::now());
             return Err(InjectError::Locked { name });
         };
         let kept = self.vault.rotate(&name, value, not_after_s);

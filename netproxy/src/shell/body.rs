@@ -411,7 +411,7 @@ impl Reply {
     }
 
     /// Notes that nobody is there to take the rest.
-    pub fn is_unheard(&mut self) {
+    pub fn unheard(&mut self) {
         if let Self::Passing(passing) = self {
             passing.ledger.unheard();
         }

@@ -187,7 +187,7 @@ where
             // Why a body broke off it says itself.
             Ok(()) | Err(Cut::Broken) => {}
             Err(Cut::Stuck) => body.fail("client_took_nothing"),
-            Err(Cut::Refused) => body.is_unheard(),
+            Err(Cut::Refused) => body.unheard(),
         }
     }
 }

@@ -50,7 +50,7 @@ impl Http2 {
     }
 
     /// Of an answer that has none, whatever its head says of the length.
-    pub fn is_empty(&mut self) {
+    pub fn end_here(&mut self) {
         self.ended = true;
     }
 

@@ -339,7 +339,7 @@ async fn answer(
     let mut body = incoming::Http2::new(stream, &parts.headers);
     // RFC 9110 §6.4.1. The end of the stream may come later, in a frame of its own.
     if wants_head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        body.is_empty();
+        body.end_here();
     }
     Ok(Response::from_parts(parts, body))
 }

@@ -1,5 +1,5 @@
 //! Something made from files of this machine, made anew when they have changed: a laptop changes networks, and a proxy may
-//! start before there is one.
+//! start before there is one. Must never give up what it has for files that are of no use, nor look at them for each name.
 
 use std::fs;
 use std::path::PathBuf;

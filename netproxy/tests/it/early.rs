@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netproxy::Builder;
-use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, InjectNothing, Injected, RequestHead};
 use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::client::{Answer, https, is_at_end, read_answer, read_until};
-use crate::hooks::{Rules, Scrubber};
+use crate::hooks::{Holds, Rules, Scrubber};
 use crate::http2::memory::{Growth, alone, scene};
 use crate::http2::upstream::{BIG_BYTES, listen};
 use crate::http2::{HTTP1, world_with};
@@ -51,23 +50,6 @@ where
     })
     .await;
     World::build_over(upstream, |names| names, |ports| Rules { ports }, change).await
-}
-
-/// Takes every body whole before it is sent, in one piece.
-struct Holding;
-
-impl Inject for Holding {
-    fn reads_body(&self, _: &Decided<'_>, _: &RequestHead) -> bool {
-        true
-    }
-
-    fn inject<'a>(
-        &'a self,
-        decided: &'a Decided<'a>,
-        head: &'a mut RequestHead,
-    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
-        InjectNothing.inject(decided, head)
-    }
 }
 
 #[tokio::test]
@@ -140,7 +122,7 @@ async fn what_is_left_of_a_request_is_sent_after_its_answer() {
             tell.send(all.is_ok()).unwrap();
         }
     };
-    let world = world_of(answered, reads_late, |builder| builder.inject(Holding)).await;
+    let world = world_of(answered, reads_late, |builder| builder.inject(Holds::default())).await;
     let target = world.at("ok.example");
     let mut tls = https(&world, &target).await;
     let head = format!("POST / HTTP/1.1\r\nHost: {target}\r\nContent-Length: {BYTES}\r\n\r\n");

@@ -114,6 +114,25 @@ impl Inject for Vault {
     }
 }
 
+/// Takes every body whole before it is sent, in one piece, and tells that it will.
+#[derive(Default)]
+pub struct Holds(pub Arc<AtomicBool>);
+
+impl Inject for Holds {
+    fn reads_body(&self, _: &Decided<'_>, _: &RequestHead) -> bool {
+        self.0.store(true, Ordering::Relaxed);
+        true
+    }
+
+    fn inject<'a>(
+        &'a self,
+        decided: &'a Decided<'a>,
+        head: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        InjectNothing.inject(decided, head)
+    }
+}
+
 /// Replaces the secret by the placeholder; holds back what could be its start.
 pub struct Scrubber;
 

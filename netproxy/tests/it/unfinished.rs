@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, InjectNothing, Injected, RequestHead};
 use netproxy::limits::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::client::{Answer, https, read_answer};
+use crate::hooks::Holds;
 use crate::http2::frames::*;
 use crate::http2::{H2, HTTP1, client, world_with};
 use crate::world::World;
@@ -27,24 +27,6 @@ enum Then {
     BreaksTheProtocol,
     /// It still sends when everything ends.
     Waits,
-}
-
-/// Takes bodies whole, and tells that it will.
-struct Holds(Arc<AtomicBool>);
-
-impl Inject for Holds {
-    fn reads_body(&self, _: &Decided<'_>, _: &RequestHead) -> bool {
-        self.0.store(true, Ordering::Relaxed);
-        true
-    }
-
-    fn inject<'a>(
-        &'a self,
-        decided: &'a Decided<'a>,
-        head: &'a mut RequestHead,
-    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
-        InjectNothing.inject(decided, head)
-    }
 }
 
 async fn world(alpn: &[u8], holds: bool, then: Then) -> (Arc<World>, Arc<AtomicBool>) {
