@@ -18,12 +18,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const HEAD_BYTES_MAX: usize = 512;
 
+/// Names and values, in their order.
+type Fields = Vec<(String, Vec<u8>)>;
+
 /// What became of a stream that ends after these bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    head: Option<(u16, Vec<(String, Vec<u8>)>)>,
+    head: Option<(u16, Fields)>,
     body: Vec<u8>,
-    trailers: Vec<(String, Vec<u8>)>,
+    trailers: Fields,
     /// The body ended as it should.
     whole: bool,
 }
@@ -133,7 +136,7 @@ async fn collect(answer: Response<Incoming>, outcome: &mut Outcome) {
 }
 
 /// Sorted by name, but the length: of several that are the same we make one.
-fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+fn fields(headers: &HeaderMap) -> Fields {
     let all = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     let mut all: Vec<_> = all.filter(|(name, _)| name != "content-length").collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));

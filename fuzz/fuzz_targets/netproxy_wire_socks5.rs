@@ -10,11 +10,11 @@ use netproxy::wire::socks5::{self, Parsed, Reply};
 use netproxy::{Authority, Host};
 
 fuzz_target!(|bytes: &[u8]| {
-    check_arrival(bytes, |bytes| socks5::greeting(bytes));
+    check_arrival(bytes, socks5::greeting);
     check_arrival(bytes, |bytes| {
         Ok(socks5::user_name(bytes)?.map(|(name, length)| (name.0.to_vec(), length)))
     });
-    check_arrival(bytes, |bytes| socks5::request(bytes));
+    check_arrival(bytes, socks5::request);
     match socks5::request(bytes) {
         Ok(Some((authority, length))) => check_request(&authority, &bytes[..length]),
         Ok(None) => {}

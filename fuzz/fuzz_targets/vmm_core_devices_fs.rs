@@ -43,9 +43,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
     let fields: Vec<u8> =
         [7, 41, 1 << 20, u32::MAX].iter().flat_map(|field: &u32| field.to_le_bytes()).collect();
-    guest.request(&mut device, INIT, 0, &fields, 256);
+    guest.request(&mut device, (INIT, 0), &fields, 256);
     for share in ["work", "fixed"] {
-        guest.request(&mut device, LOOKUP, ROOT, &[share.as_bytes(), &[0]].concat(), 256);
+        guest.request(&mut device, (LOOKUP, ROOT), &[share.as_bytes(), &[0]].concat(), 256);
     }
     for _ in 0..REQUESTS_MAX {
         if input.is_empty() {
@@ -61,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
 /// the limit must not last.
 fn with_file_limit<T>(make: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: Some(FILE_BYTES_MAX), ..before.clone() }).unwrap();
+    setrlimit(Resource::Fsize, Rlimit { current: Some(FILE_BYTES_MAX), ..before }).unwrap();
     let made = make();
     setrlimit(Resource::Fsize, before).unwrap();
     made
@@ -171,14 +171,14 @@ impl Guest {
                 _ => body.extend_from_slice(input.piece()),
             }
         }
-        self.request(device, opcode, node, &body, room);
+        self.request(device, (opcode, node), &body, room);
     }
 
     fn node(&self, input: &mut Input<'_>) -> u64 {
         if input.below(16) == 0 { input.u64() } else { self.nodes[input.below(self.nodes.len())] }
     }
 
-    fn request(&mut self, device: &mut virtio_fs::Fs, opcode: u32, node: u64, body: &[u8], room: u32) {
+    fn request(&mut self, device: &mut virtio_fs::Fs, (opcode, node): (u32, u64), body: &[u8], room: u32) {
         let bytes = u32::try_from(40 + body.len()).unwrap();
         let mut request: Vec<u8> = [bytes, opcode].iter().flat_map(|field| field.to_le_bytes()).collect();
         request.extend([1_u64, node].iter().flat_map(|field| field.to_le_bytes()));

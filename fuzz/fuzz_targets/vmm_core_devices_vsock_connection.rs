@@ -106,7 +106,8 @@ fn honest(input: &mut Input<'_>, buffers: [u32; 2]) {
         match input.below(8) {
             0..=2 => pass(&mut ends, side, input.below(4) > 0, input.u16()),
             3 | 4 => {
-                if !ends[side].receive() {
+                let goes_on = ends[side].receive();
+                if !goes_on {
                     return;
                 }
             }

@@ -41,7 +41,9 @@ pub async fn start() -> Result<(Ports, String)> {
                 tls: over_tls(&acceptor).await?,
                 opaque: over_tls(&acceptor).await?,
                 raw: listen(|mut stream| async move {
-                    stream.read(&mut [0; 16 * 1024]).await?;
+                    if stream.read(&mut [0; 16 * 1024]).await? == 0 {
+                        return Ok(());
+                    }
                     let bytes = vec![7; CHUNK];
                     loop {
                         stream.write_all(&bytes).await?;

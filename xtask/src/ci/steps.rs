@@ -14,6 +14,9 @@ const LOG_LINES_SHOWN: usize = 200;
 /// Version of cargo-deny that is installed when there is none.
 const DENY_VERSION: &str = "0.20.2";
 
+/// Workspaces of their own, which the root's `--workspace` and `--all` do not know.
+const APART: [&str; 3] = ["fuzz/Cargo.toml", "benches/policy/Cargo.toml", "benches/proxy/Cargo.toml"];
+
 /// One step.
 pub struct Step {
     pub name: &'static str,
@@ -35,6 +38,7 @@ pub fn all(_: &Context) -> Vec<Step> {
         quiet("tidy", "crate edges, file sizes, unsafe, texts", |c| Ok(vec![xtask(c, &["tidy"])])),
         quiet("clippy", "lints of all targets with all features", |c| Ok(vec![clippy(c)])),
         quiet("alone", "each library without its default features", alone),
+        quiet("apart", "lints of the workspaces of their own", apart),
         loud("test", "unit, property, integration and doc tests", |c| {
             let arguments = ["test", "--locked", "--workspace", "--exclude", "tests", "--all-features"];
             let mut test = c.cargo(&arguments);
@@ -133,10 +137,9 @@ fn kernel_keyring() -> Result<(), String> {
 }
 
 fn formatting(context: &Context) -> Outcome<Vec<Command>> {
-    // Workspaces of their own, which `--all` does not know: of `fuzz` it would also format what that depends on.
-    let apart = ["fuzz/Cargo.toml", "benches/policy/Cargo.toml", "benches/proxy/Cargo.toml"];
+    // Without `--all`: of `fuzz` that would also format what it depends on.
     let mut commands = vec![context.cargo(&["fmt", "--all"])];
-    commands.extend(apart.map(|manifest| context.cargo(&["fmt", "--manifest-path", manifest])));
+    commands.extend(APART.map(|manifest| context.cargo(&["fmt", "--manifest-path", manifest])));
     for command in &mut commands {
         command.args(["--check", "--", "--color", "never"]);
     }
@@ -164,6 +167,22 @@ fn alone(context: &Context) -> Outcome<Vec<Command>> {
         command
     });
     Ok(commands.collect())
+}
+
+/// Nothing of them is run or even linked here, so this is what tells that they still build.
+fn apart(context: &Context) -> Outcome<Vec<Command>> {
+    let commands = APART.map(|manifest| {
+        let mut command =
+            context.cargo(&["clippy", "--locked", "--all-targets", "--manifest-path", manifest]);
+        if manifest.starts_with("fuzz/") {
+            // As cargo-fuzz builds them, but by the stable compiler. Other flags must not rebuild the rest.
+            command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", "--cfg fuzzing");
+            command.arg("--target-dir").arg(context.target.join("fuzzing"));
+        }
+        command.args(["--", "-D", "warnings"]);
+        command
+    });
+    Ok(commands.into())
 }
 
 /// cargo-deny from the machine, or a build of our own in the cache: unoptimised, it is run once.
