@@ -134,6 +134,9 @@ impl FromStr for SecretSpec {
         if host.is_empty() {
             return Err(FORM.to_owned());
         }
+        if host.contains(['[', ']']) {
+            return Err(format!("an IPv6 address stands between brackets, as in [::1]:8443; {FORM}"));
+        }
         Ok(Self { name: name.to_owned(), source, host: host.to_owned(), port })
     }
 }
@@ -290,6 +293,10 @@ mod tests {
         ] {
             let error = SecretSpec::from_str(bad).unwrap_err();
             assert!(!error.contains("sk-"), "{bad}: {error}");
+        }
+        for bad in ["K=V@[::1:8443", "K=V@::1]:8443", "K=V@[[::1]]"] {
+            let error = SecretSpec::from_str(bad).unwrap_err();
+            assert!(error.contains("brackets"), "{bad}: {error}");
         }
     }
 

@@ -57,7 +57,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some(answer) = query.format_error() {
         let code = Message::from_vec(&answer).expect("an answer that can be read").metadata.response_code;
-        assert!(matches!(code, ResponseCode::FormErr | ResponseCode::NotImp));
+        // 16 is BADVERS, which is read back as its namesake of TSIG.
+        assert!([ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::BADSIG].contains(&code));
     }
 });
 

@@ -34,7 +34,7 @@ pub enum Asked {
     /// Any other type; the name, if it is a host name at all. Not served: "no such record" for an allowed
     /// name, blocked for any other.
     Type(Option<HostName>),
-    /// Not one question of class IN, or a name that is no host name.
+    /// Not one question of class IN, no standard query, or a version of EDNS that we do not know.
     Malformed,
 }
 
@@ -127,13 +127,15 @@ impl Query {
         self.response(ResponseCode::ServFail).to_vec().ok()
     }
 
-    /// FORMERR or NOTIMP.
+    /// BADVERS (RFC 6891 §6.1.3), NOTIMP or FORMERR.
     #[must_use]
     pub fn format_error(&self) -> Option<Vec<u8>> {
-        let code = if self.message.metadata.op_code == OpCode::Query {
-            ResponseCode::FormErr
-        } else {
+        let code = if speaks_other_edns(&self.message) {
+            ResponseCode::BADVERS
+        } else if self.message.metadata.op_code != OpCode::Query {
             ResponseCode::NotImp
+        } else {
+            ResponseCode::FormErr
         };
         self.response(code).to_vec().ok()
     }
@@ -158,7 +160,8 @@ impl Query {
 
 fn understand(message: &Message) -> Asked {
     let [query] = message.queries.as_slice() else { return Asked::Malformed };
-    if message.metadata.op_code != OpCode::Query || query.query_class() != DNSClass::IN {
+    let is_standard = message.metadata.op_code == OpCode::Query && query.query_class() == DNSClass::IN;
+    if !is_standard || speaks_other_edns(message) {
         return Asked::Malformed;
     }
     let name = host_name(query.name());
@@ -167,6 +170,11 @@ fn understand(message: &Message) -> Asked {
         (RecordType::HTTPS | RecordType::SVCB, Some(name)) => Asked::Nothing(name),
         (_, name) => Asked::Type(name),
     }
+}
+
+/// What a later version of EDNS means by a query, we cannot know.
+fn speaks_other_edns(message: &Message) -> bool {
+    message.edns.as_ref().is_some_and(|edns| edns.version() > 0)
 }
 
 /// `None` for labels with dots, control bytes or anything else that no host name has.

@@ -174,8 +174,8 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
     let decision = shared.begin();
     let name = match query.asked() {
         Asked::Malformed => {
-            let refusal =
-                Refusal::new(Kind::Malformed, Layer::Dns, "the query is not one question of class IN");
+            let why = "the query is not one standard question of class IN, or its EDNS has a version above 0";
+            let refusal = Refusal::new(Kind::Malformed, Layer::Dns, why);
             return refuse(shared, &decision, query, (None, refusal));
         }
         Asked::Type(None) => return refuse(shared, &decision, query, (None, not_served(query))),

@@ -1,16 +1,24 @@
 //! DNS over a stream.
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::World;
 
 pub async fn ask(world: &World, name: &str, kind: RecordType) -> Message {
+    send(world, &query(name, kind)).await
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
     let mut query = Message::query();
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     query.set_edns(Edns::new());
+    query
+}
+
+async fn send(world: &World, query: &Message) -> Message {
     let bytes = query.to_vec().unwrap();
     let mut stream = world.dns();
     stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
@@ -83,4 +91,31 @@ async fn only_allowed_names_and_address_types_are_answered() {
             assert!(text.ends_with(&format!("decision_id={id}")), "{text}");
         }
     }
+}
+
+/// Each says what is wrong with it (RFC 1035 §4.1.1, RFC 6891 §6.1.3), and none is asked of the resolver, which would
+/// answer for this name.
+#[tokio::test]
+async fn what_is_no_question_of_ours_gets_the_code_for_it() {
+    let world = World::with(|names| names.with("ok.example", &[&["127.0.0.1"]]), false).await;
+    let good = || query("ok.example.", RecordType::A);
+    let mut two = good();
+    two.add_query(good().queries.remove(0));
+    let mut chaos = good();
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    let mut status = good();
+    status.metadata.op_code = OpCode::Status;
+    let mut later = good();
+    later.edns.as_mut().unwrap().set_version(1);
+    // 16 is BADVERS.
+    for (sent, query, code) in [(1, two, 1), (2, chaos, 1), (3, status, 4), (4, later, 16)] {
+        let answer = send(&world, &query).await;
+        assert_eq!(u16::from(answer.metadata.response_code), code, "{query}");
+        assert_eq!(answer.answers.len(), 0, "{query}");
+        assert_eq!(answer.edns.unwrap().version(), 0, "{query}");
+        let record = world.records(sent).await.pop().unwrap();
+        assert_eq!(record["error"], "malformed_request", "{query}");
+    }
+    let answer = send(&world, &good()).await;
+    assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 1));
 }
