@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use credvault::{Secret, Vault};
 use netproxy::hooks::{BoxFuture, Decided, Inject, InjectError, Injected, RequestHead};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::inject::VaultInject;
 
@@ -29,9 +29,12 @@ pub struct UnlockingInject {
 struct Opening {
     vault: Arc<Vault>,
     unlock: Unlock,
-    /// By name: when it was of no use. Held while one is asked for.
-    failed: Mutex<BTreeMap<String, Instant>>,
+    /// Held while one is asked for.
+    failed: Arc<Mutex<Failed>>,
 }
+
+/// By name: when it was of no use.
+type Failed = BTreeMap<String, Instant>;
 
 impl UnlockingInject {
     /// Injects from `vault`; `unlock` is asked for requests that need a locked credential. Those that came while it was asked
@@ -41,7 +44,7 @@ impl UnlockingInject {
         unlock: impl Fn(String) -> BoxFuture<'static, Option<Unlocked>> + Send + Sync + 'static,
     ) -> Self {
         let inject = VaultInject(Arc::clone(&vault));
-        let opening = Opening { vault, unlock: Box::new(unlock), failed: Mutex::default() };
+        let opening = Opening { vault, unlock: Box::new(unlock), failed: Arc::default() };
         Self { inject, opening: Arc::new(opening) }
     }
 
@@ -51,26 +54,28 @@ impl UnlockingInject {
         name: String,
         (decided, head): (&Decided<'_>, &mut RequestHead),
     ) -> Result<Injected, InjectError> {
-        let (opening, named) = (Arc::clone(&self.opening), name.clone());
-        // A task, which goes on without whoever waits for it.
-        let opened = tokio::spawn(async move { opening.open(named, Instant::now()).await }).await;
-        opened.unwrap_or(Err(InjectError::Locked { name }))?;
+        let came = Instant::now();
+        let failed = Arc::clone(&self.opening.failed).lock_owned().await;
+        // Requests that came at the same time may have been quicker.
+        if self.opening.vault.version(&name).is_none() {
+            if failed.get(&name).is_some_and(|when| *when >= came) {
+                return Err(InjectError::Locked { name });
+            }
+            // A task, which goes on without whoever waits for it.
+            let opened = tokio::spawn(Arc::clone(&self.opening).open(name.clone(), failed));
+            opened.await.unwrap_or(Err(InjectError::Locked { name }))?;
+        }
         self.inject.inject_now(decided, head)
     }
 }
 
 impl Opening {
-    async fn open(&self, name: String, came: Instant) -> Result<(), InjectError> {
-        let mut failed = self.failed.lock().await;
-        // A request that came at the same time may have been quicker.
-        if self.vault.version(&name).is_some() {
-            return Ok(());
-        }
-        let value = match failed.get(&name) {
-            Some(when) if *when >= came => None,
-            _ => (self.unlock)(name.clone()).await,
-        };
-        let Some((value, not_after_s)) = value else {
+    async fn open(
+        self: Arc<Self>,
+        name: String,
+        mut failed: OwnedMutexGuard<Failed>,
+    ) -> Result<(), InjectError> {
+        let Some((value, not_after_s)) = (self.unlock)(name.clone()).await else {
             failed.insert(name.clone(), Instant::now());
             return Err(InjectError::Locked { name });
         };
@@ -107,6 +112,7 @@ mod tests {
     use netproxy::{HostName, Proxy};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::runtime::Handle;
     use tokio::sync::Notify;
 
     use super::*;
@@ -226,18 +232,23 @@ mod tests {
                 })
             };
             let proxy = proxy(UnlockingInject::new(locked_vault(port), unlock));
+            let before = Handle::current().metrics().num_alive_tasks();
+            // Without the one that opens the store.
+            let tasks = || Handle::current().metrics().num_alive_tasks() - before - 1;
             let mut all: Vec<_> = (0..20).map(|_| tokio::spawn(ask(proxy.clone(), port))).collect();
             // All are there: nothing on their way waits for anything else.
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }
-            // Whoever was first does not wait to the end.
+            // Whoever was first does not wait to the end, and leaves nothing behind.
+            let waiting = tasks();
             for gone in all.drain(..10) {
                 gone.abort();
             }
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }
+            assert_eq!((waiting % 20, tasks()), (0, waiting / 2));
             go.notify_one();
             for answer in all {
                 let answer = answer.await.unwrap();

@@ -265,12 +265,17 @@ pub fn is_overriding(name: &HeaderName) -> bool {
     FIELDS.iter().any(|field| field.bytes().eq(folded.clone()))
 }
 
-/// Fields of a request whose answer will be searched for secrets: no differences, and no ranges that deliver them in halves
-/// unless `parts` are allowed. What it may be encoded in is said by `coding::accept_only_decodable`.
+/// Fields of a request whose answer will be searched for secrets: nothing that is encoded otherwise than as a whole, and no
+/// ranges that deliver secrets in halves unless `parts` are allowed. What it may be encoded in is said by
+/// `coding::accept_only_decodable`.
 pub fn make_redactable(headers: &mut HeaderMap, parts: bool) {
-    // RFC 3229: an answer of encoded differences names no content coding.
-    const DIFFERENCES: HeaderName = HeaderName::from_static("a-im");
-    remove(headers, &DIFFERENCES);
+    // Differences (RFC 3229), and each message of gRPC and of Connect for itself.
+    const WITHIN: [HeaderName; 3] = [
+        HeaderName::from_static("a-im"),
+        HeaderName::from_static("grpc-accept-encoding"),
+        HeaderName::from_static("connect-accept-encoding"),
+    ];
+    WITHIN.iter().for_each(|name| remove(headers, name));
     if !parts {
         remove(headers, &RANGE);
         remove(headers, &IF_RANGE);
@@ -280,18 +285,29 @@ pub fn make_redactable(headers: &mut HeaderMap, parts: bool) {
     }
 }
 
-/// Whether a response can be searched as it comes.
+/// Whether a response that [`is_encoded_as_a_whole`] at most can be searched as it comes.
 #[must_use]
 pub fn is_redactable(headers: &HeaderMap) -> bool {
-    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    !has(headers, &CONTENT_ENCODING) || headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
+    is_only(headers, &CONTENT_ENCODING, "identity")
 }
 
-/// Whether a response is not encoded on its way (RFC 9112 §7).
+/// Whether a response is encoded by nothing but its content coding: not on its way (RFC 9112 §7), nor in each message of
+/// gRPC or Connect, nor as a difference (RFC 3229).
 #[must_use]
-pub fn is_chunked_at_most(headers: &HeaderMap) -> bool {
-    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    !has(headers, &TRANSFER_ENCODING) || headers.get_all(TRANSFER_ENCODING).iter().all(is_chunked)
+pub fn is_encoded_as_a_whole(headers: &HeaderMap) -> bool {
+    const WITHIN: [HeaderName; 3] = [
+        HeaderName::from_static("im"),
+        HeaderName::from_static("grpc-encoding"),
+        HeaderName::from_static("connect-content-encoding"),
+    ];
+    is_only(headers, &TRANSFER_ENCODING, "chunked")
+        && WITHIN.iter().all(|name| is_only(headers, name, "identity"))
+}
+
+/// Whether a field says nothing but this, if it is there at all.
+fn is_only(headers: &HeaderMap, name: &HeaderName, coding: &str) -> bool {
+    let is_that = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(coding.as_bytes());
+    !has(headers, name) || headers.get_all(name).iter().all(is_that)
 }
 
 /// Whether a response is, or says that it is, a part of something (RFC 9110 §15.3.7; a 416 tells the length of the whole).

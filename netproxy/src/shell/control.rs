@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
+use tokio::task::coop::unconstrained;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct State {
@@ -18,6 +19,8 @@ struct State {
 /// The sending side. Every connection that is served holds an [`Alarm`].
 pub struct Control {
     state: watch::Sender<State>,
+    /// That of `state`, for who takes many decisions.
+    policy: AtomicU64,
     /// Counts changes of `state`, for who only wants to know whether there was one.
     changes: AtomicU64,
     /// Of these, the ones that everybody who waits has been woken for.
@@ -28,6 +31,7 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             state: watch::Sender::new(State::default()),
+            policy: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             told: AtomicU64::new(0),
         }
@@ -54,7 +58,10 @@ impl Control {
     }
 
     pub fn reauthorize(&self) {
-        self.change(|state| state.policy = state.policy.wrapping_add(1));
+        self.change(|state| {
+            state.policy = state.policy.wrapping_add(1);
+            self.policy.store(state.policy, Ordering::Release);
+        });
     }
 
     fn change(&self, how: impl FnOnce(&mut State)) {
@@ -78,22 +85,30 @@ impl Control {
         if self.has_ended() { "proxy_ended" } else { "client_went_away" }
     }
 
-    /// Hears of what happens from now on, and of draining in any case.
-    pub fn alarm(&self) -> Alarm {
-        let receiver = self.state.subscribe();
-        let seen = State { draining: false, ..*receiver.borrow() };
-        Alarm { receiver, seen }
+    /// How often the policy has changed: a decision that is taken after this is by the policy of then, or a later one.
+    pub fn policy(&self) -> u64 {
+        self.policy.load(Ordering::Acquire)
     }
 
-    /// What `wait` gives, unless the proxy is draining before it is there: nothing new is waited for then.
-    pub async fn unless_draining<F: Future>(&self, wait: F) -> Option<F::Output> {
+    /// Hears of what happens from now on, and of draining in any case.
+    pub fn alarm(&self) -> Alarm {
+        self.alarm_since(self.policy())
+    }
+
+    /// Hears of what has happened since the [`policy`](Self::policy) was that one, and of draining in any case.
+    pub fn alarm_since(&self, policy: u64) -> Alarm {
+        Alarm { receiver: self.state.subscribe(), seen: State { policy, ..State::default() } }
+    }
+
+    /// Returns when the proxy is to end, and nothing new is to be waited for.
+    pub async fn draining(&self) {
         let mut alarm = self.alarm();
-        let draining = async { while alarm.next().await != Event::Drain {} };
-        tokio::select! {
-            biased;
-            done = wait => Some(done),
-            () = draining => None,
-        }
+        while alarm.next().await != Event::Drain {}
+    }
+
+    /// What `wait` gives, unless the proxy is draining before it is there.
+    pub async fn unless_draining<F: Future>(&self, wait: F) -> Option<F::Output> {
+        unless(self.draining(), wait).await
     }
 
     /// Runs `serving` until it is done, or until everything ends.
@@ -111,6 +126,15 @@ impl Control {
     /// Returns when no alarm is left: no connection is served any more.
     pub async fn all_gone(&self) {
         self.state.closed().await;
+    }
+}
+
+/// What `wait` gives, unless `stop` is done before it is there.
+pub async fn unless<F: Future>(stop: impl Future<Output = ()>, wait: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        done = wait => Some(done),
+        () = stop => None,
     }
 }
 
@@ -164,22 +188,29 @@ impl Gate {
         }
         // News that is on its way now wakes this task later, and must be looked for then.
         self.registered = (told == changes).then(|| (cx.waker().clone(), changes));
-        next.poll(cx)
+        // What tokio puts off, for a task that has run for long, would not have registered anything.
+        pin!(unconstrained(next)).poll(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::task::Wake;
+
+    use tokio::task::{coop, yield_now};
 
     use super::*;
 
-    /// One of which it is known when it is the same.
-    struct Nobody;
+    /// Whether somebody was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
 
-    impl Wake for Nobody {
-        fn wake(self: Arc<Self>) {}
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
     }
 
     /// A reload on another thread, of which the count is seen before anybody is woken.
@@ -188,7 +219,7 @@ mod tests {
         let control = Control::default();
         let mut alarm = control.alarm();
         let (mut next, mut gate) = (pin!(alarm.next()), Gate::default());
-        let waker = Waker::from(Arc::new(Nobody));
+        let waker = Waker::from(Arc::new(Woken::default()));
         let mut cx = Context::from_waker(&waker);
         let mut ask = || gate.poll(&mut cx, &control, next.as_mut());
         assert_eq!(ask(), Poll::Pending);
@@ -196,6 +227,31 @@ mod tests {
             state.policy = 1;
             assert_eq!(ask(), Poll::Pending, "nobody was woken yet");
         });
+        assert_eq!(ask(), Poll::Ready(Event::Reauthorize));
+    }
+
+    /// As one is that moves much data: tokio puts off whatever it waits for.
+    #[tokio::test]
+    async fn a_task_that_has_run_for_long_is_told_of_a_change() {
+        let control = Control::default();
+        let mut alarm = control.alarm();
+        let (mut next, mut gate) = (pin!(alarm.next()), Gate::default());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut ask = || gate.poll(&mut Context::from_waker(&waker), &control, next.as_mut());
+        poll_fn(|cx| {
+            while let Poll::Ready(turn) = coop::poll_proceed(cx) {
+                turn.made_progress();
+            }
+            assert_eq!(ask(), Poll::Pending);
+            Poll::Ready(())
+        })
+        .await;
+        yield_now().await;
+        assert_eq!(ask(), Poll::Pending);
+        woken.0.store(false, Ordering::SeqCst);
+        control.reauthorize();
+        assert!(woken.0.load(Ordering::SeqCst), "nobody waits for a change");
         assert_eq!(ask(), Poll::Ready(Event::Reauthorize));
     }
 }

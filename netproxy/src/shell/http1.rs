@@ -39,6 +39,8 @@ pub struct Client {
     session: Mutex<Option<Box<Session>>>,
     last: AtomicBool,
     requests: AtomicU64,
+    /// The policy that let the connection in last, as [`Control`](super::control::Control) counts.
+    policy: AtomicU64,
 }
 
 impl Client {
@@ -50,16 +52,19 @@ impl Client {
             session: Mutex::default(),
             last: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            policy: AtomicU64::new(0),
         }
     }
 
-    pub fn inside(shared: Arc<Shared>, scheme: Scheme, authority: Authority) -> Self {
-        Self { inside: Some((scheme, authority)), ..Self::plain(shared) }
+    /// `policy` is that of the decision that let it in.
+    pub fn inside(shared: Arc<Shared>, place: (Scheme, Authority), policy: u64) -> Self {
+        Self { inside: Some(place), policy: AtomicU64::new(policy), ..Self::plain(shared) }
     }
 
     /// Inside an intercepted connection over which the client speaks HTTP/2.
-    pub fn inside_http2(shared: Arc<Shared>, authority: Authority) -> Self {
-        Self { multiplex: Some(Multiplex::default()), ..Self::inside(shared, Scheme::Https, authority) }
+    pub fn inside_http2(shared: Arc<Shared>, authority: Authority, policy: u64) -> Self {
+        let multiplex = Some(Multiplex::default());
+        Self { multiplex, ..Self::inside(shared, (Scheme::Https, authority), policy) }
     }
 
     pub fn door(&self) -> Door<'_> {
@@ -93,8 +98,12 @@ impl Client {
         let (Event::Reauthorize, Some((scheme, authority))) = (event, &self.inside) else {
             return event == Event::Drain;
         };
+        let policy = self.shared.control.policy();
         match self.shared.authorize.connect(&ConnectFacts { authority }) {
-            Verdict::Allow(_) => false,
+            Verdict::Allow(_) => {
+                self.policy.store(policy, Ordering::Relaxed);
+                false
+            }
             Verdict::Deny(deny) => {
                 let subject = Subject { scheme: Some(*scheme), ..subject_of(authority) };
                 let refusal = Refusal::policy(Layer::Connect, deny).about(subject);
@@ -104,8 +113,14 @@ impl Client {
         }
     }
 
+    /// Hears of what has happened since the connection was let in.
+    fn alarm(&self) -> Alarm {
+        self.shared.control.alarm_since(self.policy.load(Ordering::Relaxed))
+    }
+
     /// Returns when nothing new may come over this connection.
-    pub async fn gone(&self, mut alarm: Alarm) {
+    pub async fn gone(&self) {
+        let mut alarm = self.alarm();
         while !self.must_go(alarm.next().await) {}
     }
 
@@ -169,7 +184,7 @@ where
         .header_read_timeout(None)
         .max_buf_size(HTTP1_BUFFER_BYTES.max(client.shared.limits.header_bytes_max))
         .serve_connection(TokioIo::new(io), service);
-    let mut alarm = client.shared.control.alarm();
+    let mut alarm = client.alarm();
     loop {
         let (mut next, mut gate) = (pin!(alarm.next()), Gate::default());
         let event = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {

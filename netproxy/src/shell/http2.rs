@@ -56,7 +56,7 @@ where
             }
         }
     };
-    drive(io, &client.shared, client.gone(client.shared.control.alarm()), answer).await;
+    drive(io, &client.shared, client.gone(), answer).await;
 }
 
 /// Answers every stream by `answer`, until `stop`; then finishes what is under way. `answer` is given the refusal of

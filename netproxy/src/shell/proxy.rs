@@ -147,7 +147,8 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let client = super::http1::Client::inside_http2(Arc::clone(&self.shared), authority);
+        let policy = self.shared.control.policy();
+        let client = super::http1::Client::inside_http2(Arc::clone(&self.shared), authority, policy);
         Box::pin(super::http2::serve(stream, &Arc::new(client))).await;
     }
 

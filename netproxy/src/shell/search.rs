@@ -11,7 +11,7 @@ use super::opaque::FieldsOnly;
 use crate::audit::Layer;
 use crate::coding::{self, CodingError, Decoder, Lease, Room};
 use crate::fields::has;
-use crate::flow::{is_chunked_at_most, is_part, is_redactable};
+use crate::flow::{is_encoded_as_a_whole, is_part, is_redactable};
 use crate::hooks::{OnOpaque, ResponseFilter};
 use crate::refuse::{Kind, Refusal};
 
@@ -40,7 +40,7 @@ impl Search {
         if response.body().is_end_stream() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(plain);
         }
-        let (readable, part) = (is_chunked_at_most(headers), is_part(response.status(), headers));
+        let (readable, part) = (is_encoded_as_a_whole(headers), is_part(response.status(), headers));
         if readable && (parts || !part) && is_redactable(headers) {
             return Ok(plain);
         }

@@ -68,6 +68,8 @@ pub struct Decision {
     pub id: DecisionId,
     pub time: SystemTime,
     pub started: Instant,
+    /// The policy that it is taken by, or an older one, as [`Control`] counts.
+    pub policy: u64,
     pub span: Span,
 }
 
@@ -77,7 +79,7 @@ impl Shared {
         let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = self.ids.mint(u64::try_from(unix.as_millis()).unwrap_or(0));
         let span = Span::decision(&id);
-        Decision { id, time, started: Instant::now(), span }
+        Decision { id, time, started: Instant::now(), policy: self.control.policy(), span }
     }
 
     /// Records a refusal; `answered` says whether the client got it.

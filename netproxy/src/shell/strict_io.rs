@@ -14,7 +14,7 @@ use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-use super::control::Control;
+use super::control::unless;
 use super::silence::Silence;
 use super::stall::Stall;
 use crate::limits::Limits;
@@ -94,12 +94,12 @@ impl<S: AsyncRead + Unpin> StrictIo<S> {
         std::future::poll_fn(|cx| self.poll_head(cx)).await
     }
 
-    /// The same, unless the proxy is to end before anything of it has come: `None`.
-    pub async fn head_unless_draining(&mut self, control: &Control) -> Option<Result<HeadAhead, NoHead>> {
+    /// The same, unless `stop` is done before anything of it has come: `None`.
+    pub async fn head_unless(&mut self, stop: impl Future<Output = ()>) -> Option<Result<HeadAhead, NoHead>> {
         if self.buffer.is_empty() && self.ahead.is_none() {
             let read = timeout(self.wait.limit(), self.read_ahead());
             // What else comes of it is found again below.
-            self.ended |= control.unless_draining(read).await?.is_err();
+            self.ended |= unless(stop, read).await?.is_err();
         }
         Some(self.head().await)
     }

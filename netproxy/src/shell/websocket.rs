@@ -65,11 +65,12 @@ impl Session {
         let shared = Arc::clone(self.ledger.shared());
         let (request, allow) = (&self.request, &self.allow);
         let peer = reach::peer(upstream.io().socket(), (&request.authority, allow));
-        let certified = shared.client_certificates.has(request.authority.host());
+        let in_a_name =
+            shared.client_certificates.has(request.authority.host()) || self.ledger.credential().is_some();
         let still_allowed = || {
             let verdict = shared.authorize.request(&request.facts());
-            // What is refused now, and only recorded, has no certificate.
-            let in_the_same_name = !certified
+            // What is refused now, and only recorded, has neither a certificate nor a key.
+            let in_the_same_name = !in_a_name
                 || matches!(&verdict, Verdict::Allow(now) if now.would_deny.is_none() == allow.would_deny.is_none());
             in_the_same_name
                 && still_holds(allow, &verdict)

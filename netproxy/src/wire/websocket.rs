@@ -42,6 +42,8 @@ pub enum WebSocketError {
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// The opcode of a Close frame (RFC 6455 §5.5.1).
+const CLOSE: u8 = 8;
 /// Longest payload of a control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
@@ -277,15 +279,15 @@ fn head(held: &[u8]) -> Result<Option<(u8, u64)>, WebSocketError> {
     Ok(Some((first, length)))
 }
 
-/// A control frame with its text searched. What grows too long is left out: nobody needs it.
+/// A control frame with its payload searched. What grows too long is left out: nobody needs it.
 fn control(opcode: u8, payload: &[u8], filter: &mut impl MessageFilter, out: &mut Vec<u8>) {
-    // Close begins with a status code, which is no text (§5.5.1).
-    let (code, text) =
-        if opcode == 8 { payload.split_at_checked(2).unwrap_or((payload, &[])) } else { (&[][..], payload) };
-    let mut clean = code.to_vec();
-    clean.extend(filter.piece(text));
+    let mut clean = filter.piece(payload);
     clean.extend(filter.end());
-    if clean.len() > CONTROL_BYTES_MAX {
+    // Close begins with a status code (§5.5.1); a secret that stands where one belongs leaves none.
+    let code = payload.get(..2).filter(|_| opcode == CLOSE).unwrap_or_default();
+    if !clean.starts_with(code) {
+        clean.clear();
+    } else if clean.len() > CONTROL_BYTES_MAX {
         clean.truncate(code.len());
     }
     write_frame(0x80 | opcode, &clean, out);

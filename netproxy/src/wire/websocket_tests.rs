@@ -77,12 +77,13 @@ struct Scrub(Vec<u8>);
 
 impl MessageFilter for Scrub {
     fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
-        self.0.extend_from_slice(piece);
-        let text = String::from_utf8(std::mem::take(&mut self.0)).unwrap().replace("key", "<gone>");
-        let keep = (1..3).rev().find(|n| text.as_bytes().ends_with(&b"key"[..*n])).unwrap_or(0);
-        let (passes, held) = text.split_at(text.len() - keep);
-        self.0 = held.as_bytes().to_vec();
-        passes.as_bytes().to_vec()
+        // One character for each byte: a status code is no text.
+        let text: String = self.0.drain(..).chain(piece.iter().copied()).map(char::from).collect();
+        let text = text.replace("key", "<gone>");
+        let keep = (1..3).rev().find(|n| text.ends_with(&"key"[..*n])).unwrap_or(0);
+        let mut passes: Vec<u8> = text.chars().map(|byte| u8::try_from(byte).unwrap()).collect();
+        self.0 = passes.split_off(passes.len() - keep);
+        passes
     }
     fn end(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
@@ -136,6 +137,26 @@ fn secrets_leave_messages_however_they_are_cut() {
     ];
     for step in [1, 2, 3, 7, 1000, wire.len()] {
         assert_eq!(passed(&wire, step).unwrap(), expected, "{step}");
+    }
+}
+
+/// A secret is no status code, and whatever it takes with it is no longer one.
+#[test]
+fn a_close_that_begins_with_a_secret_says_nothing() {
+    for (payload, expected) in [
+        (&b"key"[..], &b""[..]),
+        (b"key and more", b""),
+        (b"kkey", b""),
+        (b"\x03key", b""),
+        (b"\x03\xe8key", b"\x03\xe8<gone>"),
+        (b"\x03\xe8", b"\x03\xe8"),
+        (b"k", b"k"),
+        (b"", b""),
+    ] {
+        let mut wire = Vec::new();
+        write_frame(0x88, payload, &mut wire);
+        let expected = vec![(8, String::from_utf8_lossy(expected).into_owned())];
+        assert_eq!(passed(&wire, 1).unwrap(), expected, "{payload:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use netproxy::HostName;
 use netproxy::hooks::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::client::*;
 use crate::hooks::Rules;
@@ -88,6 +89,26 @@ async fn what_the_new_policy_forbids_ends_and_is_recorded() {
     let count = |key: &str, value: &str| records[before..].iter().filter(|r| r[key] == value).count();
     assert_eq!(count("error", "policy_changed"), 2);
     assert_eq!((count("error", "blocked_by_policy"), count("rule", "closed")), (2, 2));
+}
+
+/// Nor is who has only said hello left open, or who says it after the change.
+#[tokio::test]
+async fn who_has_asked_for_nothing_yet_is_asked_about_too() {
+    let (world, closed) = world().await;
+    let target = world.at("ok.example");
+    let mut greeted = https(&world, &target).await;
+    let let_in = connect(&world, &target).await;
+    closed.store(true, Ordering::SeqCst);
+    world.proxy.reauthorize();
+    let at_once = Duration::from_secs(20);
+    assert!(timeout(at_once, is_at_end(&mut greeted)).await.expect("it stays open"));
+    let mut late = tls(&world, let_in, "ok.example").await;
+    assert!(timeout(at_once, is_at_end(&mut late)).await.expect("it stays open"));
+    drop((greeted, late));
+    let records = world.records(4).await;
+    let refused: Vec<_> = records.iter().filter(|record| record["verdict"] == "deny").collect();
+    assert_eq!(refused.len(), 2, "{records:?}");
+    refused.iter().for_each(|record| assert_eq!(record["rule"], "closed"));
 }
 
 #[tokio::test]

@@ -172,13 +172,14 @@ impl ResponseFilter for Scrub {
     }
 
     fn body(&mut self, chunk: Bytes) -> Bytes {
-        self.held.extend_from_slice(&chunk);
-        let text = String::from_utf8(std::mem::take(&mut self.held)).unwrap();
+        // One character for each byte: not all is text.
+        let text: String = self.held.drain(..).chain(chunk).map(char::from).collect();
         self.count += text.matches(SECRET).count() as u64;
-        let mut text = text.replace(SECRET, PLACEHOLDER);
+        let text = text.replace(SECRET, PLACEHOLDER);
         let keep = (1..SECRET.len()).rev().find(|n| text.ends_with(&SECRET[..*n])).unwrap_or(0);
-        self.held = text.split_off(text.len() - keep).into_bytes();
-        Bytes::from(text)
+        let mut passes: Vec<u8> = text.chars().map(|byte| u8::try_from(byte).unwrap()).collect();
+        self.held = passes.split_off(passes.len() - keep);
+        Bytes::from(passes)
     }
 
     fn finish(&mut self) -> Bytes {

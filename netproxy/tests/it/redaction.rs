@@ -236,3 +236,24 @@ async fn a_forged_proxy_status_is_removed() {
     let world = World::start().await;
     assert_eq!(get(&world, "/forged").await.header("proxy-status").as_deref(), Some("cdn"));
 }
+
+/// What a client may ask for, and an answer that is so encoded.
+#[tokio::test]
+async fn what_is_encoded_message_by_message_is_not_asked_for_and_refused() {
+    for (asks, says) in [
+        ("grpc-accept-encoding: gzip", "grpc-encoding: gzip"),
+        ("connect-accept-encoding: gzip", "connect-content-encoding: gzip"),
+        ("a-im: vcdiff", "im: vcdiff"),
+    ] {
+        let answer = |says: &str| format!("HTTP/1.1 200 OK\r\n{says}\r\nContent-Length: 5\r\n\r\nhello");
+        let fields = format!("{asks}\r\n");
+        let (asked, refused) = of_a_part(By::Nobody, &answer(says), &fields).await;
+        assert!(!asked.contains(asks), "{asked}");
+        assert_eq!((refused.status, &refused.json()["error"]), (502, &"response_not_redactable".into()));
+        let (_, passed) = of_a_part(By::Rule, &answer(says), &fields).await;
+        assert_eq!((passed.status, &*passed.text()), (200, "hello"));
+        let (name, _) = says.split_once(": ").unwrap();
+        let (_, passed) = of_a_part(By::Nobody, &answer(&format!("{name}: identity")), &fields).await;
+        assert_eq!((passed.status, &*passed.text()), (200, "hello"));
+    }
+}

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use netproxy::HostName;
 use netproxy::hooks::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::client::*;
 use crate::doors::{DoorRules, Way, raw_server};
-use crate::hooks::{Names, Rules};
+use crate::hooks::{Names, PLACEHOLDER, Rules};
 use crate::websocket::handshake;
 use crate::world::World;
 
@@ -25,6 +27,8 @@ enum Change {
     Detour,
     /// With another credential.
     OtherKey,
+    /// Refused, which is only recorded; which key a request gets is for the vault to say.
+    Rehearsed,
 }
 
 struct Tightening(DoorRules, Change, Arc<AtomicBool>);
@@ -41,6 +45,13 @@ impl Tightening {
                 allow.into()
             }
             Verdict::Allow(allow) if self.changes(Change::OtherKey) => allow.with_credential("other").into(),
+            Verdict::Allow(_) if self.changes(Change::Rehearsed) => {
+                Allow::rehearsing(Deny::by("no", "not any more")).into()
+            }
+            Verdict::Allow(mut allow) if self.1 == Change::Rehearsed => {
+                allow.credential = None;
+                allow.into()
+            }
             verdict => verdict,
         }
     }
@@ -137,5 +148,28 @@ async fn not_a_byte_passes_after_the_change() {
         stream.read_to_end(&mut rest).await.unwrap();
         let record = world.records(count).await.pop().unwrap();
         assert_eq!((&record["bytes_up"], rest.len()), (&0.into(), 0), "{record}");
+    }
+}
+
+/// A request that is only recorded as refused is sent no key: nor is one used any longer that was sent before.
+#[tokio::test]
+async fn a_session_with_a_key_ends_where_its_request_would_be_refused() {
+    for (key, ends) in [(format!("Authorization: {PLACEHOLDER}\r\n"), true), (String::new(), false)] {
+        let (world, switch) = world(Change::Rehearsed).await;
+        let ok = world.at("ok.example");
+        let mut socket = https(&world, &ok).await;
+        socket.write_all(handshake("/ws", &ok, &key).as_bytes()).await.unwrap();
+        assert!(read_until(&mut socket, b"789.").await.ends_with(b"789."));
+        switch.store(true, Ordering::SeqCst);
+        world.proxy.reauthorize();
+        if !ends {
+            socket.shutdown().await.unwrap();
+        }
+        let close = timeout(Duration::from_secs(20), read_until(&mut socket, b"\x88\x02\x03\xe8"));
+        let close = close.await.expect("it stays open");
+        assert_eq!(close.is_empty(), ends, "{close:?}");
+        let record = world.records(1).await.pop().unwrap();
+        let error = if ends { "policy_changed".into() } else { serde_json::Value::Null };
+        assert_eq!(record["error"], error, "{record}");
     }
 }

@@ -25,7 +25,11 @@ impl Passage<'_> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let client = Arc::new(Client::inside_http2(Arc::clone(self.shared), self.authority.clone()));
+        let client = Arc::new(Client::inside_http2(
+            Arc::clone(self.shared),
+            self.authority.clone(),
+            self.decision.policy,
+        ));
         let first = Mutex::new(Some(self.decision.clone()));
         let refused = Refused { shared: Arc::clone(self.shared), refusal, first, done: Notify::new() };
         let refused = Arc::new(refused);

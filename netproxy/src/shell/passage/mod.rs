@@ -246,7 +246,7 @@ impl Passage<'_> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut io = StrictIo::new(io, &self.shared.limits);
-        let head = io.head_unless_draining(&self.shared.control).await;
+        let head = io.head_unless(self.shared.control.draining()).await;
         self.heard();
         match head.unwrap_or(Err(NoHead::End)) {
             Ok(_) => {}
@@ -273,7 +273,11 @@ impl Passage<'_> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.heard();
-        let client = Client::inside(Arc::clone(self.shared), Scheme::Http, self.authority.clone());
+        let client = Client::inside(
+            Arc::clone(self.shared),
+            (Scheme::Http, self.authority.clone()),
+            self.decision.policy,
+        );
         self.serve_requests(stream, &Arc::new(client)).await;
     }
 
@@ -283,7 +287,7 @@ impl Passage<'_> {
     {
         let mut io = Box::new(StrictIo::new(io, &self.shared.limits));
         loop {
-            let Some(head) = io.head_unless_draining(&self.shared.control).await else {
+            let Some(head) = io.head_unless(client.gone()).await else {
                 return linger(self.shared, io.io_mut()).await;
             };
             match head {

@@ -93,11 +93,12 @@ impl Passage<'_> {
             Ok(tls) => tls,
             Err(error) => return self.record_unused(&allow, Some(&error)),
         };
-        let (shared, authority) = (Arc::clone(self.shared), self.authority.clone());
+        let (shared, authority, policy) =
+            (Arc::clone(self.shared), self.authority.clone(), self.decision.policy);
         let is_http2 = speaks_http2(&tls);
         let client = Arc::new(match is_http2 {
-            true => Client::inside_http2(shared, authority),
-            false => Client::inside(shared, Scheme::Https, authority),
+            true => Client::inside_http2(shared, authority, policy),
+            false => Client::inside(shared, (Scheme::Https, authority), policy),
         });
         let _unused = Unused { passage: self, allow, client: &client };
         match is_http2 {
