@@ -90,6 +90,7 @@ impl Gateway {
         });
         // The system's resolver is made where its timers will run.
         let context = runtime.enter();
+        glue::hardening::outlive_file_limit().map_err(Error::io("signals cannot be watched"))?;
         let resolve = || glue::resolve::resolver(&network.resolve).map_err(Error::Usage);
         let mut builder = Proxy::builder()
             .name("agent-sandbox")
@@ -173,8 +174,10 @@ impl Gateway {
     /// Loads the policy again whenever a file of it changes, for as long as the gateway lives.
     pub fn follow_policy(&self, style: Style) {
         let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
-        warn(&policy, style);
-        self.runtime.spawn(policy.follow(proxy, move |reloaded, policy| tell(reloaded, policy, style)));
+        let has_log = self.audit.is_some();
+        warn(&policy, (has_log, style));
+        let tell = move |reloaded: &Reloaded, policy: &LivePolicy| tell(reloaded, policy, (has_log, style));
+        self.runtime.spawn(policy.follow(proxy, tell));
     }
 
     /// Ends every connection, and waits for its record. Waits for the renewals of tokens that are under way, too, and says so:
@@ -236,18 +239,18 @@ impl Gateway {
 }
 
 /// Said even with --quiet: silence would be taken for a policy in force.
-fn warn(policy: &LivePolicy, style: Style) {
-    if let Some(warning) = policy.warning() {
+fn warn(policy: &LivePolicy, (has_log, style): (bool, Style)) {
+    if let Some(warning) = policy.warning(has_log) {
         style.or_text().say("policy_not_enforced", &warning, json!({ "warning": warning }));
     }
 }
 
-fn tell(reloaded: &Reloaded, policy: &LivePolicy, style: Style) {
+fn tell(reloaded: &Reloaded, policy: &LivePolicy, (has_log, style): (bool, Style)) {
     let text = reloaded.to_string();
     match reloaded {
         Reloaded::Replaced(generation) => {
             style.say("policy_loaded", &text, json!({ "generation": generation }));
-            warn(policy, style);
+            warn(policy, (has_log, style));
         }
         Reloaded::Kept(why) => style.or_text().say("policy_kept", &text, json!({ "why": why })),
     }

@@ -205,16 +205,19 @@ impl LivePolicy {
         self.live.current()
     }
 
-    /// What the user must know before anything passes: which files only record what they refuse.
+    /// What the user must know before anything passes: which files only record what they refuse, if there is a log.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
+    pub fn warning(&self, has_log: bool) -> Option<String> {
         let rules = self.current();
         let names: Vec<_> = rules.audit_layers().collect();
         (!names.is_empty()).then(|| {
             let names = names.join(", ");
+            let recorded = match has_log {
+                true => "is recorded in the audit log with verdict would_deny",
+                false => "is recorded NOWHERE: there is no --audit",
+            };
             format!(
-                "WARNING: {names} is NOT ENFORCED (mode = \"audit\"): what it refuses passes, without a key, \
-                 and is recorded in the --audit log with verdict would_deny"
+                "WARNING: {names} is NOT ENFORCED (mode = \"audit\"): what it refuses passes, without a key, and {recorded}"
             )
         })
     }

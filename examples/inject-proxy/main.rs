@@ -1,9 +1,10 @@
 //! `inject-proxy`: `netproxy`, `policy` and `credvault` as one program, in front of a container or any process.
 //! The smallest embedding of the three: read it to write your own.
 //!
-//! `options.rs` (what a user types), `keys.rs` (keys out of the environment), `setup.rs` (the proxy from its parts),
-//! `serve.rs` (connections and signals), `doors.rs` (SOCKS5 and DNS), `say.rs` (what it prints), `trace.rs` (and with --trace). It never writes the authority's key anywhere,
-//! and never listens beyond loopback unasked.
+//! In the order of a run: `options.rs` (what a user types), `keys.rs` (keys out of the environment), `setup.rs` (the
+//! proxy from its parts), `files.rs` (what it writes for clients), `serve.rs` (connections and signals), `doors.rs`
+//! (SOCKS5, DNS and metrics), `metrics.rs`. `say.rs` is what it prints, `trace.rs` what `--trace` adds, `error.rs` the
+//! exit codes. It never writes the authority's key anywhere, and never listens beyond loopback unasked.
 
 mod doors;
 mod error;
@@ -57,6 +58,7 @@ fn run(options: &Options, messages: Messages) -> Result<()> {
     let setup = {
         // Listeners and the resolver's timers belong to the runtime.
         let _context = runtime.enter();
+        glue::hardening::outlive_file_limit().map_err(Error::io("signals cannot be watched"))?;
         setup::Setup::new(options, values)?
     };
     runtime.block_on(serve::serve(setup, options, messages))

@@ -33,7 +33,8 @@ pub fn runtime(threads: u16) -> io::Result<Runtime> {
 pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> Result<()> {
     let (mut hangup, mut term, mut int) = signals().map_err(Error::io("signals cannot be watched"))?;
     let keys = watch_keys(&mut setup, options, messages)?;
-    warn(&setup.policy, messages);
+    let has_log = setup.audit.is_some();
+    warn(&setup.policy, (has_log, messages));
     messages
         .ready(setup.listen, &setup.doors.places(), &setup.variables)
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;
@@ -41,7 +42,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     let doors = std::mem::take(&mut setup.doors).serve(&setup.proxy, setup.audit.as_ref(), &open, messages);
     let policy = Arc::clone(&setup.policy);
-    let tell = move |reloaded: &Reloaded, policy: &LivePolicy| tell(reloaded, policy, messages);
+    let tell = move |reloaded: &Reloaded, policy: &LivePolicy| tell(reloaded, policy, (has_log, messages));
     let watch = tokio::spawn(policy.follow(setup.proxy.clone(), tell));
     let which = loop {
         tokio::select! {
@@ -116,18 +117,18 @@ pub async fn next(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     Some(stream)
 }
 
-fn warn(policy: &LivePolicy, messages: Messages) {
-    if let Some(warning) = policy.warning() {
+fn warn(policy: &LivePolicy, (has_log, messages): (bool, Messages)) {
+    if let Some(warning) = policy.warning(has_log) {
         messages.say("not_enforced", &warning);
     }
 }
 
-fn tell(reloaded: &Reloaded, policy: &LivePolicy, messages: Messages) {
+fn tell(reloaded: &Reloaded, policy: &LivePolicy, (has_log, messages): (bool, Messages)) {
     let text = reloaded.to_string();
     match reloaded {
         Reloaded::Replaced(_) => {
             messages.say("reloaded", &text);
-            warn(policy, messages);
+            warn(policy, (has_log, messages));
         }
         Reloaded::Kept(_) => messages.say("kept", &text),
     }

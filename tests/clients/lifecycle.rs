@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::Output;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::proxy::{KEY, run};
 use crate::tools::{find, need};
@@ -55,6 +55,38 @@ fn the_key_is_in_no_file_of_proc_and_the_certificate_is_no_key() {
     assert!(proxy.starts_with("http://127.0.0.1:") && proxy == other && !proxy.ends_with(":0"), "{proxy}");
     assert_eq!(world.variables()["NODE_USE_ENV_PROXY"], "1");
     assert!(world.placeholder().starts_with("sbx-"));
+}
+
+/// `ulimit -f`, and a log that reaches it: the same as a full disk, where the system would end the process.
+#[test]
+fn a_log_as_long_as_the_process_may_make_it_refuses_until_it_may_go_on() {
+    let Some(_) = need("a_log_as_long_as…", "curl", find("curl")) else { return };
+    let mut world = World::start();
+    let status = |world: &World| {
+        let mut curl = world.client("curl".as_ref());
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &world.url(ALLOWED, "/hello")]);
+        shown(&curl.output().unwrap())
+    };
+    let pid = Pid::from_raw(world.proxy().pid().cast_signed());
+    let limit = |current| {
+        let before = getrlimit(Resource::Fsize);
+        prlimit(pid, Resource::Fsize, Rlimit { current, ..before }).unwrap();
+    };
+    limit(Some(0));
+    // The first is let through before the write is tried.
+    let mut passed = 0;
+    while status(&world) == "200" {
+        passed += 1;
+        assert!(passed < 1000, "nothing is refused");
+    }
+    let said = world.proxy().next_message();
+    assert!(said.contains("the audit log takes no lines") && said.contains("File too large"), "{said}");
+    limit(getrlimit(Resource::Fsize).current);
+    while status(&world) != "200" {}
+    assert!(world.proxy().next_message().contains("the audit log takes lines again"));
+    let passed_of_log =
+        world.stop().lines.iter().filter(|line| line["status"] == 200 && line["verdict"] == "allow").count();
+    assert_eq!(passed_of_log, passed + 1);
 }
 
 #[test]

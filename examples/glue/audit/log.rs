@@ -43,6 +43,9 @@ impl Log {
         if !is_whole {
             log.write(b"\n")?;
         }
+        if let Some(rotation) = rotation {
+            log.check_older(rotation.keep)?;
+        }
         log.prepare()?;
         Ok(log)
     }
@@ -77,12 +80,26 @@ impl Disk for Log {
 }
 
 impl Log {
+    /// Where the file goes when it is the `n`th before this one.
+    fn older(&self, n: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{n}"));
+        PathBuf::from(name)
+    }
+
+    /// What has such a name and is not ours is neither moved nor overwritten.
+    fn check_older(&self, keep: u32) -> io::Result<()> {
+        for path in (1..=keep).map(|n| self.older(n)) {
+            if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+                return Err(io::Error::other(format!("{} is not a regular file", path.display())));
+            }
+        }
+        Ok(())
+    }
+
     fn rotate(&mut self, keep: u32) -> io::Result<()> {
-        let older = |n: u32| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{n}"));
-            PathBuf::from(name)
-        };
+        self.check_older(keep)?;
+        let older = |n: u32| self.older(n);
         // After a try that ended half way, the file has gone to its place already.
         if self.path.symlink_metadata().is_ok() {
             for n in (1..keep).rev() {
