@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// Append one JSON line per decision of the proxy
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+    /// What the sandbox is called: `sandbox` in the audit log, and in the name of its certificate authority
+    #[arg(long, value_name = "NAME", default_value = "agent-sandbox", value_parser = glue::command_line::sandbox_name)]
+    pub name: String,
     /// End COMMAND after this time (30s, 5m, 1h)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,

@@ -46,6 +46,8 @@ pub struct Network {
     /// PEM texts.
     pub upstream_ca: Vec<String>,
     pub audit: Option<PathBuf>,
+    /// What the sandbox is called there.
+    pub name: String,
     /// Of messages.
     pub style: Style,
 }
@@ -82,7 +84,7 @@ impl Gateway {
     pub fn new(mut network: Network, runtime: Runtime) -> Result<Self> {
         let vault = Arc::clone(&network.keys.vault);
         let (load, keys) = (network.policy, Arc::clone(&vault));
-        let policy = LivePolicy::start(move || load().fitting(&keys)).map_err(Error::Policy)?;
+        let policy = LivePolicy::start(move || load().fitting(&keys, &[])).map_err(Error::Policy)?;
         let policy = Arc::new(match network.ask {
             // Names get synthetic addresses: nobody is told of them.
             Some(_) => policy.asking(Grants::letting_names_pass()),
@@ -93,7 +95,7 @@ impl Gateway {
         glue::hardening::outlive_file_limit().map_err(Error::io("signals cannot be watched"))?;
         let resolve = || glue::resolve::resolver(&network.resolve).map_err(Error::Usage);
         let mut builder = Proxy::builder()
-            .name("agent-sandbox")
+            .name(network.name)
             // Programs that know of no proxy connect to these, and the agent brings them here.
             .synthetic_dns(true)
             .authorize(Arc::clone(&policy))
@@ -176,6 +178,7 @@ impl Gateway {
         let (policy, proxy) = (Arc::clone(&self.policy), self.proxy.clone());
         let has_log = self.audit.is_some();
         warn(&policy, (has_log, style));
+        policy.announce(&proxy);
         let tell = move |reloaded: &Reloaded, policy: &LivePolicy| tell(reloaded, policy, (has_log, style));
         self.runtime.spawn(policy.follow(proxy, tell));
     }

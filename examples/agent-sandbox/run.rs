@@ -78,6 +78,7 @@ fn assemble<'a>(
         limits: glue::limits::limits(&args.limits).map_err(|error| Error::Usage(error.to_string()))?,
         upstream_ca: read_all(&args.upstream_ca)?,
         audit: args.audit.clone(),
+        name: args.name.clone(),
         style,
     };
     kernel::check(args.machine.kernel.as_deref())?;

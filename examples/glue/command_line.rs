@@ -36,6 +36,22 @@ where
     P::try_parse_from(words).map_err(without_value)
 }
 
+/// Longest name of a sandbox, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// What a sandbox is called in its log and its certificate.
+///
+/// # Errors
+/// One sentence that does not repeat the text.
+pub fn sandbox_name(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_plain && (1..=NAME_BYTES_MAX).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a name has up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`"))
+    }
+}
+
 /// A file's name; that a key was written instead is noticed before an error names the file.
 ///
 /// # Errors

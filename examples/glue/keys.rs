@@ -210,13 +210,18 @@ pub fn policy_for(specs: &[SecretSpec]) -> Result<Ruleset, PolicyError> {
     Ok(builder.build())
 }
 
-/// Why a policy and a vault do not fit together, found before the first request does: a rule promises a credential
-/// that nobody gave.
+/// Why a policy does not fit what the program was given, found before the first request does: a rule promises a credential
+/// that nobody gave, or leaves by an upstream proxy that is not one of `proxies`.
 #[must_use]
-pub fn misfit(policy: &Ruleset, vault: &Vault) -> Option<String> {
-    let missing = policy.credentials().find(|name| !vault.names().any(|known| known == *name))?;
+pub fn misfit(policy: &Ruleset, vault: &Vault, proxies: &[String]) -> Option<String> {
+    if let Some(missing) = policy.credentials().find(|name| !vault.names().any(|known| known == *name)) {
+        return Some(format!(
+            "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
+        ));
+    }
+    let missing = policy.upstreams().find(|name| !proxies.iter().any(|known| known == name))?;
     Some(format!(
-        "the policy puts in the credential {missing:?}, which was not given\n  add --secret {missing}@HOST"
+        "the policy leaves by the upstream proxy {missing:?}, which is not set up\n  add --upstream-proxy {missing}=VAR (inject-proxy; agent-sandbox has no upstream proxies)"
     ))
 }
 
@@ -308,7 +313,7 @@ mod tests {
             Ok(Value::Is { secret: Secret::new(b"0123456789abcdef".to_vec()), not_after_s: None })
         };
         let given = super::vault(&specs, |_| Injection::bearer(), value).unwrap();
-        assert_eq!(misfit(&policy, &given), None);
-        assert!(misfit(&policy, &Vault::builder().build()).unwrap().contains("\"K\""));
+        assert_eq!(misfit(&policy, &given, &[]), None);
+        assert!(misfit(&policy, &Vault::builder().build(), &[]).unwrap().contains("\"K\""));
     }
 }

@@ -127,6 +127,12 @@ const KINDS: [Kind; 14] = [
     }),
 ];
 
+/// A number of bytes, as limits take it; `None` for anything else.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    Unit::Bytes.parse(text)
+}
+
 fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

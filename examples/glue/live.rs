@@ -46,10 +46,10 @@ impl Loaded {
         Self { rules: rules.map_err(|error| error.to_string()), files }
     }
 
-    /// With a reason of its own where the rules do not fit the keys (see [`misfit`]).
+    /// With a reason of its own where the rules do not fit the keys and the upstream proxies (see [`misfit`]).
     #[must_use]
-    pub fn fitting(self, vault: &Vault) -> Self {
-        let fit = |rules: Ruleset| misfit(&rules, vault).map_or(Ok(rules), Err);
+    pub fn fitting(self, vault: &Vault, proxies: &[String]) -> Self {
+        let fit = |rules: Ruleset| misfit(&rules, vault, proxies).map_or(Ok(rules), Err);
         Self { rules: self.rules.and_then(fit), ..self }
     }
 }
@@ -62,6 +62,8 @@ pub struct LivePolicy {
     live: Live,
     load: Box<Load>,
     watch: Mutex<Watch>,
+    /// Held by a reload until it is told of: the last to be told of is the one in force.
+    reloading: Mutex<()>,
     /// `Some`: somebody can be asked.
     grants: Option<RwLock<Grants>>,
 }
@@ -94,7 +96,13 @@ impl LivePolicy {
     pub fn start(load: impl Fn() -> Loaded + Send + Sync + 'static) -> Result<Self, String> {
         let Loaded { rules, files } = load();
         let watch = Mutex::new(Watch::over(&files));
-        Ok(Self { live: Live::new(rules?), load: Box::new(load), watch, grants: None })
+        Ok(Self {
+            live: Live::new(rules?),
+            load: Box::new(load),
+            watch,
+            reloading: Mutex::default(),
+            grants: None,
+        })
     }
 
     /// Somebody can be asked about what no rule decides: [`crate::ask::Desk`].
@@ -140,8 +148,14 @@ impl LivePolicy {
         }
     }
 
+    /// Tells `proxy` which policy it begins with: the log and the metrics say so.
+    pub fn announce(&self, proxy: &Proxy) {
+        proxy.policy_replaced(self.current().generation());
+    }
+
     /// Loads again, and tells `proxy` what came of it: open connections that the new policy refuses end.
     pub fn reload(&self, proxy: &Proxy) -> Reloaded {
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = Vec::new();
         let before = self.watch().now();
         let loaded = self.live.load(|| {

@@ -94,9 +94,14 @@ fn check_loopback(name: &str, asked: SocketAddr, options: &Options) -> Result<()
     if asked.ip().is_loopback() || options.i_know_anyone_can_use_it {
         return Ok(());
     }
+    let could = match name {
+        "--metrics" => "see what this sandbox does",
+        "--dns" => "have names looked up by this machine",
+        _ => "use your keys",
+    };
     Err(Error::Usage(format!(
-        "{name} {asked}: everybody who reaches this address could use your keys\n  \
-         listen on 127.0.0.1, or add --i-know-anyone-can-use-it"
+        "{name} {asked}: everybody who reaches this address could {could}\n  \
+         listen on 127.0.0.1, or add --i-know-anyone-can-use-it, which is for every door"
     )))
 }
 

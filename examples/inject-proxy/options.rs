@@ -100,7 +100,9 @@ pub struct Options {
     /// Append one JSON line per decision
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
-
+    /// What this sandbox is called: `sandbox` in the audit log, and in the name of its certificate authority
+    #[arg(long, value_name = "NAME", default_value = "inject-proxy", value_parser = glue::command_line::sandbox_name)]
+    pub name: String,
     /// Begin a new audit file at BYTES, and keep COUNT older ones (FILE.1 is the newest of them)
     #[arg(long, value_name = "BYTES:COUNT", value_parser = rotation, requires = "audit")]
     pub audit_rotate: Option<Rotation>,
@@ -160,11 +162,12 @@ fn parse_injection(text: &str) -> Result<(String, Injection), String> {
 }
 
 fn rotation(text: &str) -> Result<Rotation, String> {
-    let parsed =
-        text.split_once(':').and_then(|(bytes, keep)| Some((bytes.parse().ok()?, keep.parse().ok()?)));
+    let parsed = text
+        .split_once(':')
+        .and_then(|(bytes, keep)| Some((glue::limits::bytes(bytes)?, keep.parse().ok()?)));
     match parsed {
         Some((bytes, keep)) if bytes > 0 => Ok(Rotation { bytes, keep }),
-        _ => Err("expected BYTES:COUNT, such as 100000000:5".to_owned()),
+        _ => Err("expected BYTES:COUNT, such as 100MiB:5".to_owned()),
     }
 }
 

@@ -35,6 +35,7 @@ pub async fn serve(mut setup: Setup, options: &Options, messages: Messages) -> R
     let keys = watch_keys(&mut setup, options, messages)?;
     let has_log = setup.audit.is_some();
     warn(&setup.policy, (has_log, messages));
+    setup.policy.announce(&setup.proxy);
     messages
         .ready(setup.listen, &setup.doors.places(), &setup.variables)
         .map_err(Error::io("standard output cannot be written, where the address stands"))?;

@@ -81,7 +81,7 @@ impl Setup {
         let limits =
             glue::limits::limits(&options.limits).map_err(|error| Error::Usage(error.to_string()))?;
         let mut builder = Proxy::builder()
-            .name("inject-proxy")
+            .name(&options.name)
             .authorize(policy.clone())
             .resolve(resolver(options)?)
             .limits(limits)
@@ -169,7 +169,8 @@ fn live_policy(options: &Options, vault: Arc<Vault>) -> Result<LivePolicy> {
     let (files, secrets) = (options.policies.clone(), options.secrets.clone());
     // One for all loads: it remembers what package clients have told.
     let machine = Machine::this(&[]);
-    let load = move || Loaded::from(&files, &secrets, &machine).fitting(&vault);
+    let proxies: Vec<String> = options.upstream_proxies.iter().map(|(name, _)| name.clone()).collect();
+    let load = move || Loaded::from(&files, &secrets, &machine).fitting(&vault, &proxies);
     LivePolicy::start(load).map_err(Error::Policy)
 }
 

@@ -39,6 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     let answers = [
         (query.answer(&[], 0), ResponseCode::NoError),
         (query.blocked(&"x".repeat(HOOK_TEXT_BYTES_MAX)), ResponseCode::NXDomain),
+        (query.not_served(&"x".repeat(HOOK_TEXT_BYTES_MAX)), ResponseCode::NoError),
         (query.no_such_name(), ResponseCode::NXDomain),
         (query.server_failure(), ResponseCode::ServFail),
     ];

@@ -53,12 +53,17 @@
 //!
 //! /// Programs reach it with `https_proxy=http://127.0.0.1:3128`, and trust its certificate.
 //! async fn listen() -> Result<(), Box<dyn std::error::Error>> {
-//!     let proxy = Proxy::builder().name("example").authorize(OneHost).resolve(SystemResolve::new()).build()?;
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3128").await?;
+//!     let builder = Proxy::builder().name("example").authorize(OneHost).resolve(SystemResolve::new());
+//!     // Never reached through itself.
+//!     let proxy = builder.own_listener(listener.local_addr()?).build()?;
 //!     std::fs::write("sandbox-ca.pem", proxy.ca_certificate_pem())?;
-//!     let (proxy, listener) = (std::sync::Arc::new(proxy), tokio::net::TcpListener::bind("127.0.0.1:3128").await?);
 //!     loop {
 //!         let ((stream, _), proxy) = (listener.accept().await?, proxy.clone());
-//!         tokio::spawn(async move { proxy.serve(stream).await });
+//!         // Small answers would wait for the client's delayed acknowledgement (40 ms).
+//!         if stream.set_nodelay(true).is_ok() {
+//!             tokio::spawn(async move { proxy.serve(stream).await });
+//!         }
 //!     }
 //! }
 //!

@@ -147,21 +147,21 @@ impl Kind {
             Self::BodyBrokeOff => row(S::BAD_REQUEST, "http_request_error", "request_body_broke_off", "The request body broke off",
                 "The body ended before it was whole. Send as much as the request's head announces.", true),
             Self::NameNotFound => row(S::BAD_GATEWAY, "dns_error", "name_not_found", "The upstream's name does not resolve",
-                "The policy allows this host, but it has no address. Check the spelling.", false),
+                "This host may be reached, but it has no address. Check the spelling.", false),
             Self::NameTimeout => row(S::GATEWAY_TIMEOUT, "dns_timeout", "name_timeout", "The resolver did not answer",
-                "The policy allows this host; the network of the host machine may be down. A later try may work.", true),
+                "This host may be reached; the network of the host machine may be down. A later try may work.", true),
             Self::Unreachable => row(S::BAD_GATEWAY, "destination_unavailable", "upstream_unreachable", "The upstream cannot be reached",
-                "The policy allows this host, but it does not accept connections. A later try may work.", true),
+                "This host may be reached, but it does not accept connections. A later try may work.", true),
             Self::UpstreamTimeout => row(S::GATEWAY_TIMEOUT, "connection_timeout", "upstream_timeout", "The upstream did not answer in time",
-                "The policy allows this host, but it does not answer. A later try may work.", true),
+                "This host may be reached, but it does not answer. A later try may work.", true),
             Self::UpstreamCertificate => row(S::BAD_GATEWAY, "tls_certificate_error", "upstream_certificate", "The upstream's certificate is not valid",
-                "Do not retry. The host machine does not trust this certificate; the user can add a root with --upstream-ca.", false),
+                "Do not retry. The host machine does not trust who signed it; the user can have one more root trusted (`--upstream-ca`).", false),
             Self::UpstreamTls => row(S::BAD_GATEWAY, "tls_protocol_error", "upstream_tls", "The upstream's TLS handshake failed",
-                "The policy allows this host, but no TLS version or cipher is shared with it, or it does not speak TLS.", false),
+                "This host may be reached, but no TLS version or cipher is shared with it, or it does not speak TLS.", false),
             Self::UpstreamProtocol => row(S::BAD_GATEWAY, "http_protocol_error", "upstream_protocol", "The upstream's answer is not valid HTTP",
-                "The policy allows this host, but its answer broke off or is not HTTP/1.1.", true),
+                "This host may be reached, but its answer broke off or is not HTTP/1.1.", true),
             Self::UpstreamProxy => row(S::BAD_GATEWAY, "destination_unavailable", "upstream_proxy", "The upstream proxy does not let the request through",
-                "The policy allows this host by way of an upstream proxy, and that one fails or refuses. Do not retry; ask the user to check it on the host.", false),
+                "This host may be reached by way of an upstream proxy, and that one fails or refuses. Do not retry; ask the user to check it on the host.", false),
             Self::NotRedactable => row(S::BAD_GATEWAY, "http_response_transform_error", "response_not_redactable", "The upstream's answer cannot be searched for secrets",
                 "The upstream sends gzip, deflate, br, zstd or plain bytes if it is asked to; this one sent a part or another coding. Ask the user whether this rule needs redaction.", false),
             Self::DecodingLimit => row(S::BAD_GATEWAY, "http_response_transform_error", "response_decoding_limit", "Too many encoded answers are open",
@@ -213,7 +213,7 @@ pub struct Subject {
 }
 
 /// One refusal, whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What kind.
     pub kind: Kind,
@@ -233,10 +233,26 @@ pub struct Refusal {
     pub would_deny: Option<Arc<Deny>>,
     /// Which load of the policy took part.
     pub generation: Option<u64>,
-    /// Bytes of the request's body that had gone to the upstream before.
+    /// What had come of it.
+    pub before: Before,
+}
+
+/// What had come of a request or connection before it was refused; times are in milliseconds, as in
+/// [`Record`](crate::audit::Record), and those of what failed are how long that took.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Before {
+    /// Bytes of the request's body that had gone to the upstream.
     pub bytes_up: u64,
-    /// The credential that was put in before: the upstream may have it.
+    /// The credential that was put in: the upstream may have it.
     pub credential: Option<Arc<str>>,
+    /// To resolve the name and judge its addresses.
+    pub ms_dns: Option<f64>,
+    /// To dial.
+    pub ms_connect: Option<f64>,
+    /// Of the TLS handshake with the upstream.
+    pub ms_tls: Option<f64>,
+    /// To the head of the upstream's answer.
+    pub ms_first_byte: Option<f64>,
 }
 
 impl Refusal {
@@ -253,8 +269,7 @@ impl Refusal {
             words: false,
             would_deny: None,
             generation: None,
-            bytes_up: 0,
-            credential: None,
+            before: Before::default(),
         }
     }
 

@@ -33,6 +33,13 @@ fn what_cannot_work_is_refused_before_anything_is_served() {
     let text =
         refused(&[&local[..], &["--secret", "K=HOST_SIDE_KEY@h", "--limit", "requests-per-s=0"]].concat());
     assert!(text.contains("requests-per-s is from 1"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    fs::write(&policy, "version = 1\n[[allow]]\nhost = \"api.test\"\nupstream = \"corp\"\n").unwrap();
+    let text = refused(&[&local[..], &["--policy", policy.to_str().unwrap()]].concat());
+    assert!(text.contains("\"corp\"") && text.contains("--upstream-proxy corp=VAR"), "{text}");
+    let text = refused(&[&local[..], &["--secret", "K=HOST_SIDE_KEY@h", "--name", "two words"]].concat());
+    assert!(text.contains("letters, digits"), "{text}");
     let text = refused(&[&local[..], &["--secret", "HTTP_PROXY=HOST_SIDE_KEY@api.test"]].concat());
     assert!(text.contains("another name"), "{text}");
 }
@@ -118,9 +125,14 @@ fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     let log = world.stop();
     assert_eq!(log.denials(ALLOWED).len(), 1);
     let policies: Vec<_> = log.lines.iter().filter(|line| line["layer"] == "policy").collect();
-    assert_eq!(policies.len(), 3);
-    assert_eq!(policies[0]["error"], "policy_not_loaded");
-    assert!(policies[0]["reason"].as_str().unwrap().contains("policy.toml:2"), "{}", policies[0]);
+    let reasons: Vec<_> = policies.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    assert_eq!(policies[1]["error"], "policy_not_loaded");
+    assert!(reasons[1].contains("policy.toml:2"), "{reasons:?}");
+    let in_force = [0, 2, 3].map(|at| reasons[at]);
+    assert_eq!(in_force, [1, 2, 3].map(|number| format!("policy generation {number} is in force")));
+    // Whatever a policy refuses stands after it.
+    let at = |line: &serde_json::Value| log.lines.iter().position(|other| other == line);
+    assert!(at(policies[2]) < at(log.denials(ALLOWED)[0]));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Node: its own `fetch`, and undici from the package.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -37,7 +38,7 @@ fn node_fetch() {
 fn node_fetch_by_itself() {
     let Some(node) = need("node_fetch_by_itself", "node", find("node")) else { return };
     if !reads_the_variables(&node) {
-        eprintln!("SKIPPED: node_fetch_by_itself: needs Node 22.21, or 24");
+        let _ = writeln!(std::io::stdout(), "\nSKIPPED: node_fetch_by_itself: needs Node 22.21, or 24");
         return;
     }
     three_calls("blocked_by_policy", |world, call| {

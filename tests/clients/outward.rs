@@ -95,7 +95,7 @@ fn a_client_certificate_is_shown_to_its_host_alone() {
 #[test]
 fn the_log_begins_again_and_keeps_what_it_was_told_to_keep() {
     let Some(_) = need("the_log_begins_again…", "curl", find("curl")) else { return };
-    let mut world = World::with(&["--audit-rotate", "4000:2"]);
+    let mut world = World::with(&["--audit-rotate", "4000:2", "--name", "ci-1"]);
     get(&world, &world.url(ALLOWED, "/hello?[1-40]"), &["-o", "/dev/null"]);
     let newest = world.stop();
     let file = |number: u32| world.folder.path().join(format!("audit.jsonl.{number}"));
@@ -105,6 +105,7 @@ fn the_log_begins_again_and_keeps_what_it_was_told_to_keep() {
     assert!(!file(3).exists(), "more than two older files");
     // Nothing is lost between one file and the next: the times go on, and each is about as long as it may be.
     let lines = [&older[0][..], &older[1], &newest.lines].concat();
+    assert!(lines.iter().all(|line| line["sandbox"] == "ci-1"), "{lines:?}");
     let times: Vec<_> = lines.iter().map(|line| line["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
     for number in [1, 2] {

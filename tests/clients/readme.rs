@@ -24,10 +24,11 @@ fn the_proxy_alone_works_as_readme_says() {
     std::os::unix::fs::symlink(path(), program.join("inject-proxy")).unwrap();
     // From the line that starts it to the one that reads what it says; its build was done above.
     let typed = block(section, "console");
-    let (_, typed) = typed.split_once("\n$ MY_KEY=").expect("the line that starts it");
+    let (_, typed) = typed.split_once("\n$ rm ").expect("the line after the build");
     let (typed, _) = typed.split_once("\n$ curl ").expect("the first line of a client");
     let ca = folder.path().join("ca");
-    let typed = format!("MY_KEY={typed}")
+    fs::write(folder.path().join("proxy.env"), "export HTTPS_PROXY=http://stale.test\n# ready\n").unwrap();
+    let typed = format!("rm {typed}")
         .replace("\n$ ", "\n")
         .replace(":3128", ":0")
         .replace("/tmp/proxy-ca", ca.to_str().unwrap())

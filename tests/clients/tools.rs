@@ -1,5 +1,6 @@
 //! Finds clients on this machine, or says loudly that one is missing.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A program of this name on `PATH`.
@@ -34,7 +35,7 @@ pub fn need(test: &str, name: &str, found: Option<PathBuf>) -> Option<PathBuf> {
 /// Says that a test does not run. In CI that is a failure.
 pub fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("AGENT_SANDBOX_REQUIRE_CLIENTS").is_none(), "{test}: {why}");
-    eprintln!("SKIPPED: {test}: {why}");
+    let _ = writeln!(std::io::stdout(), "\nSKIPPED: {test}: {why}");
 }
 
 /// One of our scripts.

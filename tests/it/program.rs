@@ -121,5 +121,5 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Says that a test did not run, where nobody can overlook it.
 pub fn skipped(test: &str, why: &str) {
-    eprintln!("SKIPPED: {test}: {why}");
+    let _ = writeln!(std::io::stdout(), "\nSKIPPED: {test}: {why}");
 }

@@ -23,6 +23,8 @@ mod tests {
 
     #[test]
     fn git_reads_it_and_asks_the_helper_for_its_own_host_only() {
+        use std::io::Write as _;
+
         let folder = tempfile::tempdir().unwrap();
         let logins = [login("git.example", 443), login("other.example", 8443)];
         std::fs::write(folder.path().join(".gitconfig"), render(&[&logins[0], &logins[1]])).unwrap();
@@ -34,7 +36,7 @@ mod tests {
             String::from_utf8(shell.output().unwrap().stdout).unwrap()
         };
         if std::process::Command::new("git").arg("--version").output().is_err() {
-            println!("SKIPPED git_reads_it…: git is not installed");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: git_reads_it…: git is not installed");
             return;
         }
         let expected = format!("username=user\npassword={}\n", logins[0].placeholder);

@@ -51,6 +51,12 @@ pub enum BindError {
         /// The variable.
         variable: String,
     },
+    /// There is none.
+    #[error("the value of `{name}` is empty; check where it comes from")]
+    Empty {
+        /// The credential.
+        name: String,
+    },
     /// Too short to be told from ordinary text.
     #[error(
         "the value of `{name}` is shorter than {SECRET_BYTES_MIN} bytes: it could not be kept out of answers; check that the whole value was stored"
@@ -245,6 +251,9 @@ pub(super) fn check_secret(name: &str, value: &[u8]) -> Result<(), BindError> {
     let name = || name.to_owned();
     if value.iter().any(u8::is_ascii_control) {
         return Err(BindError::ControlCharacter { name: name() });
+    }
+    if value.is_empty() {
+        return Err(BindError::Empty { name: name() });
     }
     if value.len() < SECRET_BYTES_MIN {
         return Err(BindError::TooShort { name: name() });

@@ -1,6 +1,7 @@
 //! The kernel's keyring, where this machine lets us have one.
 
 use credvault::{KeyutilsStore, NoStoreReason, Secret, Store, StoreError};
+use std::io::Write as _;
 
 fn secret(value: &str) -> Secret {
     Secret::new(value.as_bytes().to_vec())
@@ -16,7 +17,7 @@ fn store(what: &str, timeout_s: u32) -> Option<KeyutilsStore> {
             | StoreError::Denied { .. }),
         ) => {
             assert!(std::env::var_os("CREDVAULT_REQUIRE_KEYUTILS").is_none(), "{error}");
-            eprintln!("SKIPPED: {error}");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: {error}");
             None
         }
         Err(error) => panic!("{error}"),

@@ -3,7 +3,7 @@
 //! The daemon is started by D-Bus activation, so the first call waits for it and no test sleeps. Where the
 //! programs are missing, each test says SKIPPED; with `CREDVAULT_REQUIRE_KEYRING=1` it fails instead.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,10 @@ impl Session {
             ["dbus-daemon", "gnome-keyring-daemon"].into_iter().find(|name| !is_installed(name))
         {
             assert!(std::env::var_os("CREDVAULT_REQUIRE_KEYRING").is_none(), "{missing} is not installed");
-            eprintln!("SKIPPED: {missing} is not installed (apt-get install gnome-keyring dbus)");
+            let _ = writeln!(
+                std::io::stdout(),
+                "\nSKIPPED: {missing} is not installed (apt-get install gnome-keyring dbus)"
+            );
             return None;
         }
         let services = home.join("services");

@@ -97,6 +97,7 @@ fn set_the_stage(machine: &MachineArgs, audit: PathBuf, style: Style) -> Result<
         limits: netproxy::limits::Limits::default(),
         upstream_ca: vec![upstream.ca_pem.clone()],
         audit: Some(audit.clone()),
+        name: "demo".to_owned(),
         style,
     };
     let audit_before = fs::read_to_string(&audit).map_or(0, |log| log.lines().count());

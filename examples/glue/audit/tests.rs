@@ -104,7 +104,7 @@ fn room_is_reserved_ahead_of_the_end() {
     let taken = || fs::metadata(&path).unwrap().blocks() * 512;
     let file = AuditFile::open(&path, None, silent).unwrap();
     if taken() == 0 {
-        let _ = writeln!(io::stderr(), "SKIPPED: the file system of {} reserves nothing", path.display());
+        let _ = writeln!(io::stdout(), "\nSKIPPED: the file system of {} reserves nothing", path.display());
         return;
     }
     let lines = 3 * RESERVE_STEP_BYTES / audit_json_line(&record(1)).len() as u64;

@@ -89,10 +89,12 @@ fn names(hosts: &[RegistryHost]) -> Vec<&str> {
 /// Whether a test can ask the client itself; else it says that it cannot.
 #[cfg(test)]
 fn can_run(program: &str, arguments: &[&str]) -> bool {
+    use std::io::Write as _;
+
     let runs = std::process::Command::new(program).args(arguments).current_dir("/").output();
     let runs = runs.is_ok_and(|output| output.status.success());
     if !runs {
-        eprintln!("SKIPPED: {program} is not installed, so it was not asked");
+        let _ = writeln!(std::io::stdout(), "\nSKIPPED: {program} is not installed, so it was not asked");
     }
     runs
 }

@@ -106,7 +106,18 @@ impl Query {
     /// ask another server. The extra text goes only to clients that speak EDNS (RFC 6891 §7).
     #[must_use]
     pub fn blocked(&self, extra_text: &str) -> Option<Vec<u8>> {
-        let mut response = self.response(ResponseCode::NXDomain);
+        self.refused(ResponseCode::NXDomain, extra_text)
+    }
+
+    /// "No such record", with the same extra text: NXDOMAIN would deny the name itself, and with it its addresses and all
+    /// names below (RFC 8020 §2).
+    #[must_use]
+    pub fn not_served(&self, extra_text: &str) -> Option<Vec<u8>> {
+        self.refused(ResponseCode::NoError, extra_text)
+    }
+
+    fn refused(&self, code: ResponseCode, extra_text: &str) -> Option<Vec<u8>> {
+        let mut response = self.response(code);
         if let Some(edns) = &mut response.edns {
             let mut option = EDE_BLOCKED.to_be_bytes().to_vec();
             option.extend_from_slice(extra_text.as_bytes());

@@ -191,10 +191,10 @@ async fn answer_query(shared: &Shared, query: &Query) -> Option<Vec<u8>> {
             return query.answer(&[], shared.limits.dns_ttl_s);
         }
         Asked::Type(_) => {
-            // Audited as refused, answered as "no such record": NXDOMAIN would deny the name itself, and with it
-            // its addresses and all names below (RFC 8020 §2).
-            refuse(shared, &decision, query, (Some(name), not_served(query)));
-            return query.answer(&[], shared.limits.dns_ttl_s);
+            // The name is allowed.
+            let refusal = not_served(query).about(subject(query, Some(name)));
+            shared.record_refusal(&decision, &refusal, false);
+            return query.not_served(&dns_extra_text(&refusal, &decision.id));
         }
         Asked::Addresses(_) | Asked::Malformed => {}
     }
@@ -267,12 +267,7 @@ fn refuse(
     query: &Query,
     (name, refusal): (Option<&HostName>, Refusal),
 ) -> Option<Vec<u8>> {
-    let subject = Subject {
-        host: name.map(HostName::shared),
-        method: Some(query.record_type().into()),
-        ..Subject::default()
-    };
-    let refusal = refusal.about(subject);
+    let refusal = refusal.about(subject(query, name));
     let extra = dns_extra_text(&refusal, &decision.id);
     let answer = match refusal.kind {
         // Too many names: there is no gentler answer that stub resolvers do not repeat at once.
@@ -283,6 +278,11 @@ fn refuse(
     };
     shared.record_refusal(decision, &refusal, false);
     answer
+}
+
+fn subject(query: &Query, name: Option<&HostName>) -> Subject {
+    let host = name.map(HostName::shared);
+    Subject { host, method: Some(query.record_type().into()), ..Subject::default() }
 }
 
 fn record(shared: &Shared, decision: &Decision, query: &Query, (name, allow): (&HostName, &Allow)) {

@@ -137,9 +137,7 @@ async fn exchange(
             if let Some(cut) = ledger.body_cut() {
                 refusal = cut;
             }
-            refusal.bytes_up = ledger.sent_bytes();
-            refusal.credential = ledger.credential();
-            ledger.discard();
+            ledger.give_up(&mut refusal.before);
             Err(Box::new(refusal.about(request.subject()).after(&allow)))
         }
     }
@@ -288,6 +286,7 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
         None => shared.metrics.upstream_reused(),
     }
     let response = &arrived.response;
+    ledger.first_byte(response.status().as_u16());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let refuse = |detail| Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail));
         let sent = handshake
@@ -326,7 +325,6 @@ fn switch(
     mut search: Option<Search>,
     (request, allow, id, mut ledger): (flow::Request, Allow, DecisionId, Ledger),
 ) -> Response<Reply> {
-    ledger.first_byte(response.status().as_u16());
     let upstream = match response.body_mut() {
         Incoming::Upstream(receiving) => receiving.take_stream(),
         _ => None,
@@ -422,7 +420,6 @@ fn pass_back(
     mut ledger: Ledger,
 ) -> Response<Reply> {
     let (parts, incoming) = response.into_parts();
-    ledger.first_byte(parts.status.as_u16());
     let mut headers = parts.headers;
     // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on; RFC 9110 §8.6: there is none of nothing.
     if has(&headers, &TRANSFER_ENCODING) || parts.status == StatusCode::NO_CONTENT {

@@ -13,7 +13,7 @@ use super::shared::{Decision, Shared};
 use super::trace::Span;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
-use crate::refuse::{Kind, Refusal, Subject};
+use crate::refuse::{Before, Kind, Refusal, Subject};
 
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -129,7 +129,7 @@ impl Ledger {
         self.span.opened(times);
         self.note(|record| {
             record.ms_dns = Some(milliseconds(times.dns));
-            record.ms_connect = Some(milliseconds(times.dial));
+            record.ms_connect = times.dial.map(milliseconds);
             record.ms_tls = times.tls.map(milliseconds);
         });
     }
@@ -156,9 +156,21 @@ impl Ledger {
         self.fail(self.shared.control.who_is_gone());
     }
 
-    /// The exchange ends in a refusal, which has a record of its own.
+    /// Something else is recorded instead.
     pub fn discard(mut self) {
         self.record = None;
+    }
+
+    /// The exchange ends in a refusal, which has a record of its own and says there what had come of it.
+    pub fn give_up(mut self, before: &mut Before) {
+        before.bytes_up = self.sent_bytes();
+        let Some(record) = self.record.take() else { return };
+        before.credential = record.credential;
+        // Where no connection was opened, the refusal knows how far that came.
+        before.ms_dns = record.ms_dns.or(before.ms_dns);
+        before.ms_connect = record.ms_connect.or(before.ms_connect);
+        before.ms_tls = record.ms_tls.or(before.ms_tls);
+        before.ms_first_byte = record.ms_first_byte;
     }
 }
 

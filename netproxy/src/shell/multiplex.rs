@@ -105,7 +105,7 @@ impl Multiplex {
                 Way::Http2(open, opened) => (open, opened),
                 Way::NewHttp1(sender, opened) => {
                     let request = Request::from_parts(parts, body);
-                    return upstream::send_over(sender, (request, Some(opened))).await;
+                    return upstream::send_over(sender, request, opened).await;
                 }
                 Way::Http1 => {
                     let request = Request::from_parts(parts, body);
@@ -120,7 +120,13 @@ impl Multiplex {
                 {
                     body = again;
                 }
-                Err(unanswered) => return Err(unanswered.why()),
+                Err(unanswered) => {
+                    let why = unanswered.why();
+                    return Err(match opened {
+                        Some(times) => times.on(why),
+                        None => why,
+                    });
+                }
             }
             self.forget().await;
             second = true;
@@ -183,7 +189,7 @@ async fn open(
 ) -> Result<(Opened, OpenTimes), Box<Refusal>> {
     let (stream, times) = upstream::open_tls(shared, place, &shared.upstream_tls_http2).await?;
     let opened = if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
-        Opened::Http2(handshake(shared, stream, alive).await?)
+        Opened::Http2(handshake(shared, stream, alive).await.map_err(|refusal| times.on(refusal))?)
     } else {
         Opened::Http1(upstream::over(shared, stream))
     };

@@ -21,8 +21,10 @@ pub async fn give(
     let (mut parts, body) = match tokio::spawn(Span::current().around(answer)).await {
         Ok(answer) if !answer.status().is_informational() => answer.into_parts(),
         _ => {
-            ledger.discard();
-            return Err(failure(Kind::UpstreamProtocol, "there is no answer: what was to give it broke off"));
+            let detail = "there is no answer: what was to give it broke off";
+            let mut refusal = failure(Kind::UpstreamProtocol, detail);
+            ledger.give_up(&mut refusal.before);
+            return Err(refusal);
         }
     };
     ledger.first_byte(parts.status.as_u16());

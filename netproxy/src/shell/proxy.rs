@@ -271,13 +271,14 @@ impl Proxy {
         self.close_idle_upstreams();
     }
 
-    /// To be called when another policy is in force: [`Proxy::reauthorize`], and a record of layer `policy`.
+    /// To be called when another policy is in force, or the first: a record of layer `policy`, and [`Proxy::reauthorize`].
     /// `generation` is the embedder's count of policies; the metrics show it.
     pub fn policy_replaced(&self, generation: u64) {
         self.shared.metrics.policy_generation(generation);
-        self.reauthorize();
+        // Before the records of what ends by it.
         let text = format!("policy generation {generation} is in force");
         self.shared.record_policy(Outcome::Allow, None, text);
+        self.reauthorize();
     }
 
     /// To be called when a policy was to be replaced and the new one does not load: a record of layer `policy` with
@@ -312,7 +313,7 @@ impl Proxy {
 }
 
 impl Builder {
-    /// The sandbox's name, shown in its authority's certificate.
+    /// The sandbox's name: in its authority's certificate, its records and its spans.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();

@@ -11,18 +11,29 @@ use tokio::time::timeout;
 use super::dial::{DialError, dial};
 use super::shared::Shared;
 use super::upstream::failure;
-use crate::audit::Layer;
+use crate::audit::{Layer, milliseconds};
 use crate::authority::{Authority, Host};
 use crate::guard::{Checked, GuardError};
 use crate::hooks::{AddressFacts, Allow, ResolveError, Verdict};
 use crate::refuse::{Kind, Refusal};
 
 /// What it took to open a connection. The judging is part of `dns`; an upstream proxy is part of `dial`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct OpenTimes {
     pub dns: Duration,
-    pub dial: Duration,
+    /// `None` where it did not come to that.
+    pub dial: Option<Duration>,
     pub tls: Option<Duration>,
+}
+
+impl OpenTimes {
+    /// The refusal that ended it, which tells them.
+    pub fn on(self, mut refusal: Box<Refusal>) -> Box<Refusal> {
+        refusal.before.ms_dns = Some(milliseconds(self.dns));
+        refusal.before.ms_connect = self.dial.map(milliseconds);
+        refusal.before.ms_tls = self.tls.map(milliseconds);
+        refusal
+    }
 }
 
 /// Resolves, judges and dials; by way of the upstream proxy `via`, if one is named.
@@ -33,15 +44,17 @@ pub async fn connect(
 ) -> Result<(TcpStream, OpenTimes), Box<Refusal>> {
     let started = Instant::now();
     may_look_up(shared, authority)?;
-    let (stream, dns) = match via {
+    let (dialled, dns) = match via {
         None => {
-            let checked = check(shared, authority).await?;
+            let checked = check(shared, authority).await;
             let dns = started.elapsed();
-            (dial_checked(shared, &checked).await?, dns)
+            let checked = checked.map_err(|refusal| OpenTimes { dns, ..OpenTimes::default() }.on(refusal))?;
+            (dial_checked(shared, &checked).await, dns)
         }
-        Some(name) => (connect_via(shared, authority, name).await?, Duration::ZERO),
+        Some(name) => (connect_via(shared, authority, name).await, Duration::ZERO),
     };
-    Ok((stream, OpenTimes { dns, dial: started.elapsed().saturating_sub(dns), tls: None }))
+    let times = OpenTimes { dns, dial: Some(started.elapsed().saturating_sub(dns)), tls: None };
+    dialled.map(|stream| (stream, times)).map_err(|refusal| times.on(refusal))
 }
 
 /// Names below a wildcard are limited here as at the DNS door; an upstream proxy that is sent names looks them up, too.

@@ -98,8 +98,11 @@ impl Shared {
         });
         record.generation = refusal.generation;
         record.about(refusal.subject.clone());
-        record.bytes_up = refusal.bytes_up;
-        record.credential = refusal.credential.clone();
+        let before = &refusal.before;
+        record.bytes_up = before.bytes_up;
+        record.credential = before.credential.clone();
+        (record.ms_dns, record.ms_connect, record.ms_tls) = (before.ms_dns, before.ms_connect, before.ms_tls);
+        record.ms_first_byte = before.ms_first_byte;
         record.status = answered.then(|| refusal.kind.status().as_u16());
         record.ms_total = milliseconds(decision.started.elapsed());
         self.record(&decision.span, record);

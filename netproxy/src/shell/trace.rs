@@ -55,7 +55,7 @@ mod on {
             tracing::debug!(
                 parent: &self.0,
                 ms_dns = times.dns.as_millis(),
-                ms_connect = times.dial.as_millis(),
+                ms_connect = times.dial.map(|dial| dial.as_millis()),
                 ms_tls = times.tls.map(|tls| tls.as_millis()),
                 "an upstream connection was opened"
             );

@@ -54,16 +54,17 @@ async fn send_anew(
     request: Request<RequestBody>,
 ) -> Result<Arrived, Box<Refusal>> {
     let (sender, opened) = open(shared, place).await?;
-    send_over(sender, (request, Some(opened))).await
+    send_over(sender, request, opened).await
 }
 
 /// Sends over a connection that was opened just now.
 pub async fn send_over(
     sender: Sender,
-    (request, opened): (Request<RequestBody>, Option<OpenTimes>),
+    request: Request<RequestBody>,
+    opened: OpenTimes,
 ) -> Result<Arrived, Box<Refusal>> {
-    let response = sender.send(request).await?;
-    Ok(Arrived { response, opened })
+    let response = sender.send(request).await.map_err(|unanswered| opened.on(unanswered.into()))?;
+    Ok(Arrived { response, opened: Some(opened) })
 }
 
 impl From<Unanswered> for Box<Refusal> {
@@ -131,10 +132,15 @@ pub async fn open_tls(
         false => Arc::clone(config),
     };
     let tls = TlsConnector::from(config).connect(server_name(host)?, tcp);
-    match timeout(shared.limits.connect_timeout, tls).await {
-        Ok(Ok(stream)) => Ok((stream, OpenTimes { tls: Some(started.elapsed()), ..times })),
-        Ok(Err(error)) => Err(tls_failure(&error)),
-        Err(_) => Err(failure(Kind::UpstreamTimeout, "the upstream's TLS handshake takes too long")),
+    let shaken = timeout(shared.limits.connect_timeout, tls).await;
+    let times = OpenTimes { tls: Some(started.elapsed()), ..times };
+    match shaken {
+        Ok(Ok(stream)) => Ok((stream, times)),
+        Ok(Err(error)) => Err(times.on(tls_failure(&error))),
+        Err(_) => {
+            let detail = "the upstream's TLS handshake takes too long";
+            Err(times.on(failure(Kind::UpstreamTimeout, detail)))
+        }
     }
 }
 
@@ -155,28 +161,35 @@ fn tls_failure(error: &io::Error) -> Box<Refusal> {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match cause {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            failure(Kind::UpstreamCertificate, certificate_fault(why))
+            let (fault, hint) = certificate_fault(why);
+            let mut refusal = failure(Kind::UpstreamCertificate, fault);
+            refusal.hint = hint.map(str::to_owned);
+            refusal
         }
         _ => failure(Kind::UpstreamTls, "the TLS handshake with the upstream failed"),
     }
 }
 
-/// In words that a user can act on; names in the certificate are not repeated.
-fn certificate_fault(error: &CertificateError) -> &'static str {
+/// In words that a user can act on, and what to do where another root would not help; names in the certificate are not
+/// repeated.
+fn certificate_fault(error: &CertificateError) -> (&'static str, Option<&'static str>) {
+    let theirs =
+        |fault| (fault, Some("Do not retry. Whoever runs the upstream has to mend its certificate."));
     match error {
         CertificateError::UnknownIssuer => {
-            "the upstream's certificate is not signed by an authority that this machine trusts"
+            ("the upstream's certificate is not signed by an authority that this machine trusts", None)
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the upstream's certificate is for another name"
+            theirs("the upstream's certificate is for another name")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the upstream's certificate has expired"
+            theirs("the upstream's certificate has expired")
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the upstream's certificate is not valid yet; check the clock of this machine"
-        }
-        CertificateError::Revoked => "the upstream's certificate is revoked",
-        _ => "the upstream's certificate is malformed or may not be used for a server",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+            "the upstream's certificate is not valid yet",
+            Some("Do not retry. Ask the user whether the clock of the host machine is right."),
+        ),
+        CertificateError::Revoked => theirs("the upstream's certificate is revoked"),
+        _ => theirs("the upstream's certificate is malformed or may not be used for a server"),
     }
 }

@@ -29,6 +29,9 @@ pub enum PrefaceError {
     /// No line feed within the limit.
     #[error("the line 'TCP1 host:port' is too long")]
     TooLong,
+    /// CR before LF.
+    #[error("the line 'TCP1 host:port' ends with a line feed alone, without a carriage return")]
+    LineEnd,
     /// Host or port.
     #[error("the place after TCP1 is not usable: {0}")]
     Authority(#[from] AuthorityError),
@@ -48,6 +51,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Authority, usize)>, PrefaceError> {
         return if seen.len() < PREFACE_BYTES_MAX { Ok(None) } else { Err(PrefaceError::TooLong) };
     };
     let place = seen.get(START.len()..end).unwrap_or_default();
+    if place.ends_with(b"\r") {
+        return Err(PrefaceError::LineEnd);
+    }
     // Stricter than an authority elsewhere: A-labels only, since an agent copies and never types.
     if !place.is_ascii() {
         return Err(AuthorityError::BadCharacter.into());

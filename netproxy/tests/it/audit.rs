@@ -1,15 +1,19 @@
-//! Records against their published schema.
+//! Records against their published schema: [`World::records`] holds each of every test against it.
+
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
 use crate::client::{ask, https};
 use crate::world::World;
 
-fn schema() -> Value {
-    serde_json::from_str(include_str!("../../../docs/audit.schema.json")).unwrap()
+fn schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| serde_json::from_str(include_str!("../../../docs/audit.schema.json")).unwrap())
 }
 
-/// What the schema uses of JSON Schema: `const`, `enum`, `type`, `minimum`, `maximum`, `pattern` by hand.
+/// What the schema uses of JSON Schema: `const`, `enum`, `type`, `minimum`, `maximum`; [`check_record`] knows what its two
+/// patterns say.
 fn check(name: &str, rule: &Value, value: &Value) {
     if let Some(expected) = rule.get("const") {
         assert_eq!(value, expected, "{name}");
@@ -25,9 +29,11 @@ fn check(name: &str, rule: &Value, value: &Value) {
         Value::Number(_) => "integer",
         _ => "other",
     };
+    // A whole number is a number, too.
+    let is_a = |one: &Value| one == kind || (one == "number" && kind == "integer");
     match rule.get("type") {
-        Some(Value::String(one)) => assert_eq!(kind, one, "{name}: {value}"),
-        Some(several) => assert!(several.as_array().unwrap().contains(&kind.into()), "{name}: {value}"),
+        Some(Value::Array(several)) => assert!(several.iter().any(is_a), "{name}: {value}"),
+        Some(one) => assert!(is_a(one), "{name}: {value}"),
         None => {}
     }
     if let Some(number) = value.as_f64() {
@@ -46,13 +52,15 @@ pub fn check_record(record: &Map<String, Value>) {
         check(name, properties.get(name).unwrap_or_else(|| panic!("{name} is not in the schema")), value);
     }
     let time = record["time"].as_str().unwrap();
-    assert!(time.len() == 24 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{time}");
+    let digits_as_zeros = time.replace(|sign: char| sign.is_ascii_digit(), "0");
+    assert_eq!(digits_as_zeros, "0000-00-00T00:00:00.000Z", "{time}");
     let id = record["decision_id"].as_str().unwrap();
-    assert!(id.len() == 26 && id.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()), "{id}");
+    let is_crockford = |sign: u8| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&sign);
+    assert!(id.len() == 26 && id.bytes().all(is_crockford), "{id}");
 }
 
 #[tokio::test]
-async fn every_kind_of_record_is_what_the_schema_says() {
+async fn a_record_says_what_was_asked_without_its_query() {
     let world = World::start().await;
     let target = world.at("ok.example");
     let mut tls = https(&world, &target).await;
@@ -66,7 +74,6 @@ async fn every_kind_of_record_is_what_the_schema_says() {
     assert_eq!(ask(&mut bad, "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n").await.status, 400);
     let records = world.records(4).await;
     for record in &records {
-        check_record(record.as_object().unwrap());
         assert_eq!(record["sandbox"], "test");
         assert!(!record.to_string().contains("hidden"));
     }

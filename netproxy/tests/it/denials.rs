@@ -200,19 +200,26 @@ async fn upstream_failures_have_answers_of_their_own() {
     )
     .await;
     let down = "down.example:1".to_owned();
-    for (target, path, status, error, proxy_error) in [
-        (down, "/", 502, "upstream_unreachable", "destination_unavailable"),
-        (world.at("badcert.example"), "/", 502, "upstream_certificate", "tls_certificate_error"),
-        (world.at("rebind.example"), "/", 403, "address_prohibited", "destination_ip_prohibited"),
-        (world.at("mixed.example"), "/", 403, "address_prohibited", "destination_ip_prohibited"),
-        (world.at("ok.example"), "/break", 502, "upstream_protocol", "http_protocol_error"),
-        (world.at("ok.example"), "/locked", 403, "credential_locked", "http_request_denied"),
-    ] {
+    // With how far the connection came: name, dial, TLS.
+    for (count, (target, path, status, error, proxy_error, times)) in [
+        (down, "/", 502, "upstream_unreachable", "destination_unavailable", 2),
+        (world.at("badcert.example"), "/", 502, "upstream_certificate", "tls_certificate_error", 3),
+        (world.at("rebind.example"), "/", 403, "address_prohibited", "destination_ip_prohibited", 1),
+        (world.at("mixed.example"), "/", 403, "address_prohibited", "destination_ip_prohibited", 1),
+        (world.at("ok.example"), "/break", 502, "upstream_protocol", "http_protocol_error", 3),
+        (world.at("ok.example"), "/locked", 403, "credential_locked", "http_request_denied", 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let answer = inside(&world, &target, &format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
         assert_eq!((answer.status, &answer.json()["error"]), (status, &error.into()), "{target}");
         let proxy_status = answer.header("proxy-status").unwrap();
         assert!(proxy_status.contains(&format!("error={proxy_error};")), "{proxy_status}");
         assert_eq!(answer.json()["rule"], "ok");
+        let record = world.records(count + 1).await.pop().unwrap();
+        let timed = ["ms_dns", "ms_connect", "ms_tls", "ms_first_byte"].map(|name| record[name].is_number());
+        assert_eq!(timed, [times > 0, times > 1, times > 2, false], "{record}");
     }
 }
 

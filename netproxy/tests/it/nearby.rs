@@ -38,7 +38,7 @@ fn names_that_lead_to_public_addresses_of_this_machine_are_refused() {
             // Past the test harness, which shows nothing of a test that passes.
             let text =
                 format!("\nSKIPPED: no network namespace, or no `ip`, for a test of own addresses: {said}\n");
-            std::io::stderr().write_all(text.as_bytes()).unwrap();
+            std::io::stdout().write_all(text.as_bytes()).unwrap();
         }
     }
 }

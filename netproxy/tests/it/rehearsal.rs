@@ -66,7 +66,6 @@ async fn requests_pass_and_are_recorded_with_the_rule_that_would_refuse_them() {
     let mut multiplexed = h2::open(&world, &target).await;
     assert_eq!(h2::get(&mut multiplexed, &target, "/private").await.status, 200);
     let records = world.records(3).await;
-    records.iter().for_each(|record| crate::audit::check_record(record.as_object().unwrap()));
     assert_eq!(told(&records[0]), json!(["http", "would_deny", "no-delete", "blocked_by_policy", 3]));
     assert_eq!(records[0]["reason"], "DELETE is blocked");
     assert_eq!((&records[0]["status"], &records[0]["method"]), (&json!(200), &json!("DELETE")));
@@ -108,7 +107,6 @@ async fn a_place_that_would_be_refused_is_reached_through_every_door() {
         json!([record["layer"], record["verdict"], record["rule"]]),
         json!(["tls", "would_deny", "no-denied"])
     );
-    records.iter().for_each(|record| crate::audit::check_record(record.as_object().unwrap()));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ fn a_preface_is_read_however_it_arrives_or_refused() {
         ("\n", Err("Start")),
         ("TCP1 \n", Err("Authority(Empty)")),
         ("TCP1 ok.example\n", Err("Authority(NoPort)")),
-        ("TCP1 ok.example:443\r\n", Err("Authority(BadCharacter)")),
+        ("TCP1 ok.example:443\r\n", Err("LineEnd")),
         ("TCP1 ok.example:0\n", Err("Authority(BadPort)")),
         ("TCP1 ok.example:443 x\n", Err("Authority(BadCharacter)")),
         ("TCP1  ok.example:443\n", Err("Authority(BadCharacter)")),

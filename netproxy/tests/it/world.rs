@@ -130,7 +130,9 @@ impl World {
     }
 }
 
-/// As its line says it.
+/// As its line says it, which is as the schema says.
 pub fn as_json(record: &Record) -> serde_json::Value {
-    serde_json::from_str(&audit_json_line(record)).unwrap()
+    let line = serde_json::from_str::<serde_json::Value>(&audit_json_line(record)).unwrap();
+    crate::audit::check_record(line.as_object().unwrap());
+    line
 }

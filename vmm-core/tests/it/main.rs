@@ -28,7 +28,7 @@ fn kvm() -> Option<MutexGuard<'static, ()>> {
     match Vm::builder().kernel(Payload::new(&[]).elf()).build() {
         Ok(_) => Some(alone),
         Err(VmError::Kvm(error)) => {
-            let _ = std::io::stderr().write_all(format!("\nSKIPPED: {error}\n").as_bytes());
+            let _ = std::io::stdout().write_all(format!("\nSKIPPED: {error}\n").as_bytes());
             None
         }
         Err(error) => panic!("{error}"),

@@ -1,4 +1,5 @@
 use super::*;
+use std::io::Write as _;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
@@ -19,8 +20,9 @@ fn in_own_network(test: &str) -> bool {
     match run(&["true"]) {
         Ok(output) if output.status.success() => {}
         other => {
-            eprintln!(
-                "SKIPPED: {test}: no network of its own can be made here (root and unshare are needed): {other:?}"
+            let _ = writeln!(
+                std::io::stdout(),
+                "\nSKIPPED: {test}: no network of its own can be made here (root and unshare are needed): {other:?}"
             );
             return false;
         }
@@ -31,8 +33,8 @@ fn in_own_network(test: &str) -> bool {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    if text.contains("SKIPPED") {
-        eprintln!("{text}");
+    for skip in text.lines().filter(|line| line.starts_with("SKIPPED")) {
+        let _ = writeln!(std::io::stdout(), "\n{skip}");
     }
     false
 }
@@ -42,7 +44,7 @@ fn serve_here(test: &str) -> Option<Receiver<UnixStream>> {
     let (door, problem) = match open() {
         Ok(opened) => opened,
         Err(error) => {
-            eprintln!("SKIPPED: {test}: {error}");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: {test}: {error}");
             return None;
         }
     };

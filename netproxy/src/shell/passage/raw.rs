@@ -18,6 +18,9 @@ use crate::shell::rewind::Rewind;
 use crate::shell::tunnel;
 use crate::wire::opening::look;
 
+const THIS_RULE_REFUSES: &str = "Do not retry. This rule refuses bytes that are neither TLS nor HTTP here; one with \
+    methods, paths or query does, too, as it cannot see those. Ask the user if you need it.";
+
 impl Passage<'_> {
     /// The client has begun with bytes that nobody understands; `verdict` is the one on host and port.
     pub(super) async fn serve_raw<S>(&self, mut stream: Rewind<S>, verdict: Verdict)
@@ -36,8 +39,10 @@ impl Passage<'_> {
             (Verdict::Deny(_), Verdict::Deny(deny)) => Refusal::policy(self.layer, deny),
             (Verdict::Deny(deny), Verdict::Allow(_)) => {
                 let detail = format!("the bytes are neither TLS nor HTTP: {}", deny.reason);
+                // There may be a rule that names host and port; then the hint of this kind would not help.
+                let by_rule = deny.rule.is_some().then(|| THIS_RULE_REFUSES.to_owned());
                 let refusal = Refusal::new(Kind::NotTls, Layer::Tcp, detail).under(deny.rule);
-                Refusal { generation: deny.generation, ..refusal }
+                Refusal { hint: deny.hint.or(by_rule), generation: deny.generation, ..refusal }
             }
         };
         Box::pin(self.refuse(stream, Inside::Other, refusal.about(subject_of(&self.authority)))).await;

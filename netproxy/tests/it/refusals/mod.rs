@@ -129,7 +129,7 @@ impl Setting {
 }
 
 /// What a record of a refusal says, beside what the client was told.
-fn check_record(record: &serde_json::Value, expected: &table::Cell, seen: &doors::Seen) {
+fn check_refusal(record: &serde_json::Value, expected: &table::Cell, seen: &doors::Seen) {
     let about = format!("{expected:?} {seen:?} {record}");
     assert_eq!(record["verdict"], expected.row.verdict, "{about}");
     assert_eq!(record["error"], expected.row.code, "{about}");
@@ -167,7 +167,7 @@ async fn every_kind_of_refusal_is_unmistakable_at_every_door() {
             }
             let records = world.records(before + 1).await;
             assert_eq!(records.len(), before + 1, "{cell:?}: {records:?}");
-            check_record(records.last().unwrap(), cell, &seen);
+            check_refusal(records.last().unwrap(), cell, &seen);
         }
         let asked = [&world.tls, &world.plain].map(|upstream| upstream.seen.lock().unwrap().len());
         let may_ask = row.setting == Setting::Impatient;
