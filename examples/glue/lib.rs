@@ -1,13 +1,19 @@
-//! Adapters between the hooks of `netproxy` and the libraries that answer them. Each only copies fields:
-//! a decision made here would be one that nobody can test elsewhere.
+//! What programs that embed `policy`, `credvault` and `netproxy` share. Never prints, never ends the process.
 //!
-//! ([`live`] does so with a policy that is loaded again when it changes.)
+//! Adapters between the hooks of `netproxy` and the libraries that answer them. Each only copies fields: a decision made
+//! here would be one that nobody can test elsewhere.
 //!
-//! Beside them, what programs that embed the three libraries also share: where keys come from
-//! ([`command_line`], [`keys`], [`stores`], [`sources`]), also those whose store is still locked ([`unlock`]), policy files with their includes
-//! ([`policy_files`]) and the machine's package registries ([`registries`]), fixed addresses ([`resolve`]), limits ([`limits`]), and the
-//! variables that make clients use the proxy
-//! ([`clients`]). Never prints, never ends the process.
+//! - [`authorize`] (with [`live`], a policy that is loaded again when it changes), [`inject`] (with [`unlock`], keys whose
+//!   store is still locked, and [`tokens`], those that are renewed, by [`fetch`]), [`redact`], [`resolve`] (fixed
+//!   addresses), [`audit`] (a file), [`ask`] (a person, by [`terminal`]).
+//!
+//! What a user gives, and what clients get:
+//!
+//! - policies: [`policy_files`] with their includes, [`registries`] of this machine, a [`question`] to a policy;
+//! - keys: [`keys`] (`--secret`), [`services`], [`stores`], [`sources`] (values, and new ones);
+//! - [`limits`], [`command_line`] (what may be a key is never repeated), [`printable`] text;
+//! - clients: the variables of [`clients`] and [`java`], and the [`logins`] of tools;
+//! - the process itself: [`hardening`].
 
 pub mod ask;
 pub mod audit;

@@ -74,7 +74,7 @@ pub const DNS_NAMES_SEEN_MAX: usize = 4096;
 pub const DNS_WILDCARD_RULES_MAX: usize = 1024;
 /// Longest rule id in the extra text of a DNS refusal, in bytes: all must fit into 512.
 pub const DNS_RULE_BYTES_MAX: usize = 64;
-/// How old the knowledge of this machine's own addresses may be.
+/// How old the knowledge of this machine's own addresses, and of its resolver's files, may be.
 pub const LOCAL_NETWORK_AGE: Duration = Duration::from_secs(5);
 /// Most addresses taken over from one answer of the resolver.
 pub const ADDRESSES_MAX: usize = 16;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use super::incoming::is_gone;
-use super::reach::OpenTimes;
 use super::shared::{Decision, Shared};
+use super::stream::incoming::is_gone;
 use super::trace::Span;
+use super::upstream::reach::OpenTimes;
 use crate::audit::{Layer, Outcome, Record, milliseconds};
 use crate::hooks::Allow;
 use crate::refuse::{Before, Kind, Refusal, Subject};

@@ -1,60 +1,38 @@
 //! The async half: streams, timers and libraries around the pure core. It obeys; it decides nothing.
+//!
+//! One request follows the folders in this order:
+//!
+//! ```text
+//! proxy.rs     what an embedder builds, and hands connections to
+//! door/        where a connection comes in: plain HTTP, CONNECT, SOCKS5, the transparent preface, DNS
+//! passage/     what is inside a connection to one place: TLS, HTTP or other bytes
+//! client/      a client's HTTP/1.1 or HTTP/2, taken apart into requests
+//! exchange/    one request: understood, asked about, given its key, sent, searched, passed back
+//! upstream/    the other side: names, addresses, connections, and HTTP towards them
+//! stream/      bytes under way, whichever side they come from
+//! ```
+//!
+//! Beside them: `shared.rs` (what all connections of a sandbox have in common), `control.rs` (drains and changes of the
+//! policy), `asking.rs` (verdicts), `limiter.rs`, `recordable.rs` and `ledger.rs` (the audit record), `answer.rs`
+//! (refusals outside of an HTTP server), `trace.rs`.
 
 mod answer;
 mod asking;
-mod body;
-mod buffer;
-mod connect;
+mod client;
 mod control;
-mod crew;
-mod crowd;
-mod dial;
-mod distrust;
-mod dns;
+mod door;
 mod exchange;
-mod front;
-mod held;
-mod http1;
-mod http2;
-mod incoming;
-mod inject;
-mod leash;
 mod ledger;
 mod limiter;
-mod local;
-mod multiplex;
-mod opaque;
-mod outgoing;
-mod own_answer;
-mod paced;
 mod passage;
-mod pool;
-mod preface;
 mod proxy;
-mod reach;
-mod receiving;
 mod recordable;
-#[cfg(feature = "hickory")]
-mod renewed;
-#[cfg(feature = "hickory")]
-mod resolve;
-mod rewind;
-mod search;
-mod sender;
 mod shared;
-mod silence;
-mod socks;
-mod stall;
-mod strict_io;
-mod token;
+mod stream;
 mod trace;
-mod tunnel;
-mod upload;
 mod upstream;
-mod upstream_proxy;
-mod websocket;
 
 pub use proxy::{BuildError, Builder, Proxy};
+pub use upstream::proxy::{ProxyCredentials, UpstreamProxy, UpstreamProxyError};
 #[cfg(feature = "hickory")]
-pub use resolve::{SystemResolve, SystemResolveError};
-pub use upstream_proxy::{ProxyCredentials, UpstreamProxy, UpstreamProxyError};
+pub use upstream::resolve::{SystemResolve, SystemResolveError};

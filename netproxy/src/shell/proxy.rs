@@ -12,20 +12,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
+use super::client::http2::ALPN;
 use super::control::Control;
-use super::distrust::Distrust;
-use super::dns::DnsState;
-use super::http2::ALPN;
+use super::door::distrust::Distrust;
+use super::door::dns::DnsState;
+use super::door::paced::Paced;
+use super::door::token::Token;
+use super::door::{dns, front, preface, socks};
 use super::limiter::{Entry, Limiter};
-use super::local::{self, Local};
-use super::paced::Paced;
-use super::pool::Pool;
-use super::rewind::Rewind;
 use super::shared::{RandomIds, Shared};
-use super::token::Token;
+use super::stream::rewind::Rewind;
 use super::trace::Span;
-use super::upstream_proxy::UpstreamProxy;
-use super::{dns, front, preface, socks};
+use super::upstream::local::{self, Local};
+use super::upstream::pool::Pool;
+use super::upstream::proxy::UpstreamProxy;
 use crate::audit::Outcome;
 use crate::authority::{Host, HostName};
 use crate::coding::Room;
@@ -148,8 +148,8 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let policy = self.shared.control.policy();
-        let client = super::http1::Client::inside_http2(Arc::clone(&self.shared), authority, policy);
-        Box::pin(super::http2::serve(stream, &Arc::new(client))).await;
+        let client = super::client::http1::Client::inside_http2(Arc::clone(&self.shared), authority, policy);
+        Box::pin(super::client::http2::serve(stream, &Arc::new(client))).await;
     }
 
     /// Serves one SOCKS5 client (RFC 1928; `CONNECT` only) until it ends, as [`Proxy::serve`] does others.

@@ -18,7 +18,7 @@ mod on {
 
     use crate::audit::Record;
     use crate::id::DecisionId;
-    use crate::shell::reach::OpenTimes;
+    use crate::shell::upstream::reach::OpenTimes;
 
     #[derive(Clone)]
     pub struct Span(tracing::Span);
@@ -89,7 +89,7 @@ mod off {
 
     use crate::audit::Record;
     use crate::id::DecisionId;
-    use crate::shell::reach::OpenTimes;
+    use crate::shell::upstream::reach::OpenTimes;
 
     #[derive(Clone)]
     pub struct Span;

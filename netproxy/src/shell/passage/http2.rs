@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use super::Passage;
 use crate::flow;
 use crate::refuse::{Refusal, shows_words_only};
-use crate::shell::body::Reply;
+use crate::shell::client::http1::Client;
+use crate::shell::client::http2;
 use crate::shell::exchange;
-use crate::shell::http1::Client;
-use crate::shell::http2;
-use crate::shell::incoming::Incoming;
+use crate::shell::exchange::body::Reply;
 use crate::shell::shared::{Decision, Shared};
+use crate::shell::stream::incoming::Incoming;
 use crate::wire::target::Target;
 
 impl Passage<'_> {

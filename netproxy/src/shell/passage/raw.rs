@@ -13,9 +13,9 @@ use crate::hooks::{Allow, Verdict};
 use crate::refuse::{Kind, Refusal};
 use crate::shell::ledger::Ledger;
 use crate::shell::limiter::Slot;
-use crate::shell::reach;
-use crate::shell::rewind::Rewind;
-use crate::shell::tunnel;
+use crate::shell::stream::rewind::Rewind;
+use crate::shell::stream::tunnel;
+use crate::shell::upstream::reach;
 use crate::wire::opening::look;
 
 const THIS_RULE_REFUSES: &str = "Do not retry. This rule refuses bytes that are neither TLS nor HTTP here; one with \

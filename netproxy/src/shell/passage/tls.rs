@@ -16,12 +16,12 @@ use crate::flow::{Door, check_server_name, subject_of};
 use crate::hooks::{Allow, Scheme, TlsMode};
 use crate::limits::TLS_SEND_BUFFER_BYTES;
 use crate::refuse::{Kind, Refusal, Subject};
-use crate::shell::http1::Client;
-use crate::shell::http2;
+use crate::shell::client::http1::Client;
+use crate::shell::client::http2;
 use crate::shell::ledger::Ledger;
-use crate::shell::reach;
-use crate::shell::rewind::Rewind;
-use crate::shell::tunnel;
+use crate::shell::stream::rewind::Rewind;
+use crate::shell::stream::tunnel;
+use crate::shell::upstream::reach;
 use crate::wire::client_hello::ClientHello;
 
 impl Passage<'_> {
