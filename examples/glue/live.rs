@@ -163,12 +163,13 @@ impl LivePolicy {
             files = loaded.files;
             loaded.rules
         });
+        if let Ok(generation) = &loaded {
+            // At once: it decides already.
+            proxy.policy_replaced(*generation);
+        }
         self.watch().loaded((&files, loaded.is_ok()), &before);
         match loaded {
-            Ok(generation) => {
-                proxy.policy_replaced(generation);
-                Reloaded::Replaced(generation)
-            }
+            Ok(generation) => Reloaded::Replaced(generation),
             Err(why) => {
                 let why = in_one_line(&why);
                 proxy.policy_not_loaded(&why);

@@ -161,13 +161,16 @@ fn parse_injection(text: &str) -> Result<(String, Injection), String> {
     Ok((name.to_owned(), injection))
 }
 
+/// Each is looked at and moved when a new file begins.
+const OLDER_FILES_MAX: u32 = 1_000;
+
 fn rotation(text: &str) -> Result<Rotation, String> {
     let parsed = text
         .split_once(':')
         .and_then(|(bytes, keep)| Some((glue::limits::bytes(bytes)?, keep.parse().ok()?)));
     match parsed {
-        Some((bytes, keep)) if bytes > 0 => Ok(Rotation { bytes, keep }),
-        _ => Err("expected BYTES:COUNT, such as 100MiB:5".to_owned()),
+        Some((bytes, keep)) if bytes > 0 && keep <= OLDER_FILES_MAX => Ok(Rotation { bytes, keep }),
+        _ => Err("expected BYTES:COUNT, such as 100MiB:5, with at most 1000 older files".to_owned()),
     }
 }
 

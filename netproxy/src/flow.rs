@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
-    IF_RANGE, RANGE, TRANSFER_ENCODING,
+    ACCEPT_CHARSET, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, IF_RANGE, RANGE, TRANSFER_ENCODING,
 };
 
 use crate::audit::Layer;
@@ -269,8 +269,9 @@ pub fn is_overriding(name: &HeaderName) -> bool {
 /// ranges that deliver secrets in halves unless `parts` are allowed. What it may be encoded in is said by
 /// `coding::accept_only_decodable`.
 pub fn make_redactable(headers: &mut HeaderMap, parts: bool) {
-    // Differences (RFC 3229), and each message of gRPC and of Connect for itself.
-    const WITHIN: [HeaderName; 3] = [
+    // Characters that are not looked for, differences (RFC 3229), and each message of gRPC and of Connect for itself.
+    const WITHIN: [HeaderName; 4] = [
+        ACCEPT_CHARSET,
         HeaderName::from_static("a-im"),
         HeaderName::from_static("grpc-accept-encoding"),
         HeaderName::from_static("connect-accept-encoding"),
@@ -292,7 +293,7 @@ pub fn is_redactable(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a response is encoded by nothing but its content coding: not on its way (RFC 9112 §7), nor in each message of
-/// gRPC or Connect, nor as a difference (RFC 3229).
+/// gRPC or Connect, nor as a difference (RFC 3229), nor in characters that a key is not looked for in.
 #[must_use]
 pub fn is_encoded_as_a_whole(headers: &HeaderMap) -> bool {
     const WITHIN: [HeaderName; 3] = [
@@ -302,6 +303,42 @@ pub fn is_encoded_as_a_whole(headers: &HeaderMap) -> bool {
     ];
     is_only(headers, &TRANSFER_ENCODING, "chunked")
         && WITHIN.iter().all(|name| is_only(headers, name, "identity"))
+        && headers
+            .get_all(CONTENT_TYPE)
+            .iter()
+            .all(|value| has_known_characters(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+/// Whether letters and digits are in this text the bytes that they are in ASCII or UTF-16, as far as its `charset` says. In
+/// others (UTF-32, EBCDIC) a key is not looked for.
+fn has_known_characters(content_type: &str) -> bool {
+    const KNOWN: [&str; 17] = [
+        "utf-8",
+        "utf8",
+        "us-ascii",
+        "ascii",
+        "iso-8859-",
+        "iso8859",
+        "latin",
+        "windows-",
+        "gb",
+        "big5",
+        "shift",
+        "sjis",
+        "euc-",
+        "koi8",
+        "iso-2022-",
+        "utf-16",
+        "utf16",
+    ];
+    let charset = |parameter: &str| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    };
+    let mut named = content_type.split(';').skip(1).filter_map(charset);
+    named.all(|name| name.is_empty() || KNOWN.iter().any(|known| name.starts_with(known)))
 }
 
 /// Whether a field says nothing but this, if it is there at all.

@@ -51,7 +51,6 @@ impl Metrics {
         add(&self.bytes_down, record.bytes_down);
         add(&self.redactions, record.redactions);
         add(&self.credentials, u64::from(record.credential.is_some()));
-        add(&self.upstream_opened, u64::from(record.ms_connect.is_some()));
         let bucket = BUCKETS_MS.iter().position(|most| record.ms_total <= f64::from(*most));
         if let Some(count) = self.durations.get(bucket.unwrap_or(BUCKETS_MS.len())) {
             add(count, 1);
@@ -62,6 +61,11 @@ impl Metrics {
     /// The policy of this generation is in force.
     pub fn policy_generation(&self, generation: u64) {
         self.policy_generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Counts a connection to an upstream.
+    pub fn upstream_opened(&self) {
+        add(&self.upstream_opened, 1);
     }
 
     /// Counts a request that went over a connection which was open already.
@@ -195,7 +199,6 @@ mod tests {
         let mut record = Record::new(UNIX_EPOCH, DecisionId::new(0, [0; 10]), Layer::Http, Outcome::Allow);
         (record.bytes_up, record.bytes_down, record.redactions) = (3, 40, 2);
         record.ms_total = 7.5;
-        record.ms_connect = Some(1.0);
         record.credential = Some("KEY".into());
         metrics.count(&record);
         metrics.count(&record);
@@ -205,6 +208,7 @@ mod tests {
         metrics.count(&record);
         metrics.policy_generation(4);
         metrics.upstream_reused();
+        (0..2).for_each(|_| metrics.upstream_opened());
         let _open = metrics.open_tunnel();
         drop(metrics.open_tunnel());
         let text = metrics.text(5, 4, 3);
@@ -217,7 +221,7 @@ mod tests {
             "bytes_total{direction=\"down\"} 120",
             "redactions_total 6",
             "credentials_total 3",
-            "upstream_connections_total 3",
+            "upstream_connections_total 2",
             "upstream_reused_total 1",
             "leaf_certificates_total 4",
             "local_network_failures_total 3",

@@ -38,6 +38,9 @@ fn what_cannot_work_is_refused_before_anything_is_served() {
     fs::write(&policy, "version = 1\n[[allow]]\nhost = \"api.test\"\nupstream = \"corp\"\n").unwrap();
     let text = refused(&[&local[..], &["--policy", policy.to_str().unwrap()]].concat());
     assert!(text.contains("\"corp\"") && text.contains("--upstream-proxy corp=VAR"), "{text}");
+    let many = ["--secret", "K=HOST_SIDE_KEY@h", "--audit", "log", "--audit-rotate", "1MiB:4000000000"];
+    let text = refused(&[&local[..], &many].concat());
+    assert!(text.contains("at most 1000 older files"), "{text}");
     let text = refused(&[&local[..], &["--secret", "K=HOST_SIDE_KEY@h", "--name", "two words"]].concat());
     assert!(text.contains("letters, digits"), "{text}");
     let text = refused(&[&local[..], &["--secret", "HTTP_PROXY=HOST_SIDE_KEY@api.test"]].concat());
@@ -89,7 +92,11 @@ fn a_log_as_long_as_the_process_may_make_it_refuses_until_it_may_go_on() {
     let said = world.proxy().next_message();
     assert!(said.contains("the audit log takes no lines") && said.contains("File too large"), "{said}");
     limit(getrlimit(Resource::Fsize).current);
-    while status(&world) != "200" {}
+    let mut refused = 0;
+    while status(&world) != "200" {
+        refused += 1;
+        assert!(refused < 1000, "everything is refused");
+    }
     assert!(world.proxy().next_message().contains("the audit log takes lines again"));
     let passed_of_log =
         world.stop().lines.iter().filter(|line| line["status"] == 200 && line["verdict"] == "allow").count();

@@ -190,7 +190,9 @@ fn audit_is_complete(stage: &Stage) -> Result<Check> {
         let in_layer = |line: &&Value| layers.iter().any(|layer| line["layer"] == *layer);
         lines.iter().filter(in_layer).filter(|line| line["verdict"] == verdict).count()
     };
-    let says_why = |line: &Value| line["rule"].is_string() || line["error"].is_string();
+    // Which policy is in force is neither decided nor refused.
+    let says_why =
+        |line: &Value| line["rule"].is_string() || line["error"].is_string() || line["layer"] == "policy";
     let whole = lines.iter().all(|line| line["decision_id"].is_string() && says_why(line));
     let text = stage.audit_text()?;
     let clean = !text.contains(&stage.key);

@@ -86,6 +86,12 @@ pub struct Before {
 }
 
 impl Refusal {
+    /// The same for a request that waited for what another one did.
+    #[must_use]
+    pub fn of_another(&self) -> Box<Self> {
+        Box::new(Self { before: Before::default(), ..self.clone() })
+    }
+
     /// A refusal of ours that no rule took part in.
     #[must_use]
     pub fn new(kind: Kind, layer: Layer, detail: impl Into<String>) -> Self {

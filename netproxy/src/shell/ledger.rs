@@ -115,17 +115,20 @@ impl Ledger {
         }
     }
 
-    /// The head of the response is here.
-    pub fn first_byte(&mut self, status: u16) {
+    /// The head of the response is here. Whether the client gets it is not known yet.
+    pub fn head_is_here(&mut self) {
         let elapsed = self.started.elapsed();
-        self.note(|record| {
-            record.status = Some(status);
-            record.ms_first_byte = Some(milliseconds(elapsed));
-        });
+        self.note(|record| record.ms_first_byte = Some(milliseconds(elapsed)));
+    }
+
+    /// The client is given this.
+    pub fn answered(&mut self, status: u16) {
+        self.note(|record| record.status = Some(status));
     }
 
     /// A connection was opened for it.
     pub fn opened(&mut self, times: &OpenTimes) {
+        self.shared.metrics.upstream_opened();
         self.span.opened(times);
         self.note(|record| {
             record.ms_dns = Some(milliseconds(times.dns));

@@ -98,17 +98,47 @@ async fn who_has_asked_for_nothing_yet_is_asked_about_too() {
     let target = world.at("ok.example");
     let mut greeted = https(&world, &target).await;
     let let_in = connect(&world, &target).await;
+    let multiplexed = connect(&world, &target).await;
+    let trusted = world.proxy.ca_certificate_pem();
+    let mut multiplexed = tls_offering(trusted, multiplexed, ("ok.example", &[b"h2"])).await.unwrap();
     closed.store(true, Ordering::SeqCst);
     world.proxy.reauthorize();
     let at_once = Duration::from_secs(20);
     assert!(timeout(at_once, is_at_end(&mut greeted)).await.expect("it stays open"));
+    // Its settings have come.
+    let rest = &mut Vec::new();
+    let _ = timeout(at_once, multiplexed.read_to_end(rest)).await.expect("it stays open");
     let mut late = tls(&world, let_in, "ok.example").await;
     assert!(timeout(at_once, is_at_end(&mut late)).await.expect("it stays open"));
-    drop((greeted, late));
-    let records = world.records(4).await;
+    drop((greeted, multiplexed, late));
+    let records = world.records(6).await;
     let refused: Vec<_> = records.iter().filter(|record| record["verdict"] == "deny").collect();
-    assert_eq!(refused.len(), 2, "{records:?}");
+    assert_eq!(refused.len(), 3, "{records:?}");
     refused.iter().for_each(|record| assert_eq!(record["rule"], "closed"));
+}
+
+/// However often the policy changes while its last request is under way.
+#[tokio::test]
+async fn a_connection_that_goes_is_recorded_once() {
+    let (world, closed) = world().await;
+    let target = world.at("ok.example");
+    let mut busy = https(&world, &target).await;
+    busy.write_all(format!("GET /events HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(read_until(&mut busy, b"\r\n\r\n").await.starts_with(b"HTTP/1.1 200"));
+    closed.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        world.proxy.reauthorize();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    while read_chunk(&mut busy).await.is_some() {
+        world.tls.next_event.notify_one();
+    }
+    assert!(is_at_end(&mut busy).await);
+    let records = world.records(2).await;
+    let told: Vec<_> = records.iter().map(|record| (&record["layer"], &record["verdict"])).collect();
+    assert_eq!(told, [(&"connect".into(), &"deny".into()), (&"http".into(), &"allow".into())]);
 }
 
 #[tokio::test]

@@ -195,10 +195,13 @@ where
             Ok(event) if client.must_go(event) => {
                 client.close_after();
                 Pin::new(&mut connection).graceful_shutdown();
+                break;
             }
             Ok(_) => {}
-            Err(Ok(())) => return Some(connection.into_parts().io.into_inner()),
-            Err(Err(_)) => return None,
+            Err(done) => return done.ok().map(|()| connection.into_parts().io.into_inner()),
         }
     }
+    // It goes: what is decided anew from here on is its last request.
+    let done = poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await;
+    done.ok().map(|()| connection.into_parts().io.into_inner())
 }

@@ -30,6 +30,7 @@ use crate::limits::{
     HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_TASKS_WAITING_MAX,
 };
 use crate::refuse::Refusal;
+use crate::shell::control::unless;
 use crate::shell::exchange;
 use crate::shell::exchange::body::Reply;
 use crate::shell::limiter::Slot;
@@ -69,11 +70,11 @@ where
 {
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
     let handshake = timeout(shared.limits.header_timeout, handshake);
-    let Some(Ok(Ok(mut connection))) = shared.control.unless_draining(handshake).await else { return };
+    let mut stop = pin!(stop);
+    let Some(Ok(Ok(mut connection))) = unless(stop.as_mut(), handshake).await else { return };
     let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
     let room = (Arc::clone(&shared.limiter.waiting), HTTP2_TASKS_WAITING_MAX);
     let crew = Crew::new(move |stream| serve_stream(stream, answer.clone(), stuck), room);
-    let mut stop = pin!(stop);
     let mut idle = pin!(streams.idle_for(shared.limits.header_timeout));
     let mut told = false;
     loop {

@@ -293,7 +293,7 @@ async fn forward(client: &Client, asked: Asked<'_>, ledger: &mut Ledger) -> Resu
         None => shared.metrics.upstream_reused(),
     }
     let response = &arrived.response;
-    ledger.first_byte(response.status().as_u16());
+    ledger.head_is_here();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let refuse = |detail| Box::new(Refusal::new(Kind::UpstreamProtocol, Layer::Upstream, detail));
         let sent = handshake
@@ -426,6 +426,7 @@ fn pass_back(
     place: Place,
     mut ledger: Ledger,
 ) -> Response<Reply> {
+    ledger.answered(response.status().as_u16());
     let (parts, incoming) = response.into_parts();
     let mut headers = parts.headers;
     // RFC 9112 §6.3: chunked wins, and the length is a lie that must not be passed on; RFC 9110 §8.6: there is none of nothing.

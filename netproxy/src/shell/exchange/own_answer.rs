@@ -27,7 +27,8 @@ pub async fn give(
             return Err(refusal);
         }
     };
-    ledger.first_byte(parts.status.as_u16());
+    ledger.head_is_here();
+    ledger.answered(parts.status.as_u16());
     let mut headers: HeaderMap = clean_headers(&mut parts.headers, &mut None, &mut ledger);
     // Framing is the server's, and nothing comes after the body.
     headers.remove(CONTENT_LENGTH);

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, TE, UPGRADE};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -57,6 +58,8 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // Not before: one whose client or proxy is gone is never relayed.
+        self.ledger.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         let (stream, early) = io.into_parts();
         let mut client = Rewind::new(stream, early);
         let Some(mut upstream) = self.upstream else {

@@ -73,8 +73,10 @@ impl Refused {
     }
 
     fn answer(&self, client: &Client, request: &Request<Incoming>) -> Response<Reply> {
-        let decision = self.take_first().unwrap_or_else(|| client.shared.begin());
-        let mut refusal = self.refusal.clone();
+        let (decision, mut refusal) = match self.take_first() {
+            Some(first) => (first, Box::new(self.refusal.clone())),
+            None => (client.shared.begin(), self.refusal.of_another()),
+        };
         refusal.words = shows_words_only(request.headers());
         refusal.subject.method = Some(flow::method_text(request.method().as_str()));
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);

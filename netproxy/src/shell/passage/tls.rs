@@ -141,7 +141,8 @@ impl Passage<'_> {
                 let subject = Subject { method: Some("CONNECT".into()), ..self.tls_subject() };
                 let mut ledger = Ledger::open(self.shared, &self.decision, self.layer, (&allow, subject));
                 ledger.opened(&times);
-                ledger.first_byte(200);
+                ledger.head_is_here();
+                ledger.answered(200);
                 self.heard();
                 let peer = reach::peer(&upstream, (&self.authority, &allow));
                 let still_allowed = || self.still_opaque(&allow, peer);

@@ -151,7 +151,7 @@ impl Multiplex {
                 return Ok(Way::Http2(sender.clone(), None));
             }
             // Found out while we waited: a hundred streams do not wait for a hundred timeouts.
-            Known::Failed { at, refusal } if *at >= asked => return Err(refusal.clone()),
+            Known::Failed { at, refusal } if *at >= asked => return Err(refusal.of_another()),
             _ => {}
         }
         // Boxed: streams of an open connection do not carry its room about.
