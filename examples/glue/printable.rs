@@ -1,10 +1,20 @@
 //! Text of others, safe to print.
 
-/// Control characters are shown, not obeyed.
+/// Control characters are shown, not obeyed, and so is what nobody sees and what turns other letters around.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let show = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
+    let show = |c: char| match c {
+        _ if c.is_control() => format!("\\x{:02x}", u32::from(c)),
+        _ if is_format(c) => c.escape_unicode().to_string(),
+        _ => c.to_string(),
+    };
     text.chars().map(show).collect()
+}
+
+/// Category Cf of Unicode, of which the standard library knows nothing, as far as it is about direction and sight.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -14,5 +24,6 @@ mod tests {
     #[test]
     fn a_control_character_is_shown() {
         assert_eq!(printable("a\x1b[2J\u{9b}m"), "a\\x1b[2J\\x9bm");
+        assert_eq!(printable("grün \u{202e}txt"), "grün \\u{202e}txt");
     }
 }

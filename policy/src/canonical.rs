@@ -130,7 +130,7 @@ pub(crate) fn check_path_bytes(path: &str) -> Result<PathReading, Fault> {
     if !path.starts_with('/') {
         return Err(Fault::PathForm);
     }
-    let mut reading = PathReading::Plain;
+    let (mut reading, mut has_high_bytes) = (PathReading::Plain, false);
     let mut bytes = path.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
         if class(byte) & PATH != 0 {
@@ -151,7 +151,9 @@ pub(crate) fn check_path_bytes(path: &str) -> Result<PathReading, Fault> {
             b'%' => {
                 let (high, low) = (bytes.next().and_then(hex_value), bytes.next().and_then(hex_value));
                 let (Some(high), Some(low)) = (high, low) else { return Err(Fault::PathPercent) };
-                if is_ambiguous_encoding(high << 4 | low)? {
+                let byte = high << 4 | low;
+                has_high_bytes |= !byte.is_ascii();
+                if is_ambiguous_encoding(byte)? {
                     reading = PathReading::Ambiguous;
                 }
             }
@@ -160,6 +162,9 @@ pub(crate) fn check_path_bytes(path: &str) -> Result<PathReading, Fault> {
             b'?' | b'#' => return Err(Fault::PathForm),
             _ => return Err(Fault::PathByte),
         }
+    }
+    if has_high_bytes && is_no_utf8(path) {
+        reading = PathReading::Ambiguous;
     }
     Ok(reading)
 }
@@ -184,12 +189,24 @@ pub(crate) fn hex_value(digit: &u8) -> Option<u8> {
 }
 
 /// An encoded unreserved byte is over-encoded (RFC 3986 §6.2.2.2). An encoded slash or backslash is a
-/// separator for some servers, an encoded percent may be a second layer of encoding, NUL ends C strings.
+/// separator for some servers, an encoded percent may be a second layer of encoding; NUL ends C strings, and other control
+/// bytes are cut off by some.
 fn is_ambiguous_encoding(byte: u8) -> Result<bool, Fault> {
     if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
         return Err(Fault::PathPercent);
     }
-    Ok(matches!(byte, b'/' | b'\\' | b'%' | b';' | 0))
+    Ok(matches!(byte, b'/' | b'\\' | b'%' | b';') || byte.is_ascii_control())
+}
+
+/// Escapes beyond ASCII that are no UTF-8: overlong ones (`%C0%AE`) are dots and slashes to some old servers.
+fn is_no_utf8(path: &str) -> bool {
+    let mut bytes = path.as_bytes().iter();
+    let mut decoded = Vec::with_capacity(path.len());
+    while let Some(&byte) = bytes.next() {
+        let mut digit = || bytes.next().and_then(hex_value).unwrap_or_default();
+        decoded.push(if byte == b'%' { digit() << 4 | digit() } else { byte });
+    }
+    std::str::from_utf8(&decoded).is_err()
 }
 
 #[cfg(test)]
@@ -258,6 +275,11 @@ mod tests {
             ("/a%5Cb", Ok(Ambiguous)),
             ("/a%252e%252e/b", Ok(Ambiguous)),
             ("/a%00", Ok(Ambiguous)),
+            ("/..%09/b", Ok(Ambiguous)),
+            ("/a%7F", Ok(Ambiguous)),
+            ("/b%C3%BCcher", Ok(Plain)),
+            ("/%C0%AE%C0%AE/admin", Ok(Ambiguous)),
+            ("/%EF%BC", Ok(Ambiguous)),
             ("//a", Ok(Ambiguous)),
             ("/a//b", Ok(Ambiguous)),
             ("/a;x=1/b", Ok(Ambiguous)),

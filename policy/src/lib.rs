@@ -118,8 +118,8 @@
 //!
 //! A deny rule with both denies these names at these addresses.
 //!
-//! Some paths mean different things to different servers: those with `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` or
-//! `%00`. No `paths` of an allow rule matches them (a rule without `paths` does), every `paths` of a deny
+//! Some paths mean different things to different servers: those with `;`, `//`, `%2F`, `%3B`, `%5C`, `%25`, an
+//! escaped control byte, or escapes that are no UTF-8. No `paths` of an allow rule matches them (a rule without `paths` does), every `paths` of a deny
 //! rule does. Dot segments, lower-case or needless percent-encoding are not canonical: such facts are
 //! denied.
 #![forbid(unsafe_code)]

@@ -27,8 +27,12 @@ use super::{Asked, Asker};
 const ANSWER_BYTES_MAX: usize = 64;
 /// Longest text of a question, in characters: it should not fill the screen.
 const SHOWN_CHARS_MAX: usize = 400;
-/// Ends what a program may have left the terminal in: soft reset, plain characters, visible cursor, a new line.
-const PLAIN: &str = "\x1b[!p\x1b[0m\x0f\x1b[?25h\r\n";
+/// Ends what a program may have left the terminal in: margins, origin mode, another character set, a soft reset (which not
+/// every terminal knows), plain characters, visible cursor, a new line at the end of the screen. Within margins of the
+/// program's choice the question would scroll away, beneath one that the program has drawn.
+const PLAIN: &str = "\x1b[r\x1b[?6l\x1b[?69l\x1b(B\x1b[999;1H\x1b[!p\x1b[0m\x0f\x1b[?25h\r\n";
+/// A request's query and body are not part of the question.
+const WITH_ANYTHING: &str = "  with any query, header and body\r\n";
 
 /// Whose turn it is at the terminal. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
@@ -198,6 +202,9 @@ fn answer_of(line: &str, asked: &Asked<'_>) -> Option<Answer> {
 fn text_of(asked: &Asked<'_>, program: &str, limit: Duration) -> String {
     let mut text = format!("{PLAIN}{program}: the sandbox wants what no rule of the policy decides\r\n");
     text += &format!("  {}\r\n", shown(&asked.question.to_string()));
+    if asked.question.facts().method().is_some() {
+        text += WITH_ANYTHING;
+    }
     if asked.behind > 0 {
         text += &format!("  ({} more wait)\r\n", asked.behind);
     }
@@ -303,7 +310,11 @@ mod tests {
         }
         let (answer, seen) = answer_to(&["a", "ah", "s"], line, false);
         assert_eq!(answer, allow(Scope::Exactly, Term::Sandbox));
-        assert!(seen.contains("  POST https://api.example.com/v1/x\n  (2 more wait)\n"), "{seen}");
+        let asked =
+            "  POST https://api.example.com/v1/x\n  with any query, header and body\n  (2 more wait)\n";
+        assert!(seen.contains(asked), "{seen}");
+        // Margins of a program's choice are gone before anything is shown.
+        assert!(seen.find("\x1b[r").unwrap() < seen.find("POST").unwrap(), "{seen:?}");
         assert!(seen.contains("until the sandbox ends") && !seen.contains("for good"), "{seen}");
     }
 

@@ -11,8 +11,7 @@ use crate::ruleset::Ruleset;
 /// Tests that are written for one rule.
 const EXAMPLES_MAX: usize = 8;
 
-const PATH_WITHOUT_PATTERN: &str =
-    "its path is too long for a pattern; write a rule that is as wide as you want it";
+const PATH_WITHOUT_PATTERN: &str = "its path is too long for a pattern, or has signs that none may have; write a rule that is as wide as you want it";
 
 /// Where attempts went.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! The smallest rules that would allow what was refused, to be read and changed by a person: no wildcard for a host,
 //! no method that was not asked for, no path but those asked for with `*` in place of what names one thing among many.
-//! What a rule denies or a ceiling forbids is left out, with the reason, and so is a path that is too long for a pattern.
+//! What a rule denies or a ceiling forbids is left out, with the reason, and so is a path that is too long for a pattern, or has
+//! signs that none may have.
 
 mod gather;
 mod path;
