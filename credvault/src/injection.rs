@@ -26,6 +26,19 @@ pub const AUTH_HEADERS: [&str; 8] = [
     "job-token",
 ];
 
+/// Parameters of the query in which clients send credentials, removed with [`AUTH_HEADERS`]: GitLab and others prefer them.
+/// Only names that are never anything else.
+pub const AUTH_PARAMETERS: [&str; 8] = [
+    "access_token",
+    "private_token",
+    "job_token",
+    "oauth_token",
+    "auth_token",
+    "api_key",
+    "api-key",
+    "apikey",
+];
+
 /// How a credential is put into a request. Written in a service table as `authorization: Bearer {}`,
 /// `basic USER`, `replace`, `replace: HEADER, HEADER`, `query: PARAMETER`, `body`, `aws-sigv4`, or
 /// `hmac-sha256 …` (see [`HmacTemplate`]).

@@ -105,7 +105,7 @@ mod vault;
 pub use binding::{Binding, Companion, Endpoint, is_credential_name, is_env_name};
 pub use guest_files::{GuestFile, Login, LoginError, Tool, guest_files};
 pub use headers::{BadHeader, HeaderAccess, HeaderEdit};
-pub use injection::{AUTH_HEADERS, Injection, InjectionError, Replaceable};
+pub use injection::{AUTH_HEADERS, AUTH_PARAMETERS, Injection, InjectionError, Replaceable};
 pub use lock::Protection;
 pub use matching::{Allowed, HostPattern, Method, PathPattern, PatternError};
 #[cfg(feature = "oauth")]

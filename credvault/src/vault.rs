@@ -63,7 +63,7 @@ struct Entry {
 pub struct InjectOutcome<'v> {
     /// Name of the credential that is in the request now; `None` if the request was left as it was.
     pub credential: Option<&'v str>,
-    /// What to send in place of the query; may hold the secret. `None`: the query stays.
+    /// What to send in place of the query, or of none if it is empty; may hold the secret. `None`: the query stays.
     pub query: Option<Zeroizing<String>>,
     /// What the body has to pass through, if [`Payload::Streamed`] was promised and is needed.
     pub chunks: Option<ChunkResigner>,

@@ -91,7 +91,7 @@ impl VaultInject {
         };
         let mut outcome = outcome.map_err(|error| refusal(&error))?;
         if let Some(query) = &outcome.query {
-            head.query = Some(query.to_string());
+            head.query = Some(query.to_string()).filter(|query| !query.is_empty());
         }
         if let Some(chunks) = outcome.chunks.take() {
             head.body_filter = Some(Box::new(Chunks(chunks)));

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{Clock, Entry, InjectError, InjectOutcome};
 use crate::binding::Endpoint;
 use crate::headers::HeaderAccess;
-use crate::injection::{AUTH_HEADERS, Injection};
+use crate::injection::{AUTH_HEADERS, AUTH_PARAMETERS, Injection};
 use crate::secret::Secret;
 use crate::sign::{
     AwsKeys, ChunkResigner, Payload, SigV4, SignError, Signer, SigningRequest, is_aws_authorization,
@@ -49,10 +49,13 @@ impl Entry {
                 if let Some((name, value)) = endpoint.injection.header(secret.expose()) {
                     headers.remove(&mut |header| is_auth_header(header) || same_name(name, header));
                     headers.append(name, &value)?;
+                    done.query = without_credentials(sending.target);
                 }
             }
             Injection::Replace { headers: names } => {
-                if !self.replace(|header| names.contains(header), secret, headers)? {
+                if self.replace(|header| names.contains(header), secret, headers)? {
+                    done.query = without_credentials(sending.target);
+                } else {
                     done.credential = None;
                 }
             }
@@ -143,7 +146,25 @@ fn query_of<'a>(target: &Target<'a>) -> Option<&'a str> {
     target.path.split_once('?').map(|(_, query)| query)
 }
 
-/// The query with this parameter, in place of the client's own of that name.
+/// Whether a parameter carries a key of the client's. Some servers (Rack before 3) take `;` for a separator, too.
+fn is_credential(parameter: &str) -> bool {
+    parameter.split(';').any(|part| {
+        let name = uri_decode(part.split_once('=').map_or(part, |(name, _)| name), true);
+        AUTH_PARAMETERS.iter().any(|known| same_name(known, &name))
+    })
+}
+
+/// The query without the client's own keys; `None` if it has none.
+fn without_credentials(target: &Target<'_>) -> Option<Zeroizing<String>> {
+    let own = query_of(target)?;
+    if !own.split('&').any(is_credential) {
+        return None;
+    }
+    let kept: Vec<&str> = own.split('&').filter(|parameter| !is_credential(parameter)).collect();
+    Some(Zeroizing::new(kept.join("&")))
+}
+
+/// The query with this parameter, in place of the client's own of that name, and of other keys.
 fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing<String> {
     let own = query_of(target).unwrap_or_default();
     // Three bytes for each of the secret's at most: nothing is left behind by growing.
@@ -152,7 +173,7 @@ fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing
     let mut out = Zeroizing::new(String::with_capacity(length));
     for parameter in own.split('&').filter(|parameter| !parameter.is_empty()) {
         let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
-        if uri_decode(key, true) != name.as_bytes() {
+        if uri_decode(key, true) != name.as_bytes() && !is_credential(parameter) {
             out.push_str(parameter);
             out.push('&');
         }

@@ -96,6 +96,27 @@ fn the_clients_own_auth_headers_are_removed_on_an_injected_host() {
     assert_eq!(sent, headers(&[("x-api-key", KEY)]));
 }
 
+/// A server may prefer them.
+#[test]
+fn the_clients_own_keys_in_the_query_are_removed_where_ours_is_put_in() {
+    let vault = both();
+    let own = ph(&vault, "anthropic");
+    for (path, query) in [
+        ("/v1/messages?private_token=glpat-x&page=2&Access%5FToken=y", Some("page=2")),
+        ("/v1/messages?page=2;private_token=x&a=b", Some("a=b")),
+        ("/v1/messages?api_key", Some("")),
+        ("/v1/messages?token=next&key=k&x=private_token", None),
+        ("/v1/messages", None),
+    ] {
+        let mut sent = headers(&[("X-Api-Key", &own)]);
+        let outcome = vault.inject(&to("api.anthropic.com", path), &mut sent).unwrap();
+        assert_eq!(outcome.query.as_ref().map(|query| query.as_str()), query, "{path}");
+    }
+    // Without ours, theirs are theirs.
+    let mut sent = headers(&[]);
+    assert!(vault.inject(&to("example.com", "/?private_token=x"), &mut sent).unwrap().query.is_none());
+}
+
 #[test]
 fn an_unbound_target_is_left_alone() {
     let vault = both();
