@@ -26,7 +26,7 @@ use crate::shell::control::{Alarm, Event, Gate};
 use crate::shell::exchange::websocket::Session;
 use crate::shell::shared::Shared;
 use crate::shell::trace::Span;
-use crate::shell::upstream::multiplex::Multiplex;
+use crate::shell::upstream::http2::Multiplex;
 
 /// One client connection, and where it leads.
 pub struct Client {

@@ -24,8 +24,8 @@ use crate::shell::client::strict_io::StrictIo;
 use crate::shell::ledger::{Ledger, Sent};
 use crate::shell::stream::rewind::Rewind;
 use crate::shell::stream::tunnel;
+use crate::shell::upstream::http1::Stream;
 use crate::shell::upstream::reach;
-use crate::shell::upstream::sender::Stream;
 use crate::wire::websocket::{MessageFilter, ServerFrames, write_frame};
 
 /// Makes the head of a request, or of its answer, that of a WebSocket.

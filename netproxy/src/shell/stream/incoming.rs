@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming as Http1, SizeHint};
 use tokio::sync::Notify;
 
 use crate::shell::client::leash::Leash;
-use crate::shell::upstream::receiving::Receiving;
+use crate::shell::upstream::http1::receiving::Receiving;
 use crate::wire::bytes::parse_decimal;
 
 /// The bytes and trailers of a request or a response.

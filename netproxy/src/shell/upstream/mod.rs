@@ -1,18 +1,16 @@
 //! Upstream connections: reach the place, verify it, and send.
 
 pub mod dial;
+pub mod http1;
+pub mod http2;
 pub mod local;
-pub mod multiplex;
 pub mod pool;
 pub mod proxy;
 pub mod reach;
-pub mod receiving;
 #[cfg(feature = "hickory")]
 pub mod renewed;
 #[cfg(feature = "hickory")]
 pub mod resolve;
-pub mod sender;
-pub mod upload;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +24,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use self::http1::{Sender, Stream, Unanswered};
+use self::pool::Place;
+use self::reach::{OpenTimes, connect};
 use super::exchange::body::RequestBody;
 use super::shared::Shared;
 use super::stream::incoming::Incoming;
@@ -33,9 +34,6 @@ use crate::audit::Layer;
 use crate::authority::Host;
 use crate::hooks::Scheme;
 use crate::refuse::{Kind, Refusal};
-use pool::Place;
-use reach::{OpenTimes, connect};
-use sender::{Sender, Stream, Unanswered};
 
 /// A response with what it took to get it.
 pub struct Arrived {

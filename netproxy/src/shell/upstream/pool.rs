@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::time::sleep;
 
-use super::sender::Sender;
+use super::http1::Sender;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{UPSTREAM_IDLE, UPSTREAMS_IDLE_MAX};

@@ -23,9 +23,9 @@ use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::http1::Sender as Http1;
 use super::pool::Place;
 use super::reach::OpenTimes;
-use super::sender::Sender as Http1;
 use crate::authority::Authority;
 use crate::hooks::Scheme;
 use crate::limits::{

@@ -10,7 +10,7 @@ use hyper::body::Frame;
 use tokio::io::{AsyncRead, ReadHalf};
 use tokio::sync::oneshot;
 
-use super::sender::{Sender, Stream};
+use super::{Sender, Stream};
 use crate::shell::stream::buffer::Buffer;
 use crate::shell::stream::rewind::Rewind;
 use crate::wire::answer::{Body, Piece};

@@ -10,6 +10,9 @@
 //! Sender ─ send ─▶ Response<Incoming::Upstream(Receiving)> ─ at the end of the body ─▶ Sender ─▶ Pool
 //! ```
 
+pub mod receiving;
+mod upload;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -23,8 +26,8 @@ use tokio::sync::oneshot;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio_rustls::client::TlsStream;
 
-use super::receiving::{Reading, Receiving};
-use super::upload::{NotSent, Upload};
+use self::receiving::{Reading, Receiving};
+use self::upload::{NotSent, Upload};
 use crate::limits::{HTTP1_BUFFER_BYTES, HTTP1_UNANSWERED_BYTES_MAX, Limits};
 use crate::shell::exchange::body::RequestBody;
 use crate::shell::stream::buffer::Buffer;
