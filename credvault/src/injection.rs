@@ -27,17 +27,10 @@ pub const AUTH_HEADERS: [&str; 8] = [
 ];
 
 /// Parameters of the query in which clients send credentials, removed with [`AUTH_HEADERS`]: GitLab and others prefer them.
-/// Only names that are never anything else.
-pub const AUTH_PARAMETERS: [&str; 8] = [
-    "access_token",
-    "private_token",
-    "job_token",
-    "oauth_token",
-    "auth_token",
-    "api_key",
-    "api-key",
-    "apikey",
-];
+/// Only names that are never anything else; letters alone, as servers read the rest in many ways (`private_token`,
+/// `[access.token]`, `api-key`).
+pub const AUTH_PARAMETERS: [&str; 6] =
+    ["accesstoken", "privatetoken", "jobtoken", "oauthtoken", "authtoken", "apikey"];
 
 /// How a credential is put into a request. Written in a service table as `authorization: Bearer {}`,
 /// `basic USER`, `replace`, `replace: HEADER, HEADER`, `query: PARAMETER`, `body`, `aws-sigv4`, or

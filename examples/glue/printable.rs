@@ -11,10 +11,12 @@ pub fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
-/// Category Cf of Unicode, of which the standard library knows nothing, as far as it is about direction and sight.
+/// What turns text around, and what shows nothing: of Unicode's categories the standard library knows neither.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e01ef}'
+        | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}')
 }
 
 #[cfg(test)]

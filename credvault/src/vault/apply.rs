@@ -149,7 +149,8 @@ fn query_of<'a>(target: &Target<'a>) -> Option<&'a str> {
 /// Whether a parameter carries a key of the client's. Some servers (Rack before 3) take `;` for a separator, too.
 fn is_credential(parameter: &str) -> bool {
     parameter.split(';').any(|part| {
-        let name = uri_decode(part.split_once('=').map_or(part, |(name, _)| name), true);
+        let mut name = uri_decode(part.split_once('=').map_or(part, |(name, _)| name), true);
+        name.retain(u8::is_ascii_alphanumeric);
         AUTH_PARAMETERS.iter().any(|known| same_name(known, &name))
     })
 }

@@ -27,10 +27,12 @@ use super::{Asked, Asker};
 const ANSWER_BYTES_MAX: usize = 64;
 /// Longest text of a question, in characters: it should not fill the screen.
 const SHOWN_CHARS_MAX: usize = 400;
-/// Ends what a program may have left the terminal in: margins, origin mode, another character set, a soft reset (which not
-/// every terminal knows), plain characters, visible cursor, a new line at the end of the screen. Within margins of the
-/// program's choice the question would scroll away, beneath one that the program has drawn.
-const PLAIN: &str = "\x1b[r\x1b[?6l\x1b[?69l\x1b(B\x1b[999;1H\x1b[!p\x1b[0m\x0f\x1b[?25h\r\n";
+/// Ends what a program may have left the terminal in: an unfinished command, held output, insertion, no wrapping, margins,
+/// origin mode, another character set, colours of its own, then a soft reset (which not every terminal knows), plain
+/// characters, visible cursor, a new line at the end of the screen. Within margins of the program's choice the question would
+/// scroll away, beneath one that the program has drawn.
+const PLAIN: &str = "\x18\x1b\\\x1b[?2026l\x1b[4l\x1b[?7h\x1b[r\x1b[?6l\x1b[?69l\x1b(B\
+    \x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b[999;1H\x1b[!p\x1b[0m\x0f\x1b[?25h\r\n";
 /// A request's query and body are not part of the question.
 const WITH_ANYTHING: &str = "  with any query, header and body\r\n";
 

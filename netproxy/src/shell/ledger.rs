@@ -128,7 +128,6 @@ impl Ledger {
 
     /// A connection was opened for it.
     pub fn opened(&mut self, times: &OpenTimes) {
-        self.shared.metrics.upstream_opened();
         self.span.opened(times);
         self.note(|record| {
             record.ms_dns = Some(milliseconds(times.dns));

@@ -221,8 +221,8 @@ async fn upstream_failures_have_answers_of_their_own() {
         let timed = ["ms_dns", "ms_connect", "ms_tls", "ms_first_byte"].map(|name| record[name].is_number());
         assert_eq!(timed, [times > 0, times > 1, times > 2, false], "{record}");
     }
-    // None of them came to anything.
-    assert!(world.proxy.metrics_text().contains("upstream_connections_total 0\n"));
+    // To two of them there was a connection.
+    assert!(world.proxy.metrics_text().contains("upstream_connections_total 2\n"));
 }
 
 #[tokio::test]

@@ -60,9 +60,9 @@ pub enum PatternError {
     /// `.` or `..`.
     #[error("the pattern has a dot segment, which no canonical path has")]
     PathDots,
-    /// `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` or `%00`.
+    /// `;`, `//`, `%2F`, `%3B`, `%5C`, `%25`, an escaped control byte, or escapes that are no UTF-8.
     #[error(
-        "servers read `;`, `//`, `%2F`, `%3B`, `%5C`, `%25` and `%00` in different ways; no pattern may contain them"
+        "servers read `;`, `//`, `%2F`, `%3B`, `%5C`, `%25`, escaped control bytes and escapes that are no UTF-8 in different ways; no pattern may contain them"
     )]
     PathAmbiguous,
     /// `**` glued to something, or `***`.

@@ -161,6 +161,8 @@ fn with_all_presets_on_no_place_where_anybody_can_leave_data_can_be_written() {
         "POST https://api.github.com/graphql",
         "POST https://gitlab.com/api/v4/projects/1/repository/files/git-upload-pack",
         "POST https://gitlab.com/api/v4/projects/1/repository/tags/git-upload-pack",
+        "POST https://gitlab.com/a/b/-/create/main/x.git/git-upload-pack",
+        "POST https://gitlab.com/a/b/-/create/x.git/git-receive-pack",
         "POST https://api.github.com/repos/a/b/forks",
         "POST https://api.github.com/repos/a/b/actions/runners/registration-token",
         "PUT https://raw.githubusercontent.com/a/b/main/x",

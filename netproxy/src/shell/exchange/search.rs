@@ -53,7 +53,7 @@ impl Search {
         }
         match on_opaque {
             OnOpaque::Refuse => {
-                let detail = "the upstream's answer is in an unknown coding or partial, and cannot be searched for secrets";
+                let detail = "the upstream's answer is in an unknown coding or character set, or partial, and cannot be searched for secrets";
                 Err(Box::new(Refusal::new(Kind::NotRedactable, Layer::Upstream, detail)))
             }
             OnOpaque::Pass => {

@@ -54,7 +54,9 @@ pub async fn connect(
         Some(name) => (connect_via(shared, authority, name).await, Duration::ZERO),
     };
     let times = OpenTimes { dns, dial: Some(started.elapsed().saturating_sub(dns)), tls: None };
-    dialled.map(|stream| (stream, times)).map_err(|refusal| times.on(refusal))
+    let stream = dialled.map_err(|refusal| times.on(refusal))?;
+    shared.metrics.upstream_opened();
+    Ok((stream, times))
 }
 
 /// Names below a wildcard are limited here as at the DNS door; an upstream proxy that is sent names looks them up, too.
