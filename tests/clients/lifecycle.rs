@@ -10,6 +10,13 @@ use crate::proxy::{KEY, run};
 use crate::tools::{find, need};
 use crate::world::{ALLOWED, World, shown};
 
+/// Of one request to a host that the policy allows.
+fn status(world: &World) -> String {
+    let mut curl = world.client("curl".as_ref());
+    curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &world.url(ALLOWED, "/hello")]);
+    shown(&curl.output().unwrap())
+}
+
 fn refused(arguments: &[&str]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let output: Output = run(&arguments);
@@ -72,11 +79,6 @@ fn the_key_is_in_no_file_of_proc_and_the_certificate_is_no_key() {
 fn a_log_as_long_as_the_process_may_make_it_refuses_until_it_may_go_on() {
     let Some(_) = need("a_log_as_long_as…", "curl", find("curl")) else { return };
     let mut world = World::start();
-    let status = |world: &World| {
-        let mut curl = world.client("curl".as_ref());
-        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &world.url(ALLOWED, "/hello")]);
-        shown(&curl.output().unwrap())
-    };
     let pid = Pid::from_raw(world.proxy().pid().cast_signed());
     let limit = |current| {
         let before = getrlimit(Resource::Fsize);
@@ -107,11 +109,6 @@ fn a_log_as_long_as_the_process_may_make_it_refuses_until_it_may_go_on() {
 fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     let Some(_) = need("a_policy_is_reloaded…", "curl", find("curl")) else { return };
     let mut world = World::start();
-    let status = |world: &World| {
-        let mut curl = world.client("curl".as_ref());
-        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &world.url(ALLOWED, "/hello")]);
-        shown(&curl.output().unwrap())
-    };
     assert_eq!(status(&world), "200");
     let file = world.folder.path().join("policy.toml");
     let good = fs::read_to_string(&file).unwrap();
