@@ -1,5 +1,5 @@
 //! Bytes under way: bodies of either version of HTTP as they come in and go out, tunnels, and streams that are slow or
-//! silent.
+//! silent. Must never collect a body, or wait for anybody without end.
 
 pub mod buffer;
 pub mod incoming;
