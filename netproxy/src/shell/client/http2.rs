@@ -25,11 +25,12 @@ use tokio::time::{sleep, timeout};
 use super::crew::Crew;
 use super::crowd;
 use super::http1::Client;
+use crate::audit::Layer;
 use crate::limits::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_LOCAL_RESETS_MAX, HTTP2_PENDING_RESETS_MAX,
     HTTP2_SEND_BUFFER_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_TASKS_WAITING_MAX,
 };
-use crate::refuse::Refusal;
+use crate::refuse::{Kind, Refusal};
 use crate::shell::control::unless;
 use crate::shell::exchange;
 use crate::shell::exchange::body::Reply;
@@ -57,12 +58,39 @@ where
             }
         }
     };
-    drive(io, &client.shared, client.gone(), answer).await;
+    if let Err(broken) = drive(io, &client.shared, client.gone(), answer).await {
+        let refusal = broken.refusal().about(client.subject());
+        client.shared.record_refusal(&client.shared.begin(), &refusal, false);
+    }
+}
+
+/// The client broke the protocol, so the library ended the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Broken(h2::Reason);
+
+impl Broken {
+    /// `None` of a connection that broke otherwise, or that the client ended.
+    fn of(error: &h2::Error) -> Option<Self> {
+        error.reason().filter(|_| error.is_library()).map(Self)
+    }
+
+    /// GOAWAY is all that the client was answered.
+    fn refusal(self) -> Refusal {
+        let code = u32::from(self.0);
+        let detail =
+            format!("the connection breaks HTTP/2, or asks for too much of it: code {code}, {}", self.0);
+        Refusal::new(Kind::Malformed, Layer::Http, detail)
+    }
 }
 
 /// Answers every stream by `answer`, until `stop`; then finishes what is under way. `answer` is given the refusal of
 /// those for which there is no room.
-pub async fn drive<S, A, F>(io: S, shared: &Shared, stop: impl Future<Output = ()>, answer: A)
+pub async fn drive<S, A, F>(
+    io: S,
+    shared: &Shared,
+    stop: impl Future<Output = ()>,
+    answer: A,
+) -> Result<(), Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>, Option<Box<Refusal>>) -> F + Clone + Send + 'static,
@@ -71,7 +99,11 @@ where
     let handshake = builder(shared).handshake::<_, Bytes>(Stalling::new(io, shared.limits.idle_timeout));
     let handshake = timeout(shared.limits.header_timeout, handshake);
     let mut stop = pin!(stop);
-    let Some(Ok(Ok(mut connection))) = unless(stop.as_mut(), handshake).await else { return };
+    let mut connection = match unless(stop.as_mut(), handshake).await {
+        Some(Ok(Ok(connection))) => connection,
+        Some(Ok(Err(error))) => return Broken::of(&error).map_or(Ok(()), Err),
+        Some(Err(_)) | None => return Ok(()),
+    };
     let (streams, stuck) = (Arc::new(Streams::default()), shared.limits.idle_timeout);
     let room = (Arc::clone(&shared.limiter.waiting), HTTP2_TASKS_WAITING_MAX);
     let crew = Crew::new(move |stream| serve_stream(stream, answer.clone(), stuck), room);
@@ -80,7 +112,11 @@ where
     loop {
         tokio::select! {
             accepted = connection.accept() => {
-                let Some(Ok((request, respond))) = accepted else { return };
+                let (request, respond) = match accepted {
+                    Some(Ok(accepted)) => accepted,
+                    Some(Err(error)) => return Broken::of(&error).map_or(Ok(()), Err),
+                    None => return Ok(()),
+                };
                 let (slot, refusal) = match shared.limiter.under_way(&shared.limits) {
                     Ok(slot) => (Some(slot), None),
                     Err(refusal) => (None, Some(refusal)),
@@ -97,7 +133,7 @@ where
             () = &mut idle => {
                 // The client does not close, although it was told to go and nothing is under way.
                 if told {
-                    return;
+                    return Ok(());
                 }
                 told = true;
                 connection.graceful_shutdown();

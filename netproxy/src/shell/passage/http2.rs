@@ -43,7 +43,8 @@ impl Passage<'_> {
             let _ = self.shared.control.unless_draining(answered).await;
         };
         let ours = Arc::clone(&refused);
-        http2::drive(tls, self.shared, told, move |request, _| {
+        // What is refused here is recorded already.
+        let _ = http2::drive(tls, self.shared, told, move |request, _| {
             let (client, refused) = (Arc::clone(&client), Arc::clone(&ours));
             async move { refused.answer(&client, &request) }
         })

@@ -115,5 +115,15 @@ async fn malformed_heads_never_reach_the_upstream() {
         };
         assert_eq!(got, expected, "{name}");
         assert_eq!(world.tls.seen.lock().unwrap().len(), usize::from(got == Status(200)), "{name}");
+        if got == GoAway {
+            let record = &world.records(1).await[0];
+            assert_eq!(
+                (&record["verdict"], &record["error"]),
+                (&"deny".into(), &"malformed_request".into()),
+                "{name}"
+            );
+            assert!(record["reason"].as_str().unwrap().contains("HTTP/2"), "{name}: {record}");
+            assert_eq!(record["host"], "ok.example", "{name}");
+        }
     }
 }
