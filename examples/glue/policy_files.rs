@@ -105,12 +105,6 @@ impl Includes for BeneathFolder {
             wanted.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let folder = Path::new(from).parent().unwrap_or(Path::new(""));
         let path = folder.join(&wanted);
-        if let Some(part) = self.machine.untrusted_folder(&path) {
-            return Err(format!(
-                "the sandbox may write to {}, so it could change it; keep it elsewhere",
-                part.display()
-            ));
-        }
         // Before it is read: one that is missing may come.
         self.files.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         let file = open_beneath(folder, &wanted).map_err(|error| match error.raw_os_error() {
@@ -119,6 +113,13 @@ impl Includes for BeneathFolder {
             }
             _ => format!("cannot read it: {error}"),
         })?;
+        let untrusted = self.machine.untrusted_folder(&file);
+        if let Some(part) = untrusted.map_err(|error| format!("cannot tell where it is: {error}"))? {
+            return Err(format!(
+                "the sandbox may write to {}, so it could change it; keep it elsewhere",
+                part.display()
+            ));
+        }
         let text = read_text(file).map_err(|error| format!("cannot read it: {error}"))?;
         Ok(Included { name: path.to_string_lossy().into_owned(), text })
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use policy::{Registry, RegistryHost};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
@@ -170,36 +172,47 @@ impl Machine {
         self.root.join(path)
     }
 
-    /// The folder that a sandbox may write to in which a path lies.
-    pub(crate) fn untrusted_folder(&self, path: &Path) -> Option<&Path> {
-        let real = fs::canonicalize(path).ok()?;
+    /// The folder that a sandbox may write to in which this file lies. The file was opened, and is asked: its path may lead
+    /// elsewhere by now.
+    pub(crate) fn untrusted_folder(&self, file: &File) -> io::Result<Option<&Path>> {
+        Ok(self.untrusted_above(&real_path(file)?))
+    }
+
+    fn untrusted_above(&self, real: &Path) -> Option<&Path> {
         self.untrusted.iter().find(|folder| real.starts_with(folder)).map(PathBuf::as_path)
     }
 
     /// The same, or the current directory.
-    fn others_folder(&self, path: &Path) -> Option<&Path> {
-        let real = fs::canonicalize(path).ok()?;
+    fn others_above(&self, real: &Path) -> Option<&Path> {
         let current = self.current.as_deref().filter(|folder| real.starts_with(folder));
-        self.untrusted_folder(&real).or(current)
+        self.untrusted_above(real).or(current)
+    }
+
+    /// The same of a path.
+    fn others_folder(&self, path: &Path) -> Option<&Path> {
+        self.others_above(&fs::canonicalize(path).ok()?)
     }
 
     /// A configuration file; `None` where there is none.
     pub(crate) fn read(&self, path: &Path) -> Result<Option<Text>, String> {
         let problem = |why: String| format!("cannot read {}: {why}", path.display());
-        match fs::metadata(path) {
-            Ok(data) if data.is_file() => {}
-            Ok(_) => return Err(problem("it is no file".to_owned())),
+        let broken = |error: io::Error| problem(error.to_string());
+        // Not blocking: a named pipe would wait for a writer before its kind is known.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from) {
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(problem(error.to_string())),
+            opened => File::from(opened.map_err(broken)?),
+        };
+        if !file.metadata().map_err(broken)?.is_file() {
+            return Err(problem("it is no file".to_owned()));
         }
-        if let Some(folder) = self.others_folder(path) {
+        if let Some(folder) = self.others_above(&real_path(&file).map_err(broken)?) {
             return Err(problem(format!(
                 "the sandbox may write to {}, so it could change it",
                 folder.display()
             )));
         }
-        let text = File::open(path).and_then(read_all).map_err(|error| problem(error.to_string()))?;
-        Ok(Some(text))
+        read_all(file).map(Some).map_err(broken)
     }
 
     /// Files of a folder with this ending, sorted by name as the clients do; none where there is no folder.
@@ -311,6 +324,11 @@ fn end(child: &mut Child) {
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = child.wait();
+}
+
+/// Where a file that is open is, without links.
+fn real_path(file: &File) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn read_all(from: impl Read) -> io::Result<Text> {
