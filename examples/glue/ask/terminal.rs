@@ -27,6 +27,8 @@ use super::{Asked, Asker};
 const ANSWER_BYTES_MAX: usize = 64;
 /// Longest text of a question, in characters: it should not fill the screen.
 const SHOWN_CHARS_MAX: usize = 400;
+/// In the place of what is longer.
+const CUT: &str = " [...]";
 /// Ends what a program may have left the terminal in: an unfinished command, held output, insertion, no wrapping, margins,
 /// origin mode, another character set, colours of its own, then a soft reset (which not every terminal knows), plain
 /// characters, visible cursor, a new line at the end of the screen. Within margins of the program's choice the question would
@@ -198,7 +200,13 @@ fn answer_of(line: &str, asked: &Asked<'_>) -> Option<Answer> {
         "ah" => Answer::Allow(Scope::Host, Term::Always),
         _ => return None,
     };
-    asked.offers(answer).then_some(answer)
+    offers(asked, answer).then_some(answer)
+}
+
+/// What is not shown whole is allowed once at most: nobody knows what else they would allow.
+fn offers(asked: &Asked<'_>, answer: Answer) -> bool {
+    let lasts = matches!(answer, Answer::Allow(Scope::Exactly, Term::Sandbox | Term::Always));
+    asked.offers(answer) && !(lasts && shown(&asked.question.to_string()).ends_with(CUT))
 }
 
 fn text_of(asked: &Asked<'_>, program: &str, limit: Duration) -> String {
@@ -210,12 +218,15 @@ fn text_of(asked: &Asked<'_>, program: &str, limit: Duration) -> String {
     if asked.behind > 0 {
         text += &format!("  ({} more wait)\r\n", asked.behind);
     }
-    text += "  o   allow it once\r\n  s   allow it until the sandbox ends\r\n";
+    let offers = |scope, term| offers(asked, Answer::Allow(scope, term));
+    text += "  o   allow it once\r\n";
+    if offers(Scope::Exactly, Term::Sandbox) {
+        text += "  s   allow it until the sandbox ends\r\n";
+    }
     let facts = asked.question.facts();
     let port = facts.port().unwrap_or_default();
     let place = format!("{}://{}:{port}", facts.scheme().map_or("tcp", Scheme::as_str), facts.host());
     let place = shown(&place);
-    let offers = |scope, term| asked.offers(Answer::Allow(scope, term));
     if offers(Scope::Host, Term::Sandbox) {
         text += &format!("  sh  allow every request to {place} until the sandbox ends\r\n");
     }
@@ -233,7 +244,7 @@ fn shown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if out.len() > SHOWN_CHARS_MAX {
-            return out + " [...]";
+            return out + CUT;
         }
         match c {
             ' '..='~' => out.push(c),
@@ -327,6 +338,18 @@ mod tests {
             assert_eq!(answer, Some(Answer::Allow(Scope::Exactly, Term::Once)), "{line}");
             assert!(seen.contains(line) && !seen.contains("every request"), "{seen}");
         }
+    }
+
+    #[test]
+    fn what_is_not_shown_whole_is_allowed_once_at_most() {
+        let line = format!("GET https://api.example.com/{}", "a".repeat(SHOWN_CHARS_MAX));
+        let (answer, seen) = answer_to(&["s", "a", "o"], &line, true);
+        assert_eq!(answer, Some(Answer::Allow(Scope::Exactly, Term::Once)));
+        assert!(
+            seen.contains(CUT) && !seen.contains("allow it until") && !seen.contains("allow it for good"),
+            "{seen}"
+        );
+        assert!(seen.contains("every request to https://api.example.com:443 until"), "{seen}");
     }
 
     #[test]
