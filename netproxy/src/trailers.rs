@@ -62,28 +62,31 @@ pub fn clean(trailers: &mut HeaderMap) {
     }
 }
 
-/// The announcement of trailers (`Trailer`) without those that [`clean`] would remove; `None` if nothing is
-/// left of it.
+/// The fields that are announced as trailers (`Trailer`) without those that [`clean`] would remove. They have no
+/// values.
 #[must_use]
-pub fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn announced(headers: &HeaderMap) -> HeaderMap {
+    let mut names = HeaderMap::new();
     if !has(headers, &header::TRAILER) {
-        return None;
+        return names;
     }
-    let mut names = headers
-        .get_all(header::TRAILER)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .filter(|name| {
-            let mut alone = HeaderMap::new();
-            alone.insert(name, HeaderValue::from_static("x"));
-            clean(&mut alone);
-            !alone.is_empty()
-        });
-    let first = names.next()?.as_str().to_owned();
-    let whole = names.fold(first, |whole, name| whole + ", " + name.as_str());
-    HeaderValue::from_str(&whole).ok()
+    let values = headers.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok());
+    for name in values.flat_map(|value| value.split(',')) {
+        if let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) {
+            // More than a map takes are not announced.
+            let _ = names.try_insert(name, HeaderValue::from_static(""));
+        }
+    }
+    clean(&mut names);
+    names
+}
+
+/// The announcement of these fields; `None` if there are none.
+#[must_use]
+pub fn announcement(names: &HeaderMap) -> Option<HeaderValue> {
+    let mut names = names.keys().map(HeaderName::as_str);
+    let first = names.next()?.to_owned();
+    HeaderValue::from_str(&names.fold(first, |whole, name| whole + ", " + name)).ok()
 }
 
 /// What a request says about trailers. It is hop-by-hop, so we say it anew.
@@ -100,7 +103,7 @@ impl Trailers {
         let mut te = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
         let is_it = |te: &str| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"));
         let wanted = has(headers, &header::TE) && te.any(is_it);
-        Self { wanted, announced: announcement(headers) }
+        Self { wanted, announced: announcement(&announced(headers)) }
     }
 
     /// Says it in the head that goes up.
@@ -165,7 +168,7 @@ mod tests {
             for value in given {
                 headers.append("trailer", HeaderValue::from_static(value));
             }
-            assert_eq!(announcement(&headers).as_ref().map(|v| v.to_str().unwrap()), kept);
+            assert_eq!(announcement(&announced(&headers)).as_ref().map(|v| v.to_str().unwrap()), kept);
         }
     }
 }

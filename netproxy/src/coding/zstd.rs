@@ -38,7 +38,9 @@ impl Zstd {
     }
 
     pub fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, CodingError> {
-        if input.is_empty() && self.drained {
+        // At the end of a frame nothing is left inside, also where all room was filled; asked once more without input, it
+        // would be in the middle of the next frame's head.
+        if input.is_empty() && (self.drained || self.between) {
             return Ok(Progress::default());
         }
         let room = out.len();

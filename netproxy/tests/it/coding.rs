@@ -77,6 +77,24 @@ fn each_coding_and_two_of_them_are_decoded_however_they_are_cut() {
     }
 }
 
+/// A body that ends where the room for a piece does ends there all the same.
+#[test]
+fn a_body_of_any_length_is_whole() {
+    let whole = body();
+    for length in (1..=16).map(|kib| kib * 1024).chain([31, 32, 64, 128].map(|kib| kib * 1024)) {
+        for coding in Coding::ALL {
+            let encoded = encode(coding, &whole[..length]);
+            for size in [64, encoded.len()] {
+                let (out, end) = decode(&[coding], encoded.chunks(size));
+                assert!(
+                    out == whole[..length] && end == Ok(()),
+                    "{coding}, {length} in chunks of {size}: {end:?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_flushed_comes_out_before_the_next_chunk_is_here() {
     let events: Vec<Vec<u8>> =

@@ -122,7 +122,8 @@ async fn answer<S: AsyncWrite + Unpin>(
         }
         "/echo-name" => {
             let name = header(head, "authorization").unwrap_or_default();
-            write_whole(stream, &format!("X-{name}: 1\r\nX-Other: 2\r\nX-{name}: 3\r\n"), b"").await
+            let trailers = format!("Trailer: X-Sum, X-{name}\r\n");
+            write_whole(stream, &format!("X-{name}: 1\r\nX-Other: 2\r\nX-{name}: 3\r\n{trailers}"), b"").await
         }
         "/upload" => write_whole(stream, "", format!("{} bytes", body.len()).as_bytes()).await,
         "/body" => write_whole(stream, "", body).await,

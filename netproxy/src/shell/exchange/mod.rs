@@ -349,17 +349,19 @@ fn switch(
 /// Headers of a response as the client gets them.
 pub fn clean_headers(headers: &mut HeaderMap, search: &mut Option<Search>, ledger: &mut Ledger) -> HeaderMap {
     let mut headers = std::mem::take(headers);
-    let trailers = trailers::announcement(&headers);
+    let mut announced = trailers::announced(&headers);
     strip_hop_by_hop(&mut headers);
     strip_forged_proxy_status(&mut headers);
-    if let Some(trailers) = trailers {
-        headers.insert(TRAILER, trailers);
-    }
     // They lead clients to another place or protocol, where the same request would be refused.
     remove(&mut headers, &ALT_SVC);
     if let Some(search) = search {
         search.fields(&mut headers);
+        // Names in a value: it would be looked at as it is written, and they come in lower case.
+        search.fields(&mut announced);
         ledger.redactions(search.redactions());
+    }
+    if let Some(trailers) = trailers::announcement(&announced) {
+        headers.insert(TRAILER, trailers);
     }
     headers
 }
