@@ -286,16 +286,14 @@ impl Vault {
     }
 
     /// Whether any credential is bound to `host` (canonical), at any port and path, in such a way that its value is sent
-    /// there: not by signatures (HMAC, AWS Signature V4 without a session token).
+    /// there: not by signatures (HMAC, AWS Signature V4). The session token that goes beside a signature opens nothing without
+    /// the key that made it.
     #[must_use]
     pub fn sends_to(&self, host: &str) -> bool {
         self.entries.iter().any(|entry| {
             let is_meant = |endpoint: &Endpoint| endpoint.hosts.iter().any(|pattern| pattern.matches(host));
             let mut meant = entry.binding.endpoints.iter().filter(|endpoint| is_meant(endpoint));
-            meant.any(|endpoint| match endpoint.injection {
-                Injection::AwsSigV4 => entry.has_session_token(),
-                _ => endpoint.injection.sends_value(),
-            })
+            meant.any(|endpoint| endpoint.injection.sends_value())
         })
     }
 

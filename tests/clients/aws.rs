@@ -3,12 +3,16 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::proxy::{AWS_ID, AWS_SECRET};
+use crate::proxy::{AWS_ID, AWS_SECRET, AWS_TOKEN};
 use crate::tools::{find, need, python, scenario};
 use crate::world::{ALLOWED, World, shown};
 
 fn world() -> World {
-    let secret = format!("AWS_ACCESS_KEY_ID=HOST_SIDE_AWS_KEYS@{ALLOWED}:{{port}}");
+    world_with("HOST_SIDE_AWS_KEYS")
+}
+
+fn world_with(keys: &str) -> World {
+    let secret = format!("AWS_ACCESS_KEY_ID={keys}@{ALLOWED}:{{port}}");
     World::with(&["--secret", &secret, "--inject", "AWS_ACCESS_KEY_ID=aws-sigv4"])
 }
 
@@ -79,21 +83,26 @@ fn signed_chunks_are_signed_anew_on_their_way() {
 #[test]
 fn boto3() {
     let Some(python) = need("boto3", "Python with packages", python()) else { return };
-    let world = world();
-    world.upstream.put("/bucket/put", "text/plain", "");
-    world.upstream.put("/bucket/file", "text/plain", "");
-    world.upstream.put("/bucket/get", "text/plain", "content");
-    world.upstream.put("/dynamodb", "application/x-amz-json-1.0", "{}");
-    let identity = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
-                    <GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>\
-                    </GetCallerIdentityResponse>";
-    world.upstream.put("/sts", "text/xml", identity);
-    let run = |python: &Path| {
-        let mut command = world.client(python);
-        command.env("PYTHONDONTWRITEBYTECODE", "1").arg(scenario("aws.py")).arg(world.url(ALLOWED, ""));
-        command.output().unwrap()
-    };
-    let output = run(&python);
-    assert_eq!(shown(&output).trim(), "content 123456789012", "{}", shown(&output));
-    assert_eq!(all_are_signed(&world), 10);
+    for (keys, token) in [("HOST_SIDE_AWS_KEYS", None), ("HOST_SIDE_AWS_SESSION", Some(AWS_TOKEN))] {
+        let world = world_with(keys);
+        world.upstream.put("/bucket/put", "text/plain", "");
+        world.upstream.put("/bucket/file", "text/plain", "");
+        world.upstream.put("/bucket/get", "text/plain", "content");
+        world.upstream.put("/dynamodb", "application/x-amz-json-1.0", "{}");
+        let identity = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                        <GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>\
+                        </GetCallerIdentityResponse>";
+        world.upstream.put("/sts", "text/xml", identity);
+        let run = |python: &Path| {
+            let mut command = world.client(python);
+            command.env("PYTHONDONTWRITEBYTECODE", "1").arg(scenario("aws.py")).arg(world.url(ALLOWED, ""));
+            command.output().unwrap()
+        };
+        let output = run(&python);
+        assert_eq!(shown(&output).trim(), "content 123456789012", "{}", shown(&output));
+        assert_eq!(all_are_signed(&world), 10);
+        for request in world.upstream.signed() {
+            assert_eq!(request.header("x-amz-security-token"), token);
+        }
+    }
 }

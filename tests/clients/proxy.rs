@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A key in the environment of every proxy under test, in the variable `HOST_SIDE_KEY`. No client may ever see it.
 pub const KEY: &str = "test-key-0123456789abcdef";
 
-/// Keys for AWS there, in `HOST_SIDE_AWS_KEYS`.
+/// Keys for AWS there, in `HOST_SIDE_AWS_KEYS`, and with a session token in `HOST_SIDE_AWS_SESSION`.
 pub const AWS_ID: &str = "AKIDEXAMPLEEXAMPLE";
 pub const AWS_SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub const AWS_TOKEN: &str = "IQoJb3JpZ2luX2VjEXAMPLE/of+a/session";
 
 /// `INJECT_PROXY_BIN`, or a build of the same profile as this test.
 pub fn path() -> &'static Path {
@@ -44,6 +45,7 @@ pub fn command(arguments: &[String]) -> Command {
     let mut command = Command::new(path());
     command.args(arguments).env("HOST_SIDE_KEY", KEY);
     command.env("HOST_SIDE_AWS_KEYS", format!("{AWS_ID}:{AWS_SECRET}")).stdin(Stdio::null());
+    command.env("HOST_SIDE_AWS_SESSION", format!("{AWS_ID}:{AWS_SECRET}:{AWS_TOKEN}"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -4,6 +4,7 @@
 //! Must never sign with a scope of its own making: day, region, service and the choice of headers are the
 //! client's, who knows what it calls.
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Payload, SignError, SignedHeaders, Signer, SigningRequest, hex, hmac, sha256_hex};
@@ -143,13 +144,10 @@ impl<'a> SigV4<'a> {
     /// # Errors
     /// [`SignError`].
     pub fn signature(&self, request: &SigningRequest<'_>, secret: &[u8]) -> Result<String, SignError> {
-        let canonical = self.canonical_request(request)?;
-        let text = format!(
-            "{ALGORITHM}\n{}\n{}\n{}",
-            self.time,
-            self.scope_text(),
-            sha256_hex(canonical.as_bytes())
-        );
+        let mut canonical = Sha256::new();
+        self.canonical_request(request, &mut |part| canonical.update(part))?;
+        let (time, scope, hash) = (self.time, self.scope_text(), hex(&canonical.finalize()));
+        let text = format!("{ALGORITHM}\n{time}\n{scope}\n{hash}");
         Ok(hex(&hmac(&self.key(secret)[..], &[text.as_bytes()])[..]))
     }
 
@@ -189,14 +187,22 @@ impl<'a> SigV4<'a> {
         hex(&hmac(key, &[text.as_bytes()])[..])
     }
 
-    pub(super) fn canonical_request(&self, request: &SigningRequest<'_>) -> Result<String, SignError> {
-        let mut out = String::with_capacity(1024);
-        out.extend([request.method, "\n", &canonical_path(request.path, self.style), "\n"]);
-        out.extend([&canonical_query(request.query.unwrap_or_default())?, "\n"]);
+    /// Gives the canonical request piece by piece: a session token is in it, and nobody keeps a copy.
+    pub(super) fn canonical_request(
+        &self,
+        request: &SigningRequest<'_>,
+        out: Out<'_>,
+    ) -> Result<(), SignError> {
+        for part in [request.method, "\n", &canonical_path(request.path, self.style), "\n"] {
+            out(part);
+        }
+        canonical_query(request.query.unwrap_or_default(), out)?;
+        out("\n");
         for name in self.signed_headers.split(';') {
-            out.extend([name, ":"]);
-            canonical_header(request.headers, name, &mut out)?;
-            out.push('\n');
+            out(name);
+            out(":");
+            canonical_header(request.headers, name, out)?;
+            out("\n");
         }
         let hash = match request.payload {
             Payload::Empty => EMPTY.to_owned(),
@@ -204,10 +210,15 @@ impl<'a> SigV4<'a> {
             Payload::Hash(text) => text.to_owned(),
             Payload::Unknown | Payload::Streamed => return Err(SignError::BodyNeeded),
         };
-        out.extend(["\n", self.signed_headers, "\n", &hash]);
-        Ok(out)
+        for part in ["\n", self.signed_headers, "\n", &hash] {
+            out(part);
+        }
+        Ok(())
     }
 }
+
+/// Takes a text piece by piece.
+type Out<'o> = &'o mut dyn FnMut(&str);
 
 /// Signs with the keys stored as [`AwsKeys`] says; the headers must have `host` and what is signed.
 impl Signer for SigV4<'_> {
@@ -233,8 +244,9 @@ pub(crate) fn uri_encode(bytes: impl IntoIterator<Item = u8>, keep_slash: bool, 
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (keep_slash && byte == b'/') {
             out.push(char::from(byte));
         } else {
+            let digits = [byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16));
             out.push('%');
-            out.push_str(&hex(&[byte]).to_ascii_uppercase());
+            out.extend(digits.into_iter().flatten().map(|digit| digit.to_ascii_uppercase()));
         }
     }
 }
@@ -290,13 +302,14 @@ fn normalized(path: &str) -> String {
 }
 
 /// Parameters decoded, encoded in the one way, sorted by name and value.
-fn canonical_query(query: &str) -> Result<String, SignError> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
+fn canonical_query(query: &str, out: Out<'_>) -> Result<(), SignError> {
+    let mut pairs: Vec<(Zeroizing<String>, Zeroizing<String>)> = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let encoded = |text| {
-            let mut out = String::new();
-            uri_encode(uri_decode(text, true), false, &mut out);
+        let encoded = |text: &str| {
+            // Three bytes for each at most: nothing is left behind by growing.
+            let mut out = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
+            uri_encode(Zeroizing::new(uri_decode(text, true)).iter().copied(), false, &mut out);
             out
         };
         // A presigned URL's own signature is not part of what it signs.
@@ -307,23 +320,27 @@ fn canonical_query(query: &str) -> Result<String, SignError> {
             return Err(SignError::TooMany);
         }
     }
-    pairs.sort_unstable();
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(pairs.join("&"))
+    pairs.sort_unstable_by(|(a, x), (b, y)| a.as_str().cmp(b).then(x.as_str().cmp(y)));
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        for part in [if at == 0 { "" } else { "&" }, name, "=", value] {
+            out(part);
+        }
+    }
+    Ok(())
 }
 
 /// Values of one name joined by commas; runs of spaces become one.
-fn canonical_header(headers: &[(&[u8], &[u8])], name: &str, out: &mut String) -> Result<(), SignError> {
+fn canonical_header(headers: &[(&[u8], &[u8])], name: &str, out: Out<'_>) -> Result<(), SignError> {
     let mut found = false;
     for (_, value) in headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes())) {
         if found {
-            out.push(',');
+            out(",");
         }
         found = true;
         let text = String::from_utf8_lossy(value);
         let mut words = text.split(|c: char| c.is_ascii_whitespace()).filter(|word| !word.is_empty());
-        out.push_str(words.next().unwrap_or_default());
-        words.for_each(|word| out.extend([" ", word]));
+        out(words.next().unwrap_or_default());
+        words.for_each(|word| [" ", word].into_iter().for_each(&mut *out));
     }
     if found { Ok(()) } else { Err(SignError::HeaderMissing) }
 }

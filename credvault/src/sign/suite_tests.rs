@@ -62,6 +62,12 @@ fn names(headers: &[(String, String)]) -> String {
     names.join(";")
 }
 
+fn canonical_text(sig: &SigV4<'_>, request: &SigningRequest<'_>) -> String {
+    let mut text = String::new();
+    sig.canonical_request(request, &mut |part| text.push_str(part)).unwrap();
+    text
+}
+
 fn check(case: &Case, parsed: &Parsed, canonical: &str, signature: &str) {
     let names = names(&parsed.headers);
     let style = CanonicalStyle { is_normalized: case.normalize, is_encoded_twice: false };
@@ -78,7 +84,7 @@ fn check(case: &Case, parsed: &Parsed, canonical: &str, signature: &str) {
         payload: Payload::Hash(&hash),
         now_s: 0,
     };
-    assert_eq!(sig.canonical_request(&request).unwrap(), canonical, "{}", case.name);
+    assert_eq!(canonical_text(&sig, &request), canonical, "{}", case.name);
     assert_eq!(
         sig.signature(&request, case.secret_access_key.as_bytes()).unwrap(),
         signature,
@@ -186,7 +192,7 @@ fn other_services_encode_a_path_twice() {
         let payload = Payload::Empty;
         let request =
             SigningRequest { method: "POST", path, query: None, headers: &headers, payload, now_s: 0 };
-        let text = sig.canonical_request(&request).unwrap();
+        let text = canonical_text(&sig, &request);
         assert_eq!(text.lines().nth(1), Some(canonical));
     }
 }

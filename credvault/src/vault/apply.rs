@@ -23,7 +23,8 @@ pub(super) struct Sending<'a> {
     pub(super) clock: &'a Clock,
 }
 
-type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// Headers as they are signed, a session token among them.
+type Pairs = Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>;
 
 fn is_auth_header(header: &[u8]) -> bool {
     AUTH_HEADERS.iter().any(|name| same_name(name, header))
@@ -211,17 +212,16 @@ fn resign(
 ) -> Result<Option<Resigned>, SignError> {
     let keys = AwsKeys::parse(secret.expose())?;
     let mut all: Pairs = Vec::new();
+    // Whichever way the client wrote it: the host is sent as it is written here.
+    all.push((b"host".to_vec(), Zeroizing::new(host_value(sending.target).into_bytes())));
     headers.visit(&mut |name, value| {
-        if !same_name(TOKEN_HEADER, name) {
-            all.push((name.to_ascii_lowercase(), value.to_vec()));
+        if !same_name(TOKEN_HEADER, name) && !same_name("host", name) {
+            all.push((name.to_ascii_lowercase(), Zeroizing::new(value.to_vec())));
         }
         all.len() <= crate::limits::SIGNED_FIELDS_MAX
     });
     if all.len() > crate::limits::SIGNED_FIELDS_MAX {
         return Err(SignError::TooMany);
-    }
-    if !all.iter().any(|(name, _)| name == b"host") {
-        all.push((b"host".to_vec(), host_value(sending.target).into_bytes()));
     }
     let text = |wanted: &str| {
         let value = all.iter().find(|(name, _)| same_name(wanted, name)).map(|(_, value)| value.as_slice());
@@ -249,7 +249,7 @@ fn in_header(
     let mut names: Vec<&str> = sig.signed_headers.split(';').filter(|name| *name != TOKEN_HEADER).collect();
     let mut set = Vec::new();
     if let Some(token) = keys.token {
-        all.push((TOKEN_HEADER.as_bytes().to_vec(), token.to_vec()));
+        all.push((TOKEN_HEADER.as_bytes().to_vec(), Zeroizing::new(token.to_vec())));
         set.push((TOKEN_HEADER.to_owned(), Zeroizing::new(token.to_vec())));
         names.push(TOKEN_HEADER);
         names.sort_unstable();
@@ -274,9 +274,6 @@ fn in_header(
     let chunks = is_streamed.then(|| ChunkResigner::new(&sig, keys.secret, &signature));
     let value = sig.authorization_with(keys.id, &signature);
     set.push(("authorization".to_owned(), Zeroizing::new(value.into_bytes())));
-    all.iter_mut().filter(|(name, _)| name == TOKEN_HEADER.as_bytes()).for_each(|(_, value)| {
-        zeroize::Zeroize::zeroize(value);
-    });
     Ok(Resigned { set, query: None, chunks })
 }
 
@@ -295,15 +292,24 @@ fn in_query(
         let key = part.split_once('=').map_or(*part, |(key, _)| key);
         !part.is_empty() && !replaced.iter().any(|name| uri_decode(key, true) == name.as_bytes())
     });
-    let mut new = Zeroizing::new(kept.collect::<Vec<_>>().join("&"));
-    let mut add = |name: &str, value: &[u8]| {
-        new.push_str(&format!("&{name}="));
-        uri_encode(value.iter().copied(), false, &mut new);
-    };
-    add("X-Amz-Credential", sig.credential(keys.id).as_bytes());
-    if let Some(token) = keys.token {
-        add("X-Amz-Security-Token", token);
+    let credential = sig.credential(keys.id);
+    let added = [("X-Amz-Credential", Some(credential.as_bytes())), ("X-Amz-Security-Token", keys.token)];
+    // Three bytes for each that is encoded, and names and the signature: nothing is left behind by growing.
+    let encoded: usize =
+        added.iter().filter_map(|(_, value)| *value).map(|value| value.len().saturating_mul(3)).sum();
+    let length = query.len().saturating_add(encoded).saturating_add(256);
+    let mut new = Zeroizing::new(String::with_capacity(length));
+    for part in kept {
+        new.extend([part, "&"]);
     }
+    for (name, value) in added {
+        if let Some(value) = value {
+            new.extend([name, "="]);
+            uri_encode(value.iter().copied(), false, &mut new);
+            new.push('&');
+        }
+    }
+    new.pop();
     let pairs = borrowed(all);
     let mut request = sending.request(&pairs);
     request.query = Some(&new);
@@ -312,8 +318,7 @@ fn in_query(
         request.payload = Payload::Hash("UNSIGNED-PAYLOAD");
     }
     let signature = sig.signature(&request, keys.secret)?;
-    new.push_str("&X-Amz-Signature=");
-    new.push_str(&signature);
+    new.extend(["&X-Amz-Signature=", &signature]);
     Ok(Resigned { set: Vec::new(), query: Some(new), chunks: None })
 }
 

@@ -138,6 +138,21 @@ fn a_session_token_is_added_and_signed() {
 }
 
 #[test]
+fn the_host_is_signed_as_it_is_sent() {
+    let vault = aws(false);
+    let signed = |host: Option<&str>| {
+        let mut sent = client_signed(&vault, "s3", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
+        sent.extend(host.map(|host| (b"Host".to_vec(), host.as_bytes().to_vec())));
+        vault.inject(&to("PUT", "/bucket/key"), &mut sent).unwrap();
+        get(&sent, "authorization").unwrap().to_owned()
+    };
+    let without = signed(None);
+    for host in ["api.example.com", "api.example.com:443", "API.Example.com"] {
+        assert_eq!(signed(Some(host)), without, "{host}");
+    }
+}
+
+#[test]
 fn a_body_that_is_not_known_is_refused_and_nothing_changed() {
     let vault = aws(false);
     let mut sent = client_signed(&vault, "bedrock", &[]);

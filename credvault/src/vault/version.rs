@@ -111,13 +111,6 @@ impl Entry {
         self.versions.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
-    /// Whether it may be AWS keys with a session token, which is sent beside the signature. A value that is not here yet may.
-    pub(super) fn has_session_token(&self) -> bool {
-        let version = self.current();
-        let keys = version.as_ref().and_then(|version| AwsKeys::parse(version.secret.expose()).ok());
-        keys.is_none_or(|keys| keys.token.is_some())
-    }
-
     /// The current version, if its time is not over.
     pub(super) fn live(&self, clock: &Clock) -> Result<Arc<Version>, InjectError> {
         let version =
