@@ -69,11 +69,7 @@ fn decode(bencher: Bencher<'_, '_>, name: &str) {
             let end = (at + CHUNK_BYTES).min(encoded.len());
             decoder.push(black_box(encoded.slice(at..end)));
             at = end;
-            loop {
-                let piece = decoder.pull().expect("well-formed");
-                if piece.is_empty() {
-                    break;
-                }
+            while let Some(piece) = decoder.pull().expect("well-formed") {
                 written += black_box(piece).len();
             }
         }

@@ -77,8 +77,8 @@ fn decode(codings: &[Coding], chunks: &[&[u8]]) -> (Vec<u8>, Result<(), CodingEr
         read += chunk.len() as u64;
         loop {
             match decoder.pull() {
-                Ok(piece) if piece.is_empty() => break,
-                Ok(piece) => {
+                Ok(None) => break,
+                Ok(Some(piece)) => {
                     assert!(piece.len() <= CODING_PIECE_BYTES);
                     out.extend_from_slice(&piece);
                     assert!(out.len() as u64 <= (read * CODING_RATIO_MAX).max(CODING_RATIO_FREE_BYTES));

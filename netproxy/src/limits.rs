@@ -153,6 +153,12 @@ pub const CODING_PIECE_BYTES: usize = 16 * 1024;
 pub const CODING_RATIO_MAX: u64 = 1100;
 /// Bytes of a decoded body to which that does not apply (8 MiB).
 pub const CODING_RATIO_FREE_BYTES: u64 = 8 * 1024 * 1024;
+/// The same of what lies between two codings: a body that is encoded already hardly shrinks once more.
+pub const CODING_MIDDLE_RATIO_MAX: u64 = 16;
+/// Bytes between two codings to which that does not apply (256 KiB).
+pub const CODING_MIDDLE_FREE_BYTES: u64 = 256 * 1024;
+/// Steps of decoding before others have their turn. One step gives something, or takes at most a piece.
+pub const CODING_STEPS_MAX: usize = 256;
 /// Bytes of an encoded body in a row that may decode to nothing (1 MiB): headers, empty members, metadata.
 pub const CODING_BARREN_BYTES_MAX: u64 = 1024 * 1024;
 /// Memory for `gzip` or `deflate`, in bytes: a window of 32 KiB, tables, and a piece of the output.

@@ -8,7 +8,8 @@ use super::inflate::Deflate;
 use super::zstd::Zstd;
 use super::{Coding, CodingError, Lease, Progress, Room};
 use crate::limits::{
-    CODING_BARREN_BYTES_MAX, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES, CODING_RATIO_MAX, CODINGS_MAX,
+    CODING_BARREN_BYTES_MAX, CODING_MIDDLE_FREE_BYTES, CODING_MIDDLE_RATIO_MAX, CODING_PIECE_BYTES,
+    CODING_RATIO_FREE_BYTES, CODING_RATIO_MAX, CODING_STEPS_MAX, CODINGS_MAX,
 };
 
 enum Machine {
@@ -18,11 +19,15 @@ enum Machine {
     Zstd(Zstd),
 }
 
-/// One coding, and the memory it may use.
+/// One coding, the memory it may use, and what went through it.
 struct Stage {
     coding: Coding,
     machine: Machine,
     lease: Lease,
+    read: u64,
+    written: u64,
+    /// Bytes read since the last byte written.
+    barren: u64,
 }
 
 impl Stage {
@@ -36,7 +41,7 @@ impl Stage {
             Coding::Brotli => Machine::Brotli(Brotli::new()),
             Coding::Zstd => Machine::Zstd(Zstd::new().ok_or(CodingError::NoRoom)?),
         };
-        Ok(Self { coding, machine, lease })
+        Ok(Self { coding, machine, lease, read: 0, written: 0, barren: 0 })
     }
 
     fn bytes(&self, more: bool) -> usize {
@@ -72,6 +77,7 @@ impl Stage {
     fn drive(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, CodingError> {
         loop {
             let progress = self.step(input, out)?;
+            self.count(progress)?;
             input.advance(progress.read.min(input.len()));
             match progress {
                 Progress { written: 1.., .. } => return Ok(progress.written),
@@ -83,7 +89,22 @@ impl Stage {
     }
 }
 
-/// Decodes one body: [`Decoder::push`] a chunk, [`Decoder::pull`] until nothing comes, and so on;
+impl Stage {
+    fn count(&mut self, Progress { read, written }: Progress) -> Result<(), CodingError> {
+        let (read, written) = (read as u64, written as u64);
+        self.read = self.read.saturating_add(read);
+        self.written = self.written.saturating_add(written);
+        self.barren = if written > 0 { 0 } else { self.barren.saturating_add(read) };
+        if self.barren > CODING_BARREN_BYTES_MAX { Err(CodingError::Barren) } else { Ok(()) }
+    }
+}
+
+/// Fails where `written` bytes are too many for what they were made of.
+fn check_growth(read: u64, written: u64, (ratio, free): (u64, u64)) -> Result<(), CodingError> {
+    if written > read.saturating_mul(ratio).max(free) { Err(CodingError::TooDense) } else { Ok(()) }
+}
+
+/// Decodes one body: [`Decoder::push`] a chunk, [`Decoder::pull`] until there is none, and so on;
 /// [`Decoder::finish`] at the end. After an error nothing more may be asked.
 pub struct Decoder {
     /// The coding that was applied last, which is undone first.
@@ -91,10 +112,6 @@ pub struct Decoder {
     /// The one below it, with what the outer one gave and it has not taken.
     inner: Option<(Stage, Bytes)>,
     input: Bytes,
-    read: u64,
-    written: u64,
-    /// Bytes read since the last byte written.
-    barren: u64,
     /// Nothing comes before the next chunk.
     drained: bool,
 }
@@ -115,7 +132,7 @@ impl Decoder {
         };
         let outer = Stage::new(outer, lease.map_or_else(nothing, Ok)?)?;
         let inner = inner.map(|inner| Ok((Stage::new(inner, nothing()?)?, Bytes::new()))).transpose()?;
-        Ok(Some(Self { outer, inner, input: Bytes::new(), read: 0, written: 0, barren: 0, drained: true }))
+        Ok(Some(Self { outer, inner, input: Bytes::new(), drained: true }))
     }
 
     /// Takes the next chunk. What is left of the one before is lost, so pull first.
@@ -125,29 +142,30 @@ impl Decoder {
         self.input = chunk;
     }
 
-    /// The next piece, at most [`CODING_PIECE_BYTES`]; empty if it needs another chunk.
+    /// The next piece, at most [`CODING_PIECE_BYTES`]; `None` if it needs another chunk. An empty one is no end: so much
+    /// was done that others should have their turn first.
     ///
     /// # Errors
     /// [`CodingError`]: the body is not to be passed on any further.
-    pub fn pull(&mut self) -> Result<Bytes, CodingError> {
+    pub fn pull(&mut self) -> Result<Option<Bytes>, CodingError> {
         if self.drained {
-            return Ok(Bytes::new());
+            return Ok(None);
         }
-        let before = self.input.len();
         // Small chunks are events of a stream: no large buffer for each.
-        let size = before.saturating_mul(4).clamp(CODING_PIECE_BYTES / 16, CODING_PIECE_BYTES);
+        let size = self.input.len().saturating_mul(4).clamp(CODING_PIECE_BYTES / 16, CODING_PIECE_BYTES);
         let (mut out, mut filled) = (vec![0; size], 0usize);
-        while let Some(space) = out.get_mut(filled..).filter(|space| !space.is_empty()) {
-            let written = self.write(space)?;
-            if written == 0 {
+        for _ in 0..CODING_STEPS_MAX {
+            let Some(space) = out.get_mut(filled..).filter(|space| !space.is_empty()) else { break };
+            let Some(written) = self.write(space)? else {
+                self.drained = true;
                 break;
-            }
+            };
             filled = filled.saturating_add(written);
         }
-        self.drained = filled < out.len();
+        let last = self.inner.as_ref().map_or(&self.outer, |(inner, _)| inner);
+        check_growth(self.outer.read, last.written, (CODING_RATIO_MAX, CODING_RATIO_FREE_BYTES))?;
         out.truncate(filled);
-        self.count(before.saturating_sub(self.input.len()), filled)?;
-        Ok(Bytes::from(out))
+        Ok((filled > 0 || !self.drained).then(|| Bytes::from(out)))
     }
 
     /// The body ended, and everything was pulled.
@@ -158,39 +176,27 @@ impl Decoder {
         let stages = [Some(&self.outer), self.inner.as_ref().map(|(stage, _)| stage)];
         let open = stages.into_iter().flatten().find(|stage| !stage.is_at_end());
         match open {
-            Some(stage) if self.read > 0 => Err(CodingError::Truncated(stage.coding)),
+            Some(stage) if self.outer.read > 0 => Err(CodingError::Truncated(stage.coding)),
             _ => Ok(()),
         }
     }
 
-    fn write(&mut self, out: &mut [u8]) -> Result<usize, CodingError> {
+    /// One step: how much it has written, or `None` if it needs another chunk.
+    fn write(&mut self, out: &mut [u8]) -> Result<Option<usize>, CodingError> {
         let Some((inner, middle)) = &mut self.inner else {
-            return self.outer.drive(&mut self.input, out);
+            let written = self.outer.drive(&mut self.input, out)?;
+            return Ok(Some(written).filter(|written| *written > 0));
         };
-        loop {
-            let written = inner.drive(middle, out)?;
-            if written > 0 {
-                return Ok(written);
-            }
-            let mut decoded = vec![0; CODING_PIECE_BYTES];
-            let given = self.outer.drive(&mut self.input, &mut decoded)?;
-            if given == 0 {
-                return Ok(0);
-            }
-            decoded.truncate(given);
-            *middle = decoded.into();
+        let written = inner.drive(middle, out)?;
+        if written > 0 {
+            return Ok(Some(written));
         }
-    }
-
-    fn count(&mut self, read: usize, written: usize) -> Result<(), CodingError> {
-        let (read, written) = (read as u64, written as u64);
-        self.read = self.read.saturating_add(read);
-        self.written = self.written.saturating_add(written);
-        self.barren = if written > 0 { 0 } else { self.barren.saturating_add(read) };
-        if self.barren > CODING_BARREN_BYTES_MAX {
-            return Err(CodingError::Barren);
-        }
-        let most = self.read.saturating_mul(CODING_RATIO_MAX).max(CODING_RATIO_FREE_BYTES);
-        if self.written > most { Err(CodingError::TooDense) } else { Ok(()) }
+        let mut decoded = vec![0; CODING_PIECE_BYTES];
+        let given = self.outer.drive(&mut self.input, &mut decoded)?;
+        let most = (CODING_MIDDLE_RATIO_MAX, CODING_MIDDLE_FREE_BYTES);
+        check_growth(self.outer.read, self.outer.written, most)?;
+        decoded.truncate(given);
+        *middle = decoded.into();
+        Ok((given > 0).then_some(0))
     }
 }

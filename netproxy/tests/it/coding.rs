@@ -6,7 +6,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use netproxy::coding::{Coding, CodingError, Decoder, Room};
-use netproxy::limits::{CODING_BYTES_MAX, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES};
+use netproxy::limits::{
+    CODING_BYTES_MAX, CODING_MIDDLE_FREE_BYTES, CODING_PIECE_BYTES, CODING_RATIO_FREE_BYTES, CODING_STEPS_MAX,
+};
 use zstd_safe::CParameter;
 
 use crate::coded::{brotli_encoder, encode, encode_flushed, zstd_flushed};
@@ -27,12 +29,8 @@ fn decode<'a>(
     let run = || {
         for chunk in chunks {
             decoder.push(Bytes::copy_from_slice(chunk));
-            loop {
-                let piece = decoder.pull()?;
+            while let Some(piece) = decoder.pull()? {
                 assert!(piece.len() <= CODING_PIECE_BYTES);
-                if piece.is_empty() {
-                    break;
-                }
                 out.extend_from_slice(&piece);
             }
         }
@@ -95,6 +93,28 @@ fn a_body_of_any_length_is_whole() {
     }
 }
 
+/// What lies between two codings is bounded, too, and no call does all of it.
+#[test]
+fn what_decodes_to_little_by_way_of_much_is_refused_and_done_in_turns() {
+    for member in [b"".as_slice(), b"x"] {
+        for outer in Coding::ALL {
+            let encoded = encode(outer, &encode(Coding::Gzip, member).repeat(100_000));
+            let (out, end) = decode(&[Coding::Gzip, outer], [&encoded[..]]);
+            assert_eq!(end, Err(CodingError::TooDense), "{outer}");
+            assert!(out.len() <= CODING_MIDDLE_FREE_BYTES as usize, "{outer}");
+        }
+    }
+    let inner = encode(Coding::Gzip, b"x").repeat(5_000);
+    let mut decoder = Decoder::new(&[Coding::Gzip, Coding::Gzip], None, &room()).unwrap().unwrap();
+    decoder.push(encode(Coding::Gzip, &inner).into());
+    let mut pulled = Vec::new();
+    while let Some(piece) = decoder.pull().unwrap() {
+        assert!(piece.len() <= CODING_STEPS_MAX);
+        pulled.extend_from_slice(&piece);
+    }
+    assert_eq!((pulled, decoder.finish()), (vec![b'x'; 5_000], Ok(())));
+}
+
 #[test]
 fn what_was_flushed_comes_out_before_the_next_chunk_is_here() {
     let events: Vec<Vec<u8>> =
@@ -106,7 +126,7 @@ fn what_was_flushed_comes_out_before_the_next_chunk_is_here() {
         for (chunk, event) in chunks.iter().zip(&events) {
             decoder.push(Bytes::copy_from_slice(chunk));
             let mut out = Vec::new();
-            while let Some(piece) = Some(decoder.pull().unwrap()).filter(|piece| !piece.is_empty()) {
+            while let Some(piece) = decoder.pull().unwrap() {
                 out.extend_from_slice(&piece);
             }
             assert_eq!(&out, event, "{coding}");
@@ -296,7 +316,7 @@ fn memory_is_taken_before_it_is_used_and_what_is_not_needed_is_given_back() {
         assert_eq!(room.free(), 0);
         assert_eq!(Decoder::new(&[Coding::Gzip], None, &room).err(), Some(CodingError::NoRoom));
         decoder.push(encoded.into());
-        assert!(!decoder.pull().unwrap().is_empty() && !decoder.pull().unwrap().is_empty());
+        assert!((0..2).all(|_| !decoder.pull().unwrap().unwrap().is_empty()));
         let left = coding.bytes_max() - room.free();
         assert!((64 * 1024..6 * 1024 * 1024).contains(&left), "{coding}: {left}");
         drop(decoder);
@@ -307,8 +327,8 @@ fn memory_is_taken_before_it_is_used_and_what_is_not_needed_is_given_back() {
     let room = Room::new(Coding::Zstd.bytes_max());
     let mut decoder = Decoder::new(&[Coding::Zstd], None, &room).unwrap().unwrap();
     decoder.push(Bytes::from(frames[0].clone()));
-    assert_eq!(decoder.pull().unwrap(), "one");
-    assert!(decoder.pull().unwrap().is_empty());
+    assert_eq!(decoder.pull().unwrap().unwrap(), "one");
+    assert_eq!(decoder.pull().unwrap(), None);
     let other = room.take(room.free()).unwrap();
     assert_eq!(decoder.finish(), Ok(()));
     decoder.push(Bytes::from(frames[1].clone()));
@@ -353,7 +373,7 @@ fn hold_as_many_as_may_be(coding: Coding) {
             Err(error) => break error,
         };
         decoder.push(encoded.slice(..encoded.len() - 1));
-        while !decoder.pull().unwrap().is_empty() {}
+        while decoder.pull().unwrap().is_some() {}
         held.push(decoder);
     };
     assert_eq!(error, CodingError::NoRoom);

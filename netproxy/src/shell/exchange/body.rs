@@ -339,6 +339,11 @@ impl Passing {
                 self.ledger.down(data.len());
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
+            // What decodes to little may take long.
+            if !self.ended && self.search.as_ref().is_some_and(Search::decodes) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 

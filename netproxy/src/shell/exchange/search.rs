@@ -75,7 +75,7 @@ impl Search {
         }
     }
 
-    /// Takes the next chunk and gives what may be sent now; may be empty.
+    /// Takes the next chunk and gives what may be sent now; may be empty, also where there is [more](Self::more).
     pub fn body(&mut self, chunk: Bytes) -> Result<Bytes, CodingError> {
         match &mut self.decoder {
             None => Ok(self.filter.body(chunk)),
@@ -86,18 +86,15 @@ impl Search {
         }
     }
 
-    /// Whether a chunk may give more than one piece.
+    /// Whether a chunk may give more than one piece. After an empty one others should have their turn.
     pub fn decodes(&self) -> bool {
         self.decoder.is_some()
     }
 
     /// More of the last chunk, until there is none: asked before each chunk.
     pub fn more(&mut self) -> Option<Result<Bytes, CodingError>> {
-        match self.decoder.as_mut()?.pull() {
-            Ok(piece) if piece.is_empty() => None,
-            Ok(piece) => Some(Ok(self.filter.body(piece))),
-            Err(error) => Some(Err(error)),
-        }
+        let piece = self.decoder.as_mut()?.pull().transpose()?;
+        Some(piece.map(|piece| if piece.is_empty() { piece } else { self.filter.body(piece) }))
     }
 
     /// Nothing comes for now: gives what may go of what was held back, if there is any.
