@@ -14,8 +14,9 @@ use crate::matching::is_http_token;
 use crate::sign::HmacTemplate;
 
 /// Headers in which clients send credentials. On a request that gets a credential of ours, the client's
-/// own are removed: a server might prefer a stale key that the client found in a file.
-pub const AUTH_HEADERS: [&str; 8] = [
+/// own are removed: a server might prefer a stale key that the client found in a file. So are those that differ in `_` for
+/// `-`, which is one to many servers (CGI, RFC 3875 §4.1.18).
+pub const AUTH_HEADERS: [&str; 9] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -24,6 +25,7 @@ pub const AUTH_HEADERS: [&str; 8] = [
     "x-access-token",
     "private-token",
     "job-token",
+    "deploy-token",
 ];
 
 /// Parameters of the query in which clients send credentials, removed with [`AUTH_HEADERS`]: GitLab and others prefer them.

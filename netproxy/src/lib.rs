@@ -102,6 +102,7 @@
 
 pub mod audit;
 pub mod authority;
+mod charset;
 #[cfg(feature = "coding")]
 pub mod coding;
 pub mod dns;

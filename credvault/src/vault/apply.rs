@@ -27,7 +27,13 @@ pub(super) struct Sending<'a> {
 type Pairs = Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>;
 
 fn is_auth_header(header: &[u8]) -> bool {
-    AUTH_HEADERS.iter().any(|name| same_name(name, header))
+    AUTH_HEADERS.iter().any(|name| is_read_as(name, header))
+}
+
+/// Whether a server may take a header for the one of this name.
+fn is_read_as(name: &str, header: &[u8]) -> bool {
+    let folded = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.as_bytes().iter().map(folded).eq(header.iter().map(folded))
 }
 
 fn same_name(name: &str, header: &[u8]) -> bool {
@@ -48,7 +54,7 @@ impl Entry {
         match &endpoint.injection {
             Injection::Header { .. } | Injection::Basic { .. } => {
                 if let Some((name, value)) = endpoint.injection.header(secret.expose()) {
-                    headers.remove(&mut |header| is_auth_header(header) || same_name(name, header));
+                    headers.remove(&mut |header| is_auth_header(header) || is_read_as(name, header));
                     headers.append(name, &value)?;
                     done.query = without_credentials(sending.target);
                 }
@@ -67,7 +73,7 @@ impl Entry {
             Injection::Hmac(template) => {
                 let request = sending.request(&[]);
                 let signed = template.sign(&request, secret).map_err(signing)?;
-                let is_signed = |header: &[u8]| signed.iter().any(|(name, _)| same_name(name, header));
+                let is_signed = |header: &[u8]| signed.iter().any(|(name, _)| is_read_as(name, header));
                 headers.remove(&mut |header| is_auth_header(header) || is_signed(header));
                 for (name, value) in &signed {
                     headers.append(name, value)?;
@@ -147,12 +153,20 @@ fn query_of<'a>(target: &Target<'a>) -> Option<&'a str> {
     target.path.split_once('?').map(|(_, query)| query)
 }
 
-/// Whether a parameter carries a key of the client's. Some servers (Rack before 3) take `;` for a separator, too.
+/// Whether a parameter carries a key of the client's.
 fn is_credential(parameter: &str) -> bool {
+    AUTH_PARAMETERS.iter().any(|known| is_parameter(known, parameter))
+}
+
+/// Whether a server may take a parameter for the one of this name: only letters and digits are compared (`key[]`, `KEY`), and
+/// some servers (Rack before 3) take `;` for a separator, too.
+fn is_parameter(name: &str, parameter: &str) -> bool {
+    let plain = |bytes: Vec<u8>| {
+        bytes.into_iter().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
+    };
     parameter.split(';').any(|part| {
-        let mut name = uri_decode(part.split_once('=').map_or(part, |(name, _)| name), true);
-        name.retain(u8::is_ascii_alphanumeric);
-        AUTH_PARAMETERS.iter().any(|known| same_name(known, &name))
+        let key = part.split_once('=').map_or(part, |(key, _)| key);
+        uri_decode(key, true) == name.as_bytes() || plain(uri_decode(key, true)).eq(plain(name.into()))
     })
 }
 
@@ -174,8 +188,7 @@ fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing
         own.len().saturating_add(name.len()).saturating_add(secret.len().saturating_mul(3)).saturating_add(2);
     let mut out = Zeroizing::new(String::with_capacity(length));
     for parameter in own.split('&').filter(|parameter| !parameter.is_empty()) {
-        let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
-        if uri_decode(key, true) != name.as_bytes() && !is_credential(parameter) {
+        if !is_parameter(name, parameter) && !is_credential(parameter) {
             out.push_str(parameter);
             out.push('&');
         }

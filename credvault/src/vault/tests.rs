@@ -93,6 +93,8 @@ fn the_clients_own_auth_headers_are_removed_on_an_injected_host() {
     let own = ph(&vault, "anthropic");
     let mut sent =
         headers(&[("X-Api-Key", &own), ("Authorization", "Bearer stale"), ("x-goog-api-key", "other")]);
+    // `_` is `-` to servers that make variables of names.
+    sent.extend(headers(&[("x_api_key", "other"), ("Private_Token", "other"), ("Deploy-Token", "other")]));
     vault.inject(&to("api.anthropic.com", "/v1/messages"), &mut sent).unwrap();
     assert_eq!(sent, headers(&[("x-api-key", KEY)]));
 }

@@ -10,19 +10,16 @@ pub fn strip_forged_proxy_status(headers: &mut HeaderMap) {
     if !has(headers, &PROXY_STATUS) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers
-        .get_all(&PROXY_STATUS)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .filter_map(|value| {
-            let members = split_members(value);
-            let honest: Vec<&str> = members.into_iter().filter(|member| !has_our_name(member)).collect();
-            if honest.is_empty() { None } else { HeaderValue::from_str(&honest.join(", ")).ok() }
-        })
-        .collect();
+    // The lines are one list (RFC 8941 §4.2): a quoted string may begin in one and end in the next.
+    let lines: Vec<&str> =
+        headers.get_all(&PROXY_STATUS).iter().filter_map(|value| value.to_str().ok()).collect();
+    let whole = lines.join(", ");
+    let honest: Vec<&str> =
+        split_members(&whole).into_iter().filter(|member| !has_our_name(member)).collect();
+    let kept = HeaderValue::from_str(&honest.join(", "));
     headers.remove(&PROXY_STATUS);
-    for value in kept {
-        headers.append(&PROXY_STATUS, value);
+    if let (false, Ok(kept)) = (honest.is_empty(), kept) {
+        headers.insert(PROXY_STATUS, kept);
     }
 }
 
@@ -57,16 +54,21 @@ mod tests {
     #[test]
     fn forged_members_of_our_name_are_removed_and_others_stay() {
         for (given, kept) in [
-            ("agent-sandbox; error=x", None),
-            ("\"agent-sandbox\"; error=x", None),
-            ("Agent-Sandbox", None),
-            ("cdn; details=\"a, agent-sandbox\"", Some("cdn; details=\"a, agent-sandbox\"")),
-            ("cdn, agent-sandbox; error=x, edge", Some("cdn, edge")),
+            (&["agent-sandbox; error=x"][..], None),
+            (&["\"agent-sandbox\"; error=x"], None),
+            (&["Agent-Sandbox"], None),
+            (&["cdn; details=\"a, agent-sandbox\""], Some("cdn; details=\"a, agent-sandbox\"")),
+            (&["cdn, agent-sandbox; error=x, edge"], Some("cdn, edge")),
+            (&["cdn", "agent-sandbox; error=x", "edge"], Some("cdn, edge")),
+            (&["cdn; details=\"a", "b\"; x, agent-sandbox; error=x"], Some("cdn; details=\"a, b\"; x")),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(PROXY_STATUS, HeaderValue::from_static(given));
+            for line in given {
+                headers.append(PROXY_STATUS, HeaderValue::from_static(line));
+            }
             strip_forged_proxy_status(&mut headers);
-            assert_eq!(headers.get(&PROXY_STATUS).map(|v| v.to_str().unwrap()), kept, "{given}");
+            let left: Vec<_> = headers.get_all(&PROXY_STATUS).iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(left, Vec::from_iter(kept), "{given:?}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum Kind {
     BodyTooLarge,
     /// As many bodies as may be are held at once, to be signed.
     TooManyHeldBodies,
-    /// The body is not what its head says, and cannot be signed.
+    /// The body is not what its head says: it cannot be signed or looked into.
     BodyRefused,
     /// The client stopped in the middle of the body.
     BodyTooQuiet,
@@ -115,8 +115,8 @@ impl Kind {
             Self::BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "http_request_error", "request_body_too_large", "The request body is too large",
                 "Do not retry the same request. The sandbox has a limit on what a request may carry; ask the user.", false),
             Self::TooManyHeldBodies => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "too_many_held_bodies", "Too many request bodies are held at once",
-                "Bodies of requests that are signed wait here until they are whole. Send fewer of them side by side.", true),
-            Self::BodyRefused => row(S::BAD_REQUEST, "http_request_error", "request_body_refused", "The request body cannot be signed",
+                "Bodies that are signed or looked into wait here until they are whole. Send fewer of them side by side.", true),
+            Self::BodyRefused => row(S::BAD_REQUEST, "http_request_error", "request_body_refused", "The request body is not what its head announces",
                 "Do not retry the same request. The body must have the form that the request's head announces.", false),
             // Not 408: browsers and clients of AI services repeat that by themselves.
             Self::BodyTooQuiet => row(S::BAD_REQUEST, "http_request_error", "request_body_too_quiet", "The request body stopped",

@@ -68,7 +68,7 @@ pub struct Held {
 
 /// No room for another body.
 pub fn no_room() -> Refusal {
-    let detail = "as many request bodies as may be are held at once, to be signed";
+    let detail = "as many request bodies as may be are held at once, to be signed or looked into";
     Refusal::new(Kind::TooManyHeldBodies, Layer::Http, detail)
 }
 

@@ -78,6 +78,8 @@ enum Known {
     },
     Failed {
         at: Instant,
+        /// The same.
+        epoch: u64,
         refusal: Box<Refusal>,
     },
 }
@@ -151,7 +153,9 @@ impl Multiplex {
                 return Ok(Way::Http2(sender.clone(), None));
             }
             // Found out while we waited: a hundred streams do not wait for a hundred timeouts.
-            Known::Failed { at, refusal } if *at >= asked => return Err(refusal.of_another()),
+            Known::Failed { at, epoch, refusal } if *at >= asked && *epoch >= place.epoch => {
+                return Err(refusal.of_another());
+            }
             _ => {}
         }
         // Boxed: streams of an open connection do not carry its room about.
@@ -165,7 +169,7 @@ impl Multiplex {
                 Ok(Way::NewHttp1(sender, times))
             }
             Err(refusal) => {
-                *known = Known::Failed { at: Instant::now(), refusal: refusal.clone() };
+                *known = Known::Failed { at: Instant::now(), epoch: place.epoch, refusal: refusal.clone() };
                 Err(refusal)
             }
         }

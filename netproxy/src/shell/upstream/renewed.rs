@@ -39,9 +39,11 @@ impl<T: Clone> Renewed<T> {
         if now.saturating_duration_since(kept.looked) >= LOCAL_NETWORK_AGE {
             kept.looked = now;
             let of = stamps(&self.files);
-            if kept.of != of {
-                kept.of = of;
-                kept.made = (self.make)().or(kept.made.take());
+            // What could not be made is tried again: that may be no fault of the files.
+            if (kept.made.is_none() || kept.of != of)
+                && let Some(made) = (self.make)()
+            {
+                (kept.made, kept.of) = (Some(made), of);
             }
         }
         kept.made.clone()
@@ -59,6 +61,20 @@ fn stamps(files: &[PathBuf]) -> Stamps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_made_for_a_moment_is_made_from_the_same_files() {
+        let tries = Mutex::new(vec![Some("two"), None, Some("one"), None]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        let renewed =
+            Renewed::new(vec![file.clone()], Box::new(move || tries.lock().unwrap().pop().unwrap()));
+        let start = Instant::now();
+        let after = |count: u32| renewed.get(start + LOCAL_NETWORK_AGE * count + LOCAL_NETWORK_AGE / 2);
+        assert_eq!([after(0), after(1)], [None, Some("one")]);
+        fs::write(&file, "changed").unwrap();
+        assert_eq!([after(2), after(3), after(4)], [Some("one"), Some("two"), Some("two")]);
+    }
 
     #[test]
     fn it_is_made_anew_once_a_file_has_changed_and_kept_while_that_is_of_no_use() {
