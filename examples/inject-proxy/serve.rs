@@ -142,3 +142,15 @@ pub fn raise_file_limit() {
     // Refused only where a stricter limit is in force, and then connections wait.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_answers_wait_for_no_acknowledgement() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let _client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(next(&listener).await.unwrap().nodelay().unwrap());
+    }
+}

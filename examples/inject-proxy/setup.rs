@@ -239,3 +239,19 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::io(format!("cannot read {}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_an_address_that_they_can_connect_to() {
+        for (listens, told) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("192.0.2.1:8080", "192.0.2.1:8080"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()), told.parse().unwrap(), "{listens}");
+        }
+    }
+}

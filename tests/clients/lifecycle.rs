@@ -106,6 +106,56 @@ fn a_log_as_long_as_the_process_may_make_it_refuses_until_it_may_go_on() {
 }
 
 #[test]
+fn a_log_that_lacks_a_line_at_the_end_is_an_exit_code() {
+    let Some(_) = need("a_log_that_lacks_a_line…", "curl", find("curl")) else { return };
+    let mut world = World::start();
+    let pid = Pid::from_raw(world.proxy().pid().cast_signed());
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), ..getrlimit(Resource::Fsize) }).unwrap();
+    status(&world);
+    let (code, said) = world.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("audit log"), "{said}");
+}
+
+/// Each connection takes two descriptors, and a key must not come out with a dump.
+#[test]
+fn the_process_takes_the_files_it_may_have_and_leaves_no_dump() {
+    let before = getrlimit(Resource::Nofile);
+    let few = Rlimit { current: before.maximum.map(|most| (most / 2).max(256)), ..before };
+    prlimit(None, Resource::Nofile, few.clone()).unwrap();
+    let mut world = World::start();
+    let of_proxy = |resource| {
+        let name = if resource == Resource::Nofile { "Max open files" } else { "Max core file size" };
+        let limits = fs::read_to_string(format!("/proc/{}/limits", world.proxy().pid())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (mut of_proxy, most) =
+        (of_proxy, few.maximum.map_or("unlimited".to_owned(), |most| most.to_string()));
+    assert_eq!(of_proxy(Resource::Nofile), [most.clone(), most]);
+    assert_eq!(of_proxy(Resource::Core), ["0", "0"]);
+}
+
+#[test]
+fn a_signal_looks_for_new_values_of_keys() {
+    let Some(_) = need("a_signal_looks_for_new_values…", "curl", find("curl")) else { return };
+    let secret = format!("FILE_KEY=file:{{file}}@{ALLOWED}:{{port}}");
+    let mut world =
+        World::with_key_file("first-value-of-it", &["--secret", &secret, "--refresh-secrets", "0"]);
+    let sent = |world: &World| {
+        let header = format!("Authorization: Bearer {}", world.variables()["FILE_KEY"]);
+        let mut curl = world.client("curl".as_ref());
+        curl.args(["-sS", "-H", &header, &world.url(ALLOWED, "/hello")]).output().unwrap();
+        world.seen(ALLOWED).pop().unwrap().authorization
+    };
+    assert_eq!(sent(&world).as_deref(), Some("Bearer first-value-of-it"));
+    fs::write(world.folder.path().join("key"), "second-value-of-it").unwrap();
+    world.proxy().signal(Signal::HUP);
+    while !world.proxy().next_message().contains("secret FILE_KEY: a new value is in use") {}
+    assert_eq!(sent(&world).as_deref(), Some("Bearer second-value-of-it"));
+}
+
+#[test]
 fn a_policy_is_reloaded_and_a_broken_one_is_not() {
     let Some(_) = need("a_policy_is_reloaded…", "curl", find("curl")) else { return };
     let mut world = World::start();

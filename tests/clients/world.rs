@@ -171,9 +171,14 @@ impl World {
         command
     }
 
-    /// Stops the proxy; what it said while it ran and ended.
+    /// Stops the proxy: its exit code, and what it said while it ran and ended.
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        self.proxy.take().expect("it was not stopped").stop()
+    }
+
+    /// The same of one that ends well.
     pub fn stop_saying(&mut self) -> String {
-        let (code, said) = self.proxy.take().expect("it was not stopped").stop();
+        let (code, said) = self.end();
         assert_eq!(code, Some(0), "{said}");
         said
     }

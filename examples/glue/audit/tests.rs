@@ -119,6 +119,22 @@ fn room_is_reserved_ahead_of_the_end() {
 }
 
 #[test]
+fn what_was_reserved_is_given_back_at_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut log = Log::open(&path, Some(Rotation { bytes: 1, keep: 1 })).unwrap();
+    log.prepare().unwrap();
+    if fs::metadata(&path).unwrap().blocks() == 0 {
+        let _ = writeln!(io::stdout(), "\nSKIPPED: the file system of {} reserves nothing", path.display());
+        return;
+    }
+    log.write(b"first\n").unwrap();
+    log.prepare().unwrap();
+    let taken = fs::metadata(folder.path().join("log.1")).unwrap().blocks() * 512;
+    assert!(taken < RESERVE_STEP_BYTES, "{taken} bytes");
+}
+
+#[test]
 fn a_rotation_that_ended_half_way_goes_on_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
