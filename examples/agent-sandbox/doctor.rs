@@ -26,7 +26,8 @@ pub fn doctor(args: &DoctorArgs) -> Result<u8> {
     } else {
         for finding in &findings {
             let mark = if finding.ok { "✓" } else { "✗" };
-            report::print(&format!("{mark} {:<8} {}", finding.name, report::printable(&finding.detail)))?;
+            let lines: Vec<String> = finding.detail.lines().map(report::printable).collect();
+            report::print(&format!("{mark} {:<8} {}", finding.name, lines.join("\n           ")))?;
         }
     }
     Ok(u8::from(!usable))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use credvault::Injection;
 use glue::audit::Rotation;
 use glue::keys::SecretSpec;
@@ -31,6 +31,7 @@ Exit code: 0 after SIGTERM or SIGINT; 1 if the audit log lacks a line; 2 if noth
 /// A proxy that applies your policy and adds your API keys on the way out.
 #[derive(Debug, Parser)]
 #[command(name = "inject-proxy", version, after_help = AFTER_HELP, max_term_width = 118)]
+#[command(group = ArgGroup::new("what may be reached").args(["policies", "secrets"]).required(true).multiple(true))]
 pub struct Options {
     /// Where clients connect, with HTTP or SOCKS5; port 0 takes a free one and says which
     #[arg(long, value_name = "ADDR:PORT")]
@@ -54,7 +55,7 @@ pub struct Options {
     #[arg(long = "client-cert", value_name = "HOST=FILE", value_parser = parse_client_certificate)]
     pub client_certificates: Vec<(String, PathBuf)>,
     /// Policy file (TOML), several as layers; without one, only the hosts of --secret can be reached
-    #[arg(long = "policy", value_name = "FILE", required_unless_present = "secrets")]
+    #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
     /// Ask on the terminal about what no rule decides; requests wait for the answer, a minute at most
     #[arg(long)]
