@@ -40,7 +40,7 @@ struct Arguments {
     /// Python of an environment that has mitmproxy; without it that peer is left out.
     #[arg(long)]
     mitmdump: Option<PathBuf>,
-    /// Only these proxies: ours, relay, hudsucker, squid, tinyproxy, mitmproxy.
+    /// Only these: direct (no proxy), relay, ours, hudsucker, squid, tinyproxy, mitmproxy.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these scenarios; see the table's first column.

@@ -128,14 +128,16 @@ impl Scenario {
     }
 
     pub fn suits(self, subject: &Subject) -> bool {
-        let relay = subject.kind.name == "relay";
+        // Without a process there is no memory to look at.
+        let (bare, process) = (subject.is_bare(), subject.process().is_some());
         match self {
             Self::Plain | Self::PlainTwoSegments => subject.kind.plain,
-            Self::TunnelNew | Self::TunnelBulk | Self::IdleTunnels => subject.kind.opaque,
+            Self::TunnelNew | Self::TunnelBulk => subject.kind.opaque,
+            Self::IdleTunnels => subject.kind.opaque && process,
             Self::RefusedSameHost | Self::RefusedNewHost => subject.kind.name == "ours",
-            Self::Intercepted | Self::InterceptedNew => subject.kind.intercepts || relay,
-            Self::InterceptedBulk | Self::InterceptedUpload | Self::IdleIntercepted => {
-                subject.kind.intercepts || relay
+            Self::IdleIntercepted => (subject.kind.intercepts || bare) && process,
+            Self::Intercepted | Self::InterceptedNew | Self::InterceptedBulk | Self::InterceptedUpload => {
+                subject.kind.intercepts || bare
             }
             // The others offer no HTTP/2 to a client behind CONNECT.
             Self::Http2 => matches!(subject.kind.name, "ours" | "mitmproxy"),
@@ -179,21 +181,23 @@ impl Scenario {
 /// Counts, latencies in microseconds, and errors.
 pub type Done = (f64, Vec<u32>, u64);
 
-async fn timed(process: u32, work: impl Future<Output = Result<Done>>) -> Result<Sample> {
+async fn timed(process: Option<u32>, work: impl Future<Output = Result<Done>>) -> Result<Sample> {
     // What the round before left behind is not this one's.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let (before, started) = (cpu_time(process), Instant::now());
+    let used = || process.map(cpu_time).unwrap_or_default();
+    let (before, started) = (used(), Instant::now());
     let (count, latencies_us, errors) = work.await?;
     let elapsed = started.elapsed();
-    let cpu = cpu_time(process).saturating_sub(before);
+    let cpu = used().saturating_sub(before);
     Ok(Sample { count, elapsed, cpu, latencies_us, errors, memory_kib: None })
 }
 
-async fn idle(process: u32, client: &Client) -> Result<Sample> {
-    let before = resident_kib(process);
+async fn idle(process: Option<u32>, client: &Client) -> Result<Sample> {
+    let resident = || process.map(resident_kib).unwrap_or_default();
+    let before = resident();
     let kept = load::open_and_keep(client, IDLE).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let each = resident_kib(process).saturating_sub(before) as f64 / kept.len() as f64;
+    let each = resident().saturating_sub(before) as f64 / kept.len() as f64;
     let memory_kib = Some((before, each));
     Ok(Sample {
         count: 0.0,

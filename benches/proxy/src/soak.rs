@@ -23,7 +23,7 @@ pub async fn run(subject: &Subject, world: &World, length: Duration, rest: Durat
         let sample = Scenario::round(*turn, subject, world, TURN).await?;
         (done, errors) = (done + sample.count, errors + sample.errors);
         tokio::time::sleep(rest).await;
-        let (elapsed, resident) = (started.elapsed(), resident_kib(subject.process()));
+        let (elapsed, resident) = (started.elapsed(), subject.process().map_or(0, resident_kib));
         if elapsed * 10 > length {
             warm.get_or_insert(resident);
             peak = peak.max(resident);

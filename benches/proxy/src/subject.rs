@@ -21,17 +21,22 @@ pub struct Kind {
     pub plain: bool,
     pub opaque: bool,
     pub intercepts: bool,
-    command: fn(&World, u16, &Programs<'_>) -> Result<Command>,
+    /// `None` where there is no proxy at all.
+    command: Option<ToStart>,
 }
+
+/// How it is started, to listen at a port.
+type ToStart = fn(&World, u16, &Programs<'_>) -> Result<Command>;
 
 /// In the order of the tables.
 pub const KINDS: &[Kind] = &[
-    Kind { name: "relay", plain: true, opaque: true, intercepts: false, command: relay },
-    Kind { name: "ours", plain: true, opaque: true, intercepts: true, command: ours },
-    Kind { name: "hudsucker", plain: true, opaque: true, intercepts: true, command: hudsucker },
-    Kind { name: "squid", plain: true, opaque: true, intercepts: true, command: squid },
-    Kind { name: "tinyproxy", plain: true, opaque: true, intercepts: false, command: tinyproxy },
-    Kind { name: "mitmproxy", plain: true, opaque: true, intercepts: true, command: mitmproxy },
+    Kind { name: "direct", plain: true, opaque: true, intercepts: false, command: None },
+    Kind { name: "relay", plain: true, opaque: true, intercepts: false, command: Some(relay) },
+    Kind { name: "ours", plain: true, opaque: true, intercepts: true, command: Some(ours) },
+    Kind { name: "hudsucker", plain: true, opaque: true, intercepts: true, command: Some(hudsucker) },
+    Kind { name: "squid", plain: true, opaque: true, intercepts: true, command: Some(squid) },
+    Kind { name: "tinyproxy", plain: true, opaque: true, intercepts: false, command: Some(tinyproxy) },
+    Kind { name: "mitmproxy", plain: true, opaque: true, intercepts: true, command: Some(mitmproxy) },
 ];
 
 /// Programs that are not ours to find.
@@ -65,11 +70,11 @@ impl World {
     }
 }
 
-/// A running proxy.
+/// A running proxy, or none at all.
 pub struct Subject {
     pub kind: &'static Kind,
     pub address: SocketAddr,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Subject {
@@ -80,7 +85,9 @@ impl Subject {
         mitmdump: Option<&Path>,
     ) -> Result<Self> {
         let port = free_port().await?;
-        let inner = (kind.command)(world, port, &Programs { inject_proxy, mitmdump })?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let Some(command) = kind.command else { return Ok(Self { kind, address, child: None }) };
+        let inner = command(world, port, &Programs { inject_proxy, mitmdump })?;
         let mut command = Command::new("taskset");
         command.args(["-c", "1"]).arg(inner.get_program()).args(inner.get_args());
         for (name, value) in inner.get_envs() {
@@ -88,48 +95,55 @@ impl Subject {
                 command.env(name, value);
             }
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut subject = Self { kind, address: SocketAddr::from(([127, 0, 0, 1], port)), child };
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         for _ in 0..400 {
-            if let Some(status) = subject.child.try_wait()? {
+            if let Some(status) = child.try_wait()? {
                 return Err(format!("it ended at once ({status})").into());
             }
-            if TcpStream::connect(subject.address).await.is_ok() {
-                return Ok(subject);
+            if TcpStream::connect(address).await.is_ok() {
+                return Ok(Self { kind, address, child: Some(child) });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        drop(Self { kind, address, child: Some(child) });
         Err("it does not listen".into())
     }
 
-    pub fn process(&self) -> u32 {
-        self.child.id()
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether bytes go by it unread, or there is nobody to read them.
+    pub fn is_bare(&self) -> bool {
+        ["direct", "relay"].contains(&self.kind.name)
     }
 
     /// Where to connect for `port` of the origin: a relay has no CONNECT.
     pub fn relayed(&self, world: &World, port: u16) -> Option<SocketAddr> {
-        if self.kind.name != "relay" {
+        if !self.is_bare() {
             return None;
         }
         let at = relayed_ports(&world.ports).iter().position(|one| *one == port)?;
-        Some(SocketAddr::from(([127, 0, 0, 1], self.address.port() + u16::try_from(at).ok()?)))
+        let port = if self.child.is_some() { self.address.port() + u16::try_from(at).ok()? } else { port };
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 
 impl Drop for Subject {
     fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
         // Asked first: squid then takes its shared memory with it.
-        if let Some(process) = Pid::from_raw(self.child.id().cast_signed()) {
+        if let Some(process) = Pid::from_raw(child.id().cast_signed()) {
             let _ = kill_process(process, Signal::TERM);
         }
         for _ in 0..40 {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+            if matches!(child.try_wait(), Ok(Some(_))) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
