@@ -46,5 +46,6 @@ mod transparent;
 mod unfinished;
 mod upstream;
 mod upstream_proxy;
+mod waits;
 mod websocket;
 mod world;
