@@ -64,7 +64,7 @@ async fn world(change: impl FnOnce(&mut Limits)) -> Arc<World> {
     World::build_ruled(|names| names, |ports| Rules { ports }, |b| b.limits(limits).inject(Hook)).await
 }
 
-async fn post(world: &World, path: &str, framing: &str) -> Answer {
+async fn post(world: &World, path: &str, framing: impl std::fmt::Display) -> Answer {
     let target = world.at("ok.example");
     let mut tls = https(world, &target).await;
     ask(&mut tls, &format!("POST {path} HTTP/1.1\r\nHost: {target}\r\n{framing}")).await
@@ -114,6 +114,17 @@ async fn what_is_held_has_limits_and_nothing_above_them_is_sent() {
     }
     // What was held is free again.
     assert_eq!(post(&few, "/body", &length("abc")).await.status, 200);
+}
+
+/// Nor is the client told to go on (RFC 9110 §10.1.1).
+#[tokio::test]
+async fn a_body_that_says_it_is_too_large_is_refused_before_any_of_it_is_held() {
+    let world = world(|l| l.held_body_bytes_max = 3).await;
+    let waits =
+        |length| post(&world, "/body", format!("Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"));
+    let answer = waits(4).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (413, &"request_body_too_large".into()));
+    assert_eq!(waits(3).await.status, 100);
 }
 
 #[tokio::test]

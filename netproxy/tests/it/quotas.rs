@@ -1,14 +1,16 @@
 //! How much a sandbox and a rule may do: at the limit it is done, one above it is refused in words of its own.
 
+use std::future::ready;
 use std::time::Duration;
 
 use netproxy::HostName;
 use netproxy::hooks::*;
 use netproxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::client::*;
-use crate::hooks::Rules;
+use crate::hooks::{Any, Records, Rules};
 use crate::world::World;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
@@ -90,6 +92,44 @@ async fn a_client_above_the_limit_is_told_so_in_its_language() {
     }
 }
 
+/// `TURNED_AWAY_MAX`, as a number: each of more would cost memory. They say nothing, so that each takes up its room for as
+/// long as it may.
+#[tokio::test(start_paused = true)]
+async fn so_many_clients_above_the_limit_are_heard_at_once_and_no_more() {
+    let records = Records::default();
+    let limits = limits(|l| l.client_connections_max = 0);
+    let proxy = netproxy::Proxy::builder().limits(limits.clone()).audit(records.clone()).build().unwrap();
+    let open = || {
+        let (near, far) = tokio::io::duplex(1024);
+        let proxy = proxy.clone();
+        tokio::spawn(async move { proxy.serve(far).await });
+        near
+    };
+    let started = Instant::now();
+    let mut silent: Vec<_> = (0..64).map(|_| open()).collect();
+    assert!(is_at_end(&mut open()).await);
+    assert_eq!((started.elapsed(), records.0.lock().unwrap().len()), (Duration::ZERO, 1));
+    // Whoever goes makes room.
+    let request = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let mut first = silent.swap_remove(0);
+    first.write_all(request).await.unwrap();
+    assert_eq!(read_answer(&mut first, "GET").await.status, 503);
+    drop(first);
+    let mut next = loop {
+        let mut next = open();
+        next.write_all(request).await.unwrap();
+        if next.read_u8().await.is_ok() {
+            break next;
+        }
+    };
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    for stream in silent.iter_mut().chain([&mut next]) {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    let took = started.elapsed();
+    assert!(took >= limits.linger_timeout && took < limits.linger_timeout * 2, "{took:?}");
+}
+
 #[tokio::test]
 async fn too_many_requests_in_a_second_are_refused_once_and_for_good() {
     let sandbox = World::limited(limits(|l| l.requests_per_s = Some(0))).await;
@@ -150,6 +190,21 @@ async fn a_body_above_the_limit_is_413_and_never_whole() {
     }
 }
 
+/// Nobody listens on that port: what is dialled is another error.
+#[tokio::test]
+async fn a_body_that_says_it_is_too_large_is_refused_before_anything_is_dialled() {
+    let world = World::limited(limits(|l| l.request_body_bytes_max = Some(10))).await;
+    for (length, answered) in [(10, (502, "upstream_unreachable")), (11, (413, "request_body_too_large"))] {
+        let mut tls = https(&world, "ok.example:1").await;
+        let head = format!(
+            "POST /upload HTTP/1.1\r\nHost: ok.example:1\r\nContent-Length: {length}\r\n\r\n0123456789a"
+        );
+        let answer = ask(&mut tls, &head).await;
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert_eq!((answer.status, &*error), answered, "{length}");
+    }
+}
+
 /// On a paused clock: a body of 100,000 bytes that a refusing proxy reads to its end.
 #[tokio::test(start_paused = true)]
 async fn bytes_are_slowed_down_and_not_lost() {
@@ -167,6 +222,34 @@ async fn bytes_are_slowed_down_and_not_lost() {
     client.write_all(&[b'x'; 100_000]).await.unwrap();
     client.shutdown().await.unwrap();
     served.await.unwrap();
+    let took = started.elapsed().as_secs_f64();
+    assert!((9.5..=11.0).contains(&took), "{took}");
+}
+
+/// Answers every request itself, so that all that takes time is the client's own connection.
+struct Answers(usize);
+
+impl Inject for Answers {
+    fn inject<'a>(
+        &'a self,
+        _: &'a Decided<'a>,
+        head: &'a mut RequestHead,
+    ) -> BoxFuture<'a, Result<Injected, InjectError>> {
+        head.answer = Some(Box::pin(ready(http::Response::new(vec![b'x'; self.0].into()))));
+        Box::pin(ready(Ok(Injected::default())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_answers_are_slowed_down_too() {
+    let limits = limits(|l| l.bytes_per_s = Some(10_000));
+    let builder = netproxy::Proxy::builder().authorize(Any).inject(Answers(100_000));
+    let proxy = builder.limits(limits).build().unwrap();
+    let (mut client, far) = tokio::io::duplex(1024);
+    tokio::spawn(async move { proxy.serve(far).await });
+    let started = Instant::now();
+    let answer = ask(&mut client, "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+    assert_eq!((answer.status, answer.body.len()), (200, 100_000));
     let took = started.elapsed().as_secs_f64();
     assert!((9.5..=11.0).contains(&took), "{took}");
 }

@@ -442,3 +442,30 @@ async fn a_proxy_that_never_answers_is_given_up() {
         assert_eq!((answer.status, &answer.json()["detail"]), (502, &detail.into()));
     }
 }
+
+/// `UPSTREAM_PROXY_INTERIM_MAX`, as a number: a proxy that sends more may send them for ever.
+#[tokio::test]
+async fn a_proxy_may_send_three_interim_answers_and_no_more() {
+    for (hints, status) in [(3, 200), (4, 502)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = place(listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_until(&mut stream, b"\r\n\r\n").await;
+            let answers = ["HTTP/1.1 103 Hints\r\n\r\n".repeat(hints), "HTTP/1.1 200 OK\r\n\r\n".to_owned()];
+            stream.write_all(answers.concat().as_bytes()).await.unwrap();
+            read_until(&mut stream, b"\r\n\r\n").await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+        });
+        let via = UpstreamProxy::http_connect(place, None).with_remote_names();
+        let proxy = Proxy::builder().authorize(ByHost).upstream_proxy("http", via).build().unwrap();
+        let (mut stream, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move { proxy.serve(far).await });
+        let answer =
+            ask(&mut stream, "GET http://http.example/ HTTP/1.1\r\nHost: http.example\r\n\r\n").await;
+        assert_eq!(answer.status, status, "{hints}: {answer:?}");
+        if status == 502 {
+            assert_eq!(answer.json()["error"], "upstream_proxy", "{answer:?}");
+        }
+    }
+}
