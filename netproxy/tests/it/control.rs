@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::client::*;
-use crate::hooks::Rules;
+use crate::hooks::{Records, Rules};
 use crate::http2::client as h2;
 use crate::world::World;
 
@@ -379,4 +379,28 @@ async fn a_drain_ends_what_waits_at_each_door_and_lets_nobody_in() {
         serve_at(proxy, door, far).await;
         assert_eq!(started.elapsed(), Duration::ZERO, "{door}");
     }
+}
+
+/// Whatever has come with it: each would be answered, were it only looked at.
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_the_proxy_drains_is_not_heard() {
+    let records = Records::default();
+    let proxy = netproxy::Proxy::builder().audit(records.clone()).build().unwrap();
+    assert!(proxy.drain(Duration::from_secs(30)).await);
+    for (door, said) in [
+        ("any", &b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n"[..]),
+        ("any", b"CONNECT a.example:1 HTTP/1.1\r\nHost: a.example:1\r\n\r\n"),
+        ("any", b"\x05\x01\x00"),
+        ("any", b"TCP1 a.example:1\n"),
+        ("socks", b"\x05\x01\x00"),
+        ("transparent", b"TCP1 a.example:1\n"),
+    ] {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        near.write_all(said).await.unwrap();
+        serve_at(proxy.clone(), door, far).await;
+        let mut heard = Vec::new();
+        near.read_to_end(&mut heard).await.unwrap();
+        assert!(heard.is_empty(), "{door}: {}", String::from_utf8_lossy(&heard));
+    }
+    assert!(records.0.lock().unwrap().is_empty());
 }
