@@ -7,9 +7,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::http1::Sender;
 use crate::authority::Authority;
