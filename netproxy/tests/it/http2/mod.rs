@@ -9,6 +9,7 @@ mod forwarding;
 pub mod frames;
 mod malformed;
 pub mod memory;
+mod misbehaving;
 mod random;
 mod refusals;
 mod retries;
