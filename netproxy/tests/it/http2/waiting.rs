@@ -5,11 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use netproxy::Proxy;
 use netproxy::limits::Limits;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::client::tls;
+use super::frames::*;
 use super::{H2, world, world_with};
+use crate::client::{read_answer, tls_offering};
+use crate::hooks::Any;
 use crate::world::World;
 
 async fn open(world: &World, target: &str) -> SendRequest<Bytes> {
@@ -67,4 +73,28 @@ async fn a_stream_whose_answer_nobody_reads_ends_and_is_recorded() {
         }
     };
     assert_eq!(cut.reason(), Some(h2::Reason::CANCEL));
+}
+
+/// It grants all the room that streams could want, and there is less on the way than one answer takes: no stream waits, and the
+/// connection does.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_any_more_loses_its_connection() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Duration::from_secs(10);
+    let proxy = Proxy::builder().authorize(Any).limits(limits.clone()).build().unwrap();
+    let (mut near, far) = tokio::io::duplex(256);
+    let serving = proxy.clone();
+    let served = tokio::spawn(async move { serving.serve(far).await });
+    near.write_all(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n").await.unwrap();
+    read_answer(&mut near, "CONNECT").await;
+    let offer = ("a.example", &[H2][..]);
+    let mut tls = tls_offering(proxy.ca_certificate_pem(), near, offer).await.unwrap();
+    let head = [(":method", "GET"), (":scheme", "https"), (":authority", "a.example"), (":path", "/")];
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head));
+    tls.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).await.unwrap();
+    tls.flush().await.unwrap();
+    let started = Instant::now();
+    tokio::time::timeout(Duration::from_secs(24 * 3600), served).await.expect("held for a day").unwrap();
+    let took = started.elapsed();
+    assert!(took >= limits.idle_timeout && took < limits.idle_timeout * 2, "{took:?}");
 }
