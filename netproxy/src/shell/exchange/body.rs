@@ -275,6 +275,11 @@ impl Passing {
         }
     }
 
+    /// Nothing of it is to come.
+    fn is_over(&self) -> bool {
+        self.ended || (self.search.is_none() && self.incoming.is_end_stream())
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
@@ -400,8 +405,7 @@ pub fn redact_fields(filter: &mut dyn ResponseFilter, fields: &mut HeaderMap) {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        let whole = self.ended || (self.search.is_none() && self.incoming.is_end_stream());
-        if !whole {
+        if !self.is_over() {
             self.ledger.unheard();
         }
     }
@@ -440,8 +444,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Passing(passing) if passing.search.is_some() => passing.ended,
-            Self::Passing(passing) => passing.ended || passing.incoming.is_end_stream(),
+            Self::Passing(passing) => passing.is_over(),
         }
     }
 

@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::flow;
 use crate::hooks::{Allow, Decided, ResponseFilter, Verdict};
 use crate::id::DecisionId;
-use crate::limits::TUNNEL_READ_BYTES;
 use crate::shell::asking::still_holds;
 use crate::shell::client::strict_io::StrictIo;
 use crate::shell::ledger::{Ledger, Sent};
@@ -145,6 +144,19 @@ struct Searched<S> {
     ended: bool,
 }
 
+impl<S> Searched<S> {
+    /// Takes what was read; nothing is the end.
+    fn search(&mut self, read: &[u8]) {
+        self.ended = read.is_empty();
+        let mut passes = Vec::new();
+        if self.frames.push(read, &mut passes).is_err() {
+            write_frame(0x88, CLOSE_PROTOCOL_ERROR, &mut passes);
+            self.ended = true;
+        }
+        self.out.extend_from_slice(&passes);
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Searched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -153,16 +165,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Searched<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.out.is_empty() && !this.ended {
-            let mut room = vec![0; TUNNEL_READ_BYTES];
-            let mut read = ReadBuf::new(&mut room);
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
-            this.ended = read.filled().is_empty();
-            let mut passes = Vec::new();
-            if this.frames.push(read.filled(), &mut passes).is_err() {
-                write_frame(0x88, CLOSE_PROTOCOL_ERROR, &mut passes);
-                this.ended = true;
+            let mut buffer = tunnel::take_buffer();
+            let mut read = ReadBuf::new(&mut buffer);
+            let polled = Pin::new(&mut this.io).poll_read(cx, &mut read);
+            if let Poll::Ready(Ok(())) = polled {
+                this.search(read.filled());
             }
-            this.out.extend_from_slice(&passes);
+            tunnel::give_back(buffer);
+            ready!(polled)?;
         }
         let count = this.out.len().min(out.remaining());
         out.put_slice(this.out.get(..count).unwrap_or_default());

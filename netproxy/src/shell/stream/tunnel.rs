@@ -120,11 +120,13 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-fn take_buffer() -> Vec<u8> {
+/// One of [`TUNNEL_READ_BYTES`], for the time of one read.
+pub fn take_buffer() -> Vec<u8> {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; TUNNEL_READ_BYTES])
 }
 
-fn give_back(buffer: Vec<u8>) {
+/// It is a spare one again.
+pub fn give_back(buffer: Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < TUNNEL_SPARE_BUFFERS {
             spare.push(buffer);
