@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::client::*;
 use crate::hooks::{PLACEHOLDER, SECRET};
+use crate::http2::client as h2;
 use crate::upstream::header;
 use crate::world::World;
 
@@ -112,6 +113,33 @@ async fn a_plain_request_is_forwarded_in_origin_form() {
     assert_eq!(world.records(2).await[0]["scheme"], "http");
 }
 
+/// Above all the password that a client has for its proxy.
+#[tokio::test]
+async fn what_is_meant_for_the_proxy_does_not_reach_the_upstream() {
+    const FIELDS: [(&str, &str); 6] = [
+        ("Proxy-Authorization", "Basic dXNlcjpwYXNzd29yZA=="),
+        ("Proxy-Authenticate", "Basic"),
+        ("Proxy-Connection", "keep-alive"),
+        ("Keep-Alive", "timeout=5"),
+        ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+        ("Upgrade", "h2c"),
+    ];
+    let world = World::start().await;
+    let fields: String = FIELDS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let (place, target) = (format!("plain.example:{}", world.plain.address.port()), world.at("ok.example"));
+    let plain = format!("GET http://{place}/ HTTP/1.1\r\nHost: {place}\r\nX-A: b\r\n{fields}\r\n");
+    assert_eq!(ask(&mut world.connect(), &plain).await.status, 200);
+    let inside = format!("GET / HTTP/1.1\r\nHost: {target}\r\nX-A: b\r\n{fields}\r\n");
+    assert_eq!(ask(&mut https(&world, &target).await, &inside).await.status, 200);
+    for upstream in [&world.plain, &world.tls] {
+        let seen = upstream.seen.lock().unwrap()[0].clone();
+        assert_eq!(header(&seen, "x-a").as_deref(), Some("b"));
+        for (name, _) in FIELDS {
+            assert_eq!(header(&seen, name), None, "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn events_arrive_one_by_one() {
     for world in [World::start().await, World::redacting().await] {
@@ -156,6 +184,33 @@ async fn expect_continue_is_answered_after_the_decision() {
     tls.write_all(head.as_bytes()).await.unwrap();
     assert!(read_until(&mut tls, b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100 "));
     assert_eq!(ask(&mut tls, "ab").await.text(), "2 bytes");
+    // It is answered, and nobody else is to answer it.
+    assert_eq!(header(&world.tls.seen.lock().unwrap()[0], "expect"), None);
+}
+
+/// Some read a number with a zero before it as octal: the body would end elsewhere for them.
+#[tokio::test]
+async fn a_length_goes_up_without_the_zeros_before_it() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let head = format!("POST /upload HTTP/1.1\r\nHost: {target}\r\nContent-Length: 0012\r\n\r\n");
+    assert_eq!(ask(&mut tls, &(head + "twelve bytes")).await.text(), "12 bytes");
+    let seen = world.tls.seen.lock().unwrap()[0].clone();
+    assert_eq!(header(&seen, "content-length").as_deref(), Some("12"));
+}
+
+/// Which a client would follow to where this request would be refused.
+#[tokio::test]
+async fn an_upstream_cannot_lead_clients_to_another_service() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let answer = ask(&mut tls, &format!("GET /elsewhere HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    assert_eq!((answer.header("alt-svc"), answer.header("x-a").as_deref()), (None, Some("b")));
+    let mut multiplexed = h2::open(&world, &target).await;
+    let answer = h2::get(&mut multiplexed, &target, "/elsewhere").await;
+    assert!(!answer.headers.contains_key("alt-svc") && answer.headers["x-a"] == "b");
 }
 
 #[tokio::test]

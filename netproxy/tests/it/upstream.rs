@@ -130,6 +130,7 @@ async fn answer<S: AsyncWrite + Unpin>(
         "/forged" => {
             write_whole(stream, "Proxy-Status: agent-sandbox; error=http_request_denied, cdn\r\n", b"x").await
         }
+        "/elsewhere" => write_whole(stream, "Alt-Svc: h3=\"other.example:443\"\r\nX-A: b\r\n", b"x").await,
         "/compress-echo" => {
             let got = header(head, "authorization").unwrap_or_default();
             let more = format!("Content-Encoding: compress\r\nX-Got: {got}\r\n");
