@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -179,6 +180,22 @@ async fn what_was_answered_ends_where_a_rule_forbids_it() {
     assert!(is_at_end(&mut stream).await);
     let records = world.records(2).await;
     assert!(records.iter().all(|record| record["error"] == "policy_changed"), "{records:?}");
+}
+
+/// A slow client on a port of the web is a slow client. (Elsewhere the server may be meant to speak first.)
+#[tokio::test]
+async fn of_who_is_silent_on_a_port_of_the_web_nobody_is_asked() {
+    let (world, mut questions) = world().await;
+    let raw = raw_server(true).await;
+    let on_the_web = connect(&world, "unknown.example:443").await;
+    let _elsewhere = connect(&world, &format!("unknown.example:{}", raw.port())).await;
+    assert_eq!(questions.recv().await.unwrap().0, "TCP unknown.example");
+    // By now both were silent for long enough, or will be at once.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(questions.try_recv().is_err());
+    // And it is still listened to.
+    tls(&world, on_the_web, "unknown.example").await;
+    assert!(questions.try_recv().is_err());
 }
 
 #[tokio::test]
