@@ -36,7 +36,7 @@ impl Authorize for Wild {
     }
 }
 
-/// Answers every name, once a permit is there, and remembers what it was asked.
+/// Answers every name, once a permit is there, and remembers what it was asked. A long name has IPv6 addresses.
 #[derive(Clone)]
 struct Watching {
     asked: Arc<Mutex<Vec<String>>>,
@@ -56,8 +56,13 @@ impl Resolve for Watching {
             self.asked.lock().unwrap().push(name.to_string());
             self.at_once.fetch_add(1, Ordering::SeqCst);
             self.permits.acquire().await.unwrap().forget();
-            let count = if name.as_str() == "many.example" { 40 } else { 1 };
-            Ok((0..count).map(|n| IpAddr::from([93, 184, 215, 10 + n])).collect())
+            let v4 = |n: u8| IpAddr::from([93, 184, 215, 10 + n]);
+            let v6 = |n: u8| IpAddr::from([0x2606, 0x2800, 0, 0, 0, 0, 0, u16::from(n)]);
+            Ok(match name.as_str() {
+                "many.example" => (0..40).map(v4).collect(),
+                long if long.len() > 80 => (0..40).map(v6).collect(),
+                _ => vec![v4(0)],
+            })
         })
     }
 }
@@ -70,7 +75,9 @@ fn query(name: &str, kind: RecordType, edns: bool) -> Vec<u8> {
     let mut query = Message::query();
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     if edns {
-        query.set_edns(Edns::new());
+        let mut edns = Edns::new();
+        edns.set_max_payload(1232);
+        query.set_edns(edns);
     }
     query.to_vec().unwrap()
 }
@@ -128,17 +135,31 @@ async fn over_udp_the_same_is_answered() {
 async fn an_answer_too_long_for_a_datagram_is_given_over_tcp() {
     let proxy = proxy(Watching::free(), &Records::default());
     let (client, _) = udp(&proxy).await;
+    let many = "many.example.".to_owned();
     let long = format!("{}.wild.example.", ["abcdefg"; 10].join("."));
-    for (name, edns, truncated, answers) in [
-        ("many.example.".to_owned(), true, false, ADDRESSES_MAX),
-        // 16 addresses and a name fit into 512 bytes.
-        ("many.example.".to_owned(), false, false, ADDRESSES_MAX),
-        (long, false, false, 1),
+    for (name, kind, edns, truncated, answers) in [
+        (&many, RecordType::A, true, false, ADDRESSES_MAX),
+        // 16 addresses and a short name fit into 512 bytes; of IPv6 with a long one they do not.
+        (&many, RecordType::A, false, false, ADDRESSES_MAX),
+        (&long, RecordType::AAAA, true, false, ADDRESSES_MAX),
+        (&long, RecordType::AAAA, false, true, 0),
     ] {
-        client.send(&query(&name, RecordType::A, edns)).await.unwrap();
+        client.send(&query(name, kind, edns)).await.unwrap();
         let answer = receive(&client).await;
-        assert_eq!((answer.metadata.truncation, answer.answers.len()), (truncated, answers), "{name}");
+        assert_eq!((answer.metadata.truncation, answer.answers.len()), (truncated, answers), "{name} {edns}");
     }
+    // Over a stream there is room for it.
+    let (mut near, far) = tokio::io::duplex(4096);
+    let served = proxy.clone();
+    tokio::spawn(async move { served.serve_dns(far).await });
+    let asked = query(&long, RecordType::AAAA, false);
+    near.write_u16(u16::try_from(asked.len()).unwrap()).await.unwrap();
+    near.write_all(&asked).await.unwrap();
+    let mut answer = vec![0; usize::from(near.read_u16().await.unwrap())];
+    assert!(answer.len() > usize::from(DNS_UDP_BYTES_MAX));
+    near.read_exact(&mut answer).await.unwrap();
+    let answer = Message::from_vec(&answer).unwrap();
+    assert_eq!((answer.metadata.truncation, answer.answers.len()), (false, ADDRESSES_MAX));
     let parsed = netproxy::dns::Query::parse(&query("many.example.", RecordType::A, false)).unwrap();
     assert_eq!(parsed.udp_bytes_max(), 512);
     let truncated = Message::from_vec(&parsed.truncated().unwrap()).unwrap();
