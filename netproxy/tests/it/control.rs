@@ -15,7 +15,7 @@ use crate::http2::client as h2;
 use crate::world::World;
 
 /// The rules, until the switch is on: then nothing is allowed.
-struct Switch(Rules, Arc<AtomicBool>);
+pub struct Switch(pub Rules, pub Arc<AtomicBool>);
 
 impl Switch {
     fn or(&self, verdict: Verdict) -> Verdict {

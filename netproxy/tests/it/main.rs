@@ -1,6 +1,7 @@
 //! The proxy over real sockets: a TLS upstream on loopback, clients that write bytes, hooks that watch.
 
 #![allow(missing_docs)]
+mod anew;
 mod asking;
 mod attacks;
 mod audit;
@@ -22,6 +23,7 @@ mod dns_streams;
 mod doors;
 mod early;
 mod forwarding;
+mod full_log;
 mod heads;
 mod hooks;
 mod http2;
