@@ -371,6 +371,31 @@ async fn a_proxy_is_no_way_to_a_private_address() {
     assert!(net.http.lock().unwrap().is_empty());
 }
 
+/// Else what goes up would come in again, as a request of some other client.
+#[tokio::test]
+async fn a_listener_of_our_own_is_no_upstream_proxy() {
+    let (own, asked) = http_proxy(None).await;
+    let named = Authority::parse(&format!("corp.proxy.example:{}", own.port()), None).unwrap();
+    let proxy = Proxy::builder()
+        .authorize(ByHost)
+        .resolve(Names::default().with("corp.proxy.example", &[&["127.0.0.1"]]))
+        .own_listener(own)
+        .upstream_proxy("literal", UpstreamProxy::http_connect(place(own), None).with_remote_names())
+        .upstream_proxy("named", UpstreamProxy::http_connect(named, None).with_remote_names())
+        .build()
+        .unwrap();
+    for name in ["literal", "named"] {
+        let (mut stream, far) = tokio::io::duplex(64 * 1024);
+        let proxy = proxy.clone();
+        tokio::spawn(async move { proxy.serve(far).await });
+        let host = format!("{name}.example");
+        let answer = ask(&mut stream, &format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let detail = format!("upstream proxy {name}: {own} is a listener of the proxy itself");
+        assert_eq!((answer.status, &answer.json()["detail"]), (502, &detail.into()));
+    }
+    assert!(asked.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_connection_by_one_proxy_is_not_used_for_another() {
     // The rules change between two requests to the same place.
