@@ -91,3 +91,70 @@ impl Resolve for SystemResolve {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use hickory_proto::op::{Message, ResponseCode};
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::authority::Host;
+
+    /// Has an address for whatever is asked below `corp.example`, and for nothing else; remembers what it was asked.
+    async fn server() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+        let log = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+                let question = query.queries[0].clone();
+                let name = question.name().to_ascii();
+                match (name.ends_with(".corp.example."), question.query_type()) {
+                    (true, RecordType::A) => {
+                        let data = RData::A("192.0.2.1".parse().unwrap());
+                        answer.add_answer(Record::from_rdata(question.name().clone(), 60, data));
+                    }
+                    (true, _) => {}
+                    (false, _) => answer.metadata.response_code = ResponseCode::NXDomain,
+                }
+                log.lock().unwrap().push(name);
+                answer.add_query(question);
+                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        (address, asked)
+    }
+
+    fn name(text: &str) -> HostName {
+        match Host::parse(text) {
+            Ok(Host::Name(name)) => name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Else `intern`, which no rule of the policy means by that, would be `intern.corp.example`.
+    #[tokio::test]
+    async fn no_search_domain_of_this_machine_is_tried() {
+        let (address, asked) = server().await;
+        let mut server = NameServerConfig::udp(address.ip());
+        server.connections.iter_mut().for_each(|connection| connection.port = address.port());
+        let search = vec![Name::from_ascii("corp.example.").unwrap()];
+        let config = ResolverConfig::from_parts(None, search, vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = finish(builder).unwrap();
+        for short in ["intern", "gone.test"] {
+            assert_eq!(look_up(&resolver, &name(short)).await, Err(ResolveError::NotFound), "{short}");
+        }
+        assert_eq!(look_up(&resolver, &name("a.corp.example")).await, Ok(vec!["192.0.2.1".parse().unwrap()]));
+        let mut asked = asked.lock().unwrap().clone();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(asked, ["a.corp.example.", "gone.test.", "intern."]);
+    }
+}
