@@ -141,3 +141,54 @@ fn validity(now: SystemTime, days: i64) -> Result<(OffsetDateTime, OffsetDateTim
     let end = now.checked_add(Duration::days(days)).ok_or(CaError::Clock)?;
     Ok((start, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2027-01-15, 08:00:00.
+    const NOW_S: u64 = 1_800_000_000;
+    /// BasicConstraints, critical: an authority, and none below it (RFC 5280 §4.2.1.9).
+    const NONE_BELOW: &[u8] = b"\x06\x03\x55\x1d\x13\x01\x01\xff\x04\x08\x30\x06\x01\x01\xff\x02\x01\x00";
+    /// The beginning of SubjectKeyIdentifier, of 20 bytes (§4.2.1.2).
+    const OWN_KEY: &[u8] = b"\x06\x03\x55\x1d\x0e\x04\x16\x04\x14";
+    /// The beginning of AuthorityKeyIdentifier, which names a key in 20 bytes (§4.2.1.1).
+    const KEY_OF_ISSUER: &[u8] = b"\x06\x03\x55\x1d\x23\x04\x18\x30\x16\x80\x14";
+
+    /// The 20 bytes after these.
+    fn after(der: &[u8], start: &[u8]) -> Option<[u8; 20]> {
+        let at = der.windows(start.len()).position(|bytes| bytes == start)?;
+        der.get(at + start.len()..)?.first_chunk().copied()
+    }
+
+    /// The authority, and one leaf.
+    fn made() -> [CertificateDer<'static>; 2] {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(NOW_S);
+        let ca = SandboxCa::generate("test", now).unwrap();
+        let leaf = ca.mint(&Host::parse("a.example").unwrap(), now).unwrap().cert.remove(0);
+        [ca.certificate.clone(), leaf]
+    }
+
+    #[test]
+    fn no_authority_can_be_below_it() {
+        let [ca, leaf] = made();
+        assert!(ca.windows(NONE_BELOW.len()).any(|bytes| bytes == NONE_BELOW));
+        assert!(!leaf.windows(NONE_BELOW.len()).any(|bytes| bytes == NONE_BELOW));
+    }
+
+    #[test]
+    fn certificates_are_valid_for_a_guest_whose_clock_is_a_day_behind() {
+        for der in made() {
+            // The first time in it is the one from when it is valid (§4.1.2.5.1).
+            let at = der.windows(2).position(|bytes| bytes == b"\x17\x0d").unwrap();
+            assert_eq!(String::from_utf8_lossy(&der[at + 2..at + 15]), "270114080000Z");
+        }
+    }
+
+    #[test]
+    fn a_leaf_names_the_key_that_it_is_signed_with() {
+        let [ca, leaf] = made();
+        let (own, named) = (after(&ca, OWN_KEY), after(&leaf, KEY_OF_ISSUER));
+        assert!(named.is_some() && named == own, "{own:?} {named:?}");
+    }
+}
