@@ -250,7 +250,11 @@ async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(
         assert_eq!((early.len(), early_bytes), (0, 0), "bytes before the 101");
     }
     let key = if path == "/ws-accept" { String::new() } else { header(head, "sec-websocket-key").unwrap() };
-    let extra = if path == "/ws-extension" { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+    let extra = match path {
+        "/ws-extension" => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        "/ws-protocol" => "Sec-WebSocket-Protocol: chat\r\n",
+        _ => "",
+    };
     let accept = accept_of(&key);
     if path == "/ws-200" {
         write_whole(stream, "", b"not today").await?;

@@ -74,6 +74,24 @@ async fn a_granted_websocket_is_injected_relayed_and_recorded() {
 }
 
 #[tokio::test]
+async fn what_both_ends_agree_on_passes_and_what_is_for_one_hop_does_not() {
+    let world = World::start().await;
+    let target = world.at("ok.example");
+    let mut tls = https(&world, &target).await;
+    let more = "Sec-WebSocket-Protocol: superchat, chat\r\nTE: trailers\r\n";
+    tls.write_all(handshake("/ws-protocol", &target, more).as_bytes()).await.unwrap();
+    let head = String::from_utf8(read_until(&mut tls, b"\r\n\r\n").await).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(header(&head, "sec-websocket-protocol").as_deref(), Some("chat"));
+    let seen = world.tls.seen.lock().unwrap()[0].clone();
+    for (name, value) in
+        [("sec-websocket-protocol", Some("superchat, chat")), ("connection", Some("Upgrade")), ("te", None)]
+    {
+        assert_eq!(header(&seen, name).as_deref(), value, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_grant_it_is_refused_and_other_upgrades_are_dropped() {
     let world = World::start().await;
     let target = world.at("ok.example");
