@@ -145,3 +145,55 @@ fn a_connection_that_takes_nothing_is_given_up() {
     let (done, out) = sent(&[("host", "a")], Pieces::default().knowing(), 0);
     assert_eq!((done, out.as_str()), (Err(NotSent::Connection), ""));
 }
+
+/// As TLS does, it keeps what it takes until it is told to let it go.
+#[derive(Default)]
+struct Keeping {
+    kept: Vec<u8>,
+    gone: Vec<u8>,
+}
+
+impl AsyncWrite for Keeping {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.kept.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut kept = std::mem::take(&mut self.kept);
+        self.gone.append(&mut kept);
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Says "abc", and then nothing for now.
+struct Hesitant(Option<Frame<Bytes>>);
+
+impl Body for Hesitant {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.take().map_or(Poll::Pending, |frame| Poll::Ready(Some(Ok(frame))))
+    }
+}
+
+/// Else the upstream would wait for it, and we for the upstream.
+#[test]
+fn nothing_is_kept_back_at_the_end_nor_while_the_body_is_waited_for() {
+    let mut nobody = Context::from_waker(Waker::noop());
+    let (mut upload, mut io) =
+        (Upload::new(Request::post("/x").body(Pieces::default()).unwrap()), Keeping::default());
+    assert_eq!(upload.poll(Pin::new(&mut io), &mut nobody), Poll::Ready(Ok(())));
+    assert_eq!(String::from_utf8_lossy(&io.gone), "POST /x HTTP/1.1\r\n\r\n");
+    let waits = Hesitant(Some(Frame::data(Bytes::from_static(b"abc"))));
+    let request = Request::post("/x").header("transfer-encoding", "chunked").body(waits).unwrap();
+    let (mut upload, mut io) = (Upload::new(request), Keeping::default());
+    assert_eq!(upload.poll(Pin::new(&mut io), &mut nobody), Poll::Pending);
+    assert!(io.kept.is_empty() && io.gone.ends_with(b"\r\n\r\n3\r\nabc\r\n"));
+}
