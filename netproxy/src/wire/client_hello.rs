@@ -159,8 +159,12 @@ mod tests {
     }
 
     fn server_name(name: &str) -> Vec<u8> {
+        name_of_type(0, name)
+    }
+
+    fn name_of_type(kind: u8, name: &str) -> Vec<u8> {
         let length = u16::try_from(name.len()).unwrap();
-        let entry = [&[0][..], &length.to_be_bytes(), name.as_bytes()].concat();
+        let entry = [&[kind][..], &length.to_be_bytes(), name.as_bytes()].concat();
         extension(0, &[&u16::try_from(entry.len()).unwrap().to_be_bytes()[..], &entry].concat())
     }
 
@@ -208,6 +212,8 @@ mod tests {
             (vec![22, 3, 1, 0, 4, 2, 0, 0, 0], Peek::Malformed),
             (records(&message(&two_names), 1 << 14), Peek::Malformed),
             (records(&message(&extension(0, b"\0\0")), 1 << 14), Peek::Malformed),
+            // Nobody knows what is named by another type (RFC 6066 §3).
+            (records(&message(&name_of_type(1, "a.example")), 1 << 14), Peek::Malformed),
             (records(&message(&[0, 0, 0, 9]), 1 << 14), Peek::Malformed),
             (too_long, Peek::Malformed),
         ] {
