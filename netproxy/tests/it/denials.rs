@@ -8,7 +8,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::client::*;
 use crate::doors;
-use crate::world::World;
+use crate::hooks::Rules;
+use crate::upstream;
+use crate::world::{NAMES, World};
 
 async fn inside(world: &World, target: &str, request: &str) -> Answer {
     let mut tls = https(world, target).await;
@@ -411,6 +413,33 @@ async fn the_wait_for_the_audit_log_has_an_end() {
     let answer = inside(&world, &target, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
     assert_eq!((answer.status, &answer.json()["error"]), (503, &"audit_unavailable".into()));
     assert!(world.records.2.load(SeqCst) > 1);
+}
+
+/// And where it is for a user of this machine to mend, and where it is not.
+#[tokio::test]
+async fn what_is_wrong_with_the_certificate_of_an_upstream_is_said() {
+    let mut tls = upstream::start(NAMES, true).await;
+    let mut authority = rcgen::CertificateParams::default();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let another = authority.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    let trusted = std::mem::replace(&mut tls.root_pem, another);
+    let rules = |ports| Rules { ports };
+    let world = World::build_over(tls, |names| names, rules, |builder| builder).await;
+    let more = |builder: netproxy::Builder| builder.extra_roots_pem(&trusted);
+    let tls = upstream::start(NAMES, true).await;
+    let trusting = World::build_over(tls, |names| names, rules, more).await;
+    for (world, host, detail, hint) in [
+        (&world, "ok.example", "is not signed by an authority that this machine trusts", "`--upstream-ca`"),
+        (&trusting, "badcert.example", "is for another name", "Whoever runs the upstream"),
+    ] {
+        let target = world.at(host);
+        let answer = inside(world, &target, &format!("GET / HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+        let json = answer.json();
+        assert_eq!((answer.status, &json["error"]), (502, &"upstream_certificate".into()), "{json}");
+        assert_eq!(json["detail"], format!("the upstream's certificate {detail}"));
+        assert!(json["how_to_fix"].as_str().unwrap().contains(hint), "{json}");
+    }
 }
 
 /// Frameworks act on these: the request would be another than the one that was judged.
