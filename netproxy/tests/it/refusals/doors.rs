@@ -1,12 +1,14 @@
 //! The doors of the table, and how a client knocks at each: what it is told, in whatever language.
 
+use bytes::Bytes;
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use hyper::body::Frame;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 use super::table::Cell;
-use crate::client::{self, Answer, ask, is_at_end, read_answer, tls, tls_offering};
+use crate::client::{self, Answer, is_at_end, read_answer, tls, tls_offering};
 use crate::doors::socks_request_bytes;
 use crate::http2::client as h2;
 use crate::world::World;
@@ -58,15 +60,44 @@ pub struct Ask {
     /// Another server name in the TLS handshake.
     pub server_name: Option<&'static str>,
     pub body: &'static str,
+    pub rest: Rest,
+    /// So many more fields in the head.
+    pub fields: usize,
     /// Not what the language allows.
     pub malformed: bool,
 }
 
-impl Default for Ask {
-    fn default() -> Self {
-        let (host, path) = ("ok.example", "/");
-        Self { host, port: 0, path, names: None, server_name: None, body: "", malformed: false }
+impl Ask {
+    pub const DEFAULT: Self = Self {
+        host: "ok.example",
+        port: 0,
+        path: "/",
+        names: None,
+        server_name: None,
+        body: "",
+        rest: Rest::None,
+        fields: 0,
+        malformed: false,
+    };
+
+    /// As the head says.
+    fn length(&self) -> usize {
+        self.body.len() + usize::from(self.rest != Rest::None)
     }
+
+    fn more_fields(&self) -> String {
+        (0..self.fields).map(|n| format!("X-{n}: 1\r\n")).collect()
+    }
+}
+
+/// What of a body is announced, and does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    None,
+    /// The client waits.
+    Missing,
+    /// The client ends what it sends.
+    Ended,
 }
 
 /// The language of an answer.
@@ -165,19 +196,30 @@ fn target(world: &World, ask: &Ask, door: Door) -> String {
 fn request(ask_for: &Ask, url: &str, target: &str) -> String {
     let host = ask_for.names.unwrap_or(target);
     let space = if ask_for.malformed { " " } else { "" };
-    let length = ask_for.body.len();
+    let length = ask_for.length();
     let method = if length > 0 { "POST" } else { "GET" };
     let framing = if length > 0 { format!("Content-Length: {length}\r\n") } else { String::new() };
-    format!("{method} {url} HTTP/1.1\r\nHost{space}: {host}\r\n{framing}\r\n{}", ask_for.body)
+    let fields = framing + &ask_for.more_fields();
+    format!("{method} {url} HTTP/1.1\r\nHost{space}: {host}\r\n{fields}\r\n{}", ask_for.body)
+}
+
+/// Writes a request, and reads the only answer to it.
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str, rest: Rest) -> Seen {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    if rest == Rest::Ended {
+        stream.shutdown().await.unwrap();
+    }
+    let answer = read_answer(stream, request.split(' ').next().unwrap()).await;
+    assert!(is_at_end(stream).await, "more than one answer");
+    Seen::http1(&answer)
 }
 
 async fn forward(world: &World, ask_for: &Ask) -> Seen {
     let target = target(world, ask_for, Door::Forward);
     let mut stream = world.connect();
     let url = format!("http://{target}{}", ask_for.path);
-    let answer = ask(&mut stream, &request(ask_for, &url, &target)).await;
-    assert!(is_at_end(&mut stream).await, "more than one answer");
-    Seen::http1(&answer)
+    say(&mut stream, &request(ask_for, &url, &target), ask_for.rest).await
 }
 
 /// The answer to the `CONNECT` itself, where there is no way in.
@@ -189,7 +231,8 @@ async fn enter_by_connect(world: &World, ask: &Ask, door: Door) -> Result<Duplex
         Door::ConnectRaw => (if ask.malformed { " " } else { "" }, ask.names.unwrap_or(&target)),
         _ => ("", target.as_str()),
     };
-    let head = format!("CONNECT {target} HTTP/1.1\r\nHost{space}: {host}\r\n\r\n");
+    let fields = if door == Door::ConnectRaw { ask.more_fields() } else { String::new() };
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost{space}: {host}\r\n{fields}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = read_answer(&mut stream, "CONNECT").await;
     if answer.status == 200 { Ok(stream) } else { Err(Seen::http1(&answer)) }
@@ -237,9 +280,7 @@ async fn enter_by_line(world: &World, ask: &Ask, door: Door) -> Result<DuplexStr
 async fn inside(world: &World, stream: DuplexStream, ask_for: &Ask) -> Seen {
     let target = target(world, ask_for, Door::Http1);
     let mut tls = tls(world, stream, ask_for.server_name.unwrap_or(ask_for.host)).await;
-    let answer = ask(&mut tls, &request(ask_for, ask_for.path, &target)).await;
-    assert!(is_at_end(&mut tls).await, "more than one answer");
-    Seen::http1(&answer)
+    say(&mut tls, &request(ask_for, ask_for.path, &target), ask_for.rest).await
 }
 
 async fn inside_http2(world: &World, stream: DuplexStream, ask_for: &Ask) -> Seen {
@@ -255,11 +296,21 @@ async fn inside_http2(world: &World, stream: DuplexStream, ask_for: &Ask) -> See
         // What the library lets through, and our own measure does not.
         request = request.header("content_length", "1");
     }
-    if !ask_for.body.is_empty() {
-        request = request.header("content-length", ask_for.body.len());
+    for n in 0..ask_for.fields {
+        request = request.header(format!("x-{n}"), "1");
     }
-    let body = if ask_for.body.is_empty() { h2::no_body() } else { h2::whole(ask_for.body.as_bytes()) };
+    if !ask_for.body.is_empty() {
+        request = request.header("content-length", ask_for.length());
+    }
+    let (sender, mut body) = h2::pieces();
+    match ask_for.body {
+        "" => body = h2::no_body(),
+        bytes => sender.send(Frame::data(Bytes::from_static(bytes.as_bytes()))).unwrap(),
+    }
+    // The end of the body.
+    let sender = (ask_for.rest != Rest::None).then_some(sender);
     let answer = h2::ask(&mut client, request.body(body).unwrap()).await;
+    drop(sender);
     assert!(!answer.headers.contains_key("connection"), "malformed in HTTP/2");
     let header = |name: &str| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     Seen::http(answer.status, &answer.json(), header)
