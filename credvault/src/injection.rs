@@ -68,7 +68,8 @@ pub enum Injection {
     },
     /// The secret takes the place of its placeholder in the body ([`crate::Vault::replace_in_body`]).
     Body,
-    /// The client's AWS Signature V4, made with placeholders, is made anew with the real keys.
+    /// The client's AWS Signature V4, made with placeholders, is made anew with the real keys. It covers `host` as the
+    /// target says it, without the scheme's own port: that is how it has to be sent.
     AwsSigV4,
     /// A signature by template, set on every request.
     Hmac(HmacTemplate),

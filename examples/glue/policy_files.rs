@@ -107,9 +107,13 @@ impl Includes for BeneathFolder {
         let path = folder.join(&wanted);
         // Before it is read: one that is missing may come.
         self.files.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-        let file = open_beneath(folder, &wanted).map_err(|error| match error.raw_os_error() {
+        let file = open_beneath(folder, &wanted, self.machine.trusts_all()).map_err(|error| match error.raw_os_error() {
             Some(code) if code == rustix::io::Errno::XDEV.raw_os_error() => {
                 "a link in it leads out of this file's folder; put the file itself there".to_owned()
+            }
+            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+                "a link leads to it, which a sandbox that may write to a folder here could have made; put the file itself there"
+                    .to_owned()
             }
             _ => format!("cannot read it: {error}"),
         })?;
@@ -125,10 +129,12 @@ impl Includes for BeneathFolder {
     }
 }
 
-fn open_beneath(folder: &Path, wanted: &Path) -> io::Result<File> {
+/// Links beneath the folder are followed where no sandbox may write: one of its own would choose what is included.
+fn open_beneath(folder: &Path, wanted: &Path, links: bool) -> io::Result<File> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let held = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    resolve.set(ResolveFlags::NO_SYMLINKS, !links);
     // Not blocking: a named pipe would wait for a writer before its kind is known.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = loop {
@@ -273,6 +279,13 @@ mod tests {
         let machine = Machine::new(&[], folder.0.path()).with_untrusted(&folder.0.path().join("work"));
         let error = load(&[main], &machine).unwrap_err().to_string();
         assert!(error.contains("may write to"), "{error}");
+        // A link there leads to what the sandbox may not write, and is its choice all the same.
+        folder.write("wide.toml", "");
+        let part = folder.0.path().join("work/part.toml");
+        fs::remove_file(&part).unwrap();
+        std::os::unix::fs::symlink("../wide.toml", &part).unwrap();
+        let error = load(&[folder.0.path().join("main.toml")], &machine).unwrap_err().to_string();
+        assert!(error.contains("a link leads to it"), "{error}");
     }
 
     /// Else a preset would allow a host to which the vault puts no key.

@@ -18,22 +18,23 @@ pub fn has_known_characters(content_type: &str) -> bool {
     })
 }
 
-/// By the number of a code page: `cp037`, `ibm1047`, `csIBM1026`.
+/// By the number of a code page: `cp037`, `ibm1047`, `csIBM1026`, `x-cp20273` (Microsoft's numbers are 20,000 above).
 fn is_ebcdic(charset: &str) -> bool {
-    const PAGES: [u16; 52] = [
-        37, 273, 274, 275, 277, 278, 280, 281, 284, 285, 286, 290, 297, 300, 420, 423, 424, 500, 803, 833,
-        834, 835, 836, 837, 838, 870, 871, 875, 880, 905, 918, 924, 930, 931, 933, 935, 937, 939, 1025, 1026,
-        1047, 1097, 1112, 1122, 1123, 1130, 1132, 1137, 1364, 1371, 1388, 1390,
+    // IBM's list of coded character sets, those of the encoding schemes EBCDIC SBCS, DBCS and mixed.
+    const PAGES: [u16; 75] = [
+        37, 38, 273, 274, 275, 277, 278, 280, 281, 284, 285, 286, 290, 297, 300, 420, 423, 424, 500, 803,
+        833, 834, 835, 836, 837, 838, 870, 871, 875, 880, 905, 918, 924, 930, 931, 933, 935, 937, 939, 1025,
+        1026, 1047, 1097, 1112, 1122, 1123, 1130, 1132, 1137, 1140, 1141, 1142, 1143, 1144, 1145, 1146, 1147,
+        1148, 1149, 1153, 1154, 1155, 1156, 1157, 1158, 1160, 1164, 1165, 1364, 1371, 1388, 1390, 1399,
+        12712, 16804,
     ];
     let of_a_page = charset.trim_start_matches(|c: char| c.is_ascii_alphabetic());
-    let before = charset.len().saturating_sub(of_a_page.len());
-    let (before, end) = (charset.get(..before), of_a_page.find(|c: char| !c.is_ascii_digit()));
-    let page = of_a_page.get(..end.unwrap_or(of_a_page.len())).and_then(|digits| digits.parse::<u16>().ok());
-    let is_page = |page| PAGES.contains(&page) || [1399, 12712, 16804].contains(&page);
-    let is_ranged = |page| (1140..=1149).contains(&page) || (1153..=1166).contains(&page);
-    let names_page =
-        ["", "x", "cp", "xcp", "ibm", "xibm", "csibm", "ccsid"].contains(&before.unwrap_or_default());
-    charset.ends_with("ibmthai") || names_page && page.is_some_and(|page| is_page(page) || is_ranged(page))
+    let before = charset.get(..charset.len().saturating_sub(of_a_page.len())).unwrap_or_default();
+    let end = of_a_page.find(|c: char| !c.is_ascii_digit()).unwrap_or(of_a_page.len());
+    let page = of_a_page.get(..end).and_then(|digits| digits.parse::<u16>().ok());
+    let is_page = |page: u16| PAGES.contains(&page.checked_sub(20_000).unwrap_or(page));
+    let names_page = ["", "x", "cp", "xcp", "ibm", "xibm", "csibm", "ccsid"].contains(&before);
+    charset.ends_with("ibmthai") || (names_page && page.is_some_and(is_page))
 }
 
 #[cfg(test)]
@@ -55,6 +56,8 @@ mod tests {
             "text/plain; charset",
             "text/xml; charset=utf-16le",
             "text/plain; charset=x-user-defined",
+            "text/plain; charset=ibm-1162",
+            "text/plain; charset=x-cp20936",
         ] {
             assert!(has_known_characters(known), "{known}");
         }
@@ -73,6 +76,8 @@ mod tests {
             "text/plain; charset=X-UTF-32LE-BOM",
             "text/plain; charset=10646-1:1993/UCS4",
             "text/plain; charset=csIBM037",
+            "text/plain; charset=IBM038",
+            "text/plain; charset=x-cp20273",
             "text/plain; charset=IBM01140",
             "text/plain; charset=x-IBM937",
             "text/plain; charset=IBM-Thai",

@@ -153,7 +153,8 @@ pub const CODING_PIECE_BYTES: usize = 16 * 1024;
 pub const CODING_RATIO_MAX: u64 = 1100;
 /// Bytes of a decoded body to which that does not apply (8 MiB).
 pub const CODING_RATIO_FREE_BYTES: u64 = 8 * 1024 * 1024;
-/// The same of what lies between two codings: a body that is encoded already hardly shrinks once more.
+/// The same of what lies between two codings, unless it is half of what is decoded of it: a body that is encoded already
+/// hardly shrinks once more, one that is only stored there does.
 pub const CODING_MIDDLE_RATIO_MAX: u64 = 16;
 /// Bytes between two codings to which that does not apply (256 KiB).
 pub const CODING_MIDDLE_FREE_BYTES: u64 = 256 * 1024;

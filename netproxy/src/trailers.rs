@@ -62,8 +62,8 @@ pub fn clean(trailers: &mut HeaderMap) {
     }
 }
 
-/// The fields that are announced as trailers (`Trailer`) without those that [`clean`] would remove. They have no
-/// values.
+/// The fields that are announced as trailers (`Trailer`) without those that [`clean`] would remove. Their values mean
+/// nothing.
 #[must_use]
 pub fn announced(headers: &HeaderMap) -> HeaderMap {
     let mut names = HeaderMap::new();
@@ -74,7 +74,7 @@ pub fn announced(headers: &HeaderMap) -> HeaderMap {
     for name in values.flat_map(|value| value.split(',')) {
         if let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) {
             // More than a map takes are not announced.
-            let _ = names.try_insert(name, HeaderValue::from_static(""));
+            let _ = names.try_insert(name, HeaderValue::from_static("x"));
         }
     }
     clean(&mut names);
@@ -160,6 +160,7 @@ mod tests {
     fn only_trailers_that_may_come_are_announced() {
         for (given, kept) in [
             (vec!["grpc-status, Host,  X-Sum", "te"], Some("grpc-status, x-sum")),
+            (vec!["Proxy-Status"], Some("proxy-status")),
             (vec!["content-length"], None),
             (vec!["a b"], None),
             (vec![], None),

@@ -105,23 +105,32 @@ impl Entry {
         secret: &Secret,
         headers: &mut dyn HeaderAccess,
     ) -> Result<bool, InjectError> {
-        let mut replaced: Vec<Vec<u8>> = Vec::new();
-        headers.rewrite(&mut |header, value| {
-            if !names(header) {
-                return None;
+        let ours = |name: &[u8], value: &[u8]| {
+            let value =
+                names(name).then(|| Injection::replaced(value, self.placeholder.as_bytes(), secret.expose()));
+            value.flatten()
+        };
+        let (mut replaced, mut any) = (Vec::new(), false);
+        // Cookies are many in one; of any other field there is one, and what else is called so could be the one that the
+        // server takes.
+        headers.rewrite(&mut |name, value| {
+            let new = ours(name, value)?;
+            any = true;
+            if same_name("cookie", name) {
+                return Some(new);
             }
-            let new = Injection::replaced(value, self.placeholder.as_bytes(), secret.expose())?;
-            replaced.push(header.to_ascii_lowercase());
-            Some(new)
+            replaced.push((String::from_utf8_lossy(name).into_owned(), new));
+            None
         })?;
-        if replaced.is_empty() {
-            return Ok(false);
+        if any {
+            headers.remove(&mut |header| {
+                is_auth_header(header) || replaced.iter().any(|(name, _)| is_read_as(name, header))
+            });
         }
-        // Another key of the client's beside ours could be the one the server takes.
-        headers.remove(&mut |header| {
-            is_auth_header(header) && !replaced.iter().any(|name| name.eq_ignore_ascii_case(header))
-        });
-        Ok(true)
+        for (name, value) in replaced {
+            headers.append(&name, &value)?;
+        }
+        Ok(any)
     }
 }
 
@@ -153,48 +162,57 @@ fn query_of<'a>(target: &Target<'a>) -> Option<&'a str> {
     target.path.split_once('?').map(|(_, query)| query)
 }
 
-/// Whether a parameter carries a key of the client's.
+/// Whether a parameter carries a key of the client's. Only letters and digits are looked at: servers read the rest in many
+/// ways.
 fn is_credential(parameter: &str) -> bool {
-    AUTH_PARAMETERS.iter().any(|known| is_parameter(known, parameter))
+    let mut name = name_of(parameter);
+    name.retain(u8::is_ascii_alphanumeric);
+    AUTH_PARAMETERS.iter().any(|known| same_name(known, &name))
 }
 
-/// Whether a server may take a parameter for the one of this name: only letters and digits are compared (`key[]`, `KEY`), and
-/// some servers (Rack before 3) take `;` for a separator, too.
+/// Whether a server may take a parameter for the one of this name: also `KEY`, and the list `key[]`.
 fn is_parameter(name: &str, parameter: &str) -> bool {
-    let plain = |bytes: Vec<u8>| {
-        bytes.into_iter().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
-    };
-    parameter.split(';').any(|part| {
-        let key = part.split_once('=').map_or(part, |(key, _)| key);
-        uri_decode(key, true) == name.as_bytes() || plain(uri_decode(key, true)).eq(plain(name.into()))
-    })
+    let found = name_of(parameter);
+    let plain = found.split(|byte| *byte == b'[').next().unwrap_or_default().trim_ascii();
+    same_name(name, &found) || (!plain.is_empty() && same_name(name, plain))
+}
+
+fn name_of(parameter: &str) -> Vec<u8> {
+    uri_decode(parameter.split_once('=').map_or(parameter, |(name, _)| name), true)
+}
+
+/// The query without these parameters. Some servers (Rack before 3) take `;` for a separator, too.
+fn without(query: &str, is_gone: impl Fn(&str) -> bool) -> String {
+    let left = query.split('&').filter_map(|piece| {
+        let left: Vec<&str> = piece.split(';').filter(|parameter| !is_gone(parameter)).collect();
+        (!left.is_empty()).then(|| left.join(";"))
+    });
+    left.collect::<Vec<_>>().join("&")
 }
 
 /// The query without the client's own keys; `None` if it has none.
 fn without_credentials(target: &Target<'_>) -> Option<Zeroizing<String>> {
     let own = query_of(target)?;
-    if !own.split('&').any(is_credential) {
-        return None;
-    }
-    let kept: Vec<&str> = own.split('&').filter(|parameter| !is_credential(parameter)).collect();
-    Some(Zeroizing::new(kept.join("&")))
+    own.split(['&', ';']).any(is_credential).then(|| Zeroizing::new(without(own, is_credential)))
 }
 
 /// The query with this parameter, in place of the client's own of that name, and of other keys.
 fn with_parameter(target: &Target<'_>, name: &str, secret: &Secret) -> Zeroizing<String> {
     let own = query_of(target).unwrap_or_default();
+    let kept = without(own, |parameter| {
+        parameter.is_empty() || is_parameter(name, parameter) || is_credential(parameter)
+    });
     // Three bytes for each of the secret's at most: nothing is left behind by growing.
-    let length =
-        own.len().saturating_add(name.len()).saturating_add(secret.len().saturating_mul(3)).saturating_add(2);
+    let length = kept
+        .len()
+        .saturating_add(name.len())
+        .saturating_add(secret.len().saturating_mul(3))
+        .saturating_add(2);
     let mut out = Zeroizing::new(String::with_capacity(length));
-    for parameter in own.split('&').filter(|parameter| !parameter.is_empty()) {
-        if !is_parameter(name, parameter) && !is_credential(parameter) {
-            out.push_str(parameter);
-            out.push('&');
-        }
+    if !kept.is_empty() {
+        out.extend([&kept, "&"]);
     }
-    out.push_str(name);
-    out.push('=');
+    out.extend([name, "="]);
     uri_encode(secret.expose().iter().copied(), false, &mut out);
     out
 }

@@ -222,11 +222,33 @@ fn both_halves_of_aws_keys_are_kept_out_of_answers_and_elsewhere() {
     assert!(matches!(bad.map(|_| ()).unwrap_err(), BindError::Value { .. }));
 }
 
+/// Whichever of them the server takes.
+#[test]
+fn what_is_replaced_stands_alone() {
+    let vault = vault_of(binding("replace: dd-api-key, cookie"), KEY);
+    let mine = vault.placeholder("key").unwrap().to_string();
+    let mut sent: Headers = [
+        ("dd-api-key", "stale"),
+        ("DD-Api-Key", &mine),
+        ("dd_api_key", "stale"),
+        ("authorization", "stale"),
+        ("cookie", &format!("key={mine}")),
+        ("cookie", "session=1"),
+    ]
+    .iter()
+    .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+    .collect();
+    assert_eq!(vault.inject(&to("GET", "/"), &mut sent).unwrap().credential, Some("key"));
+    let left: Vec<_> = sent.iter().map(|(name, value)| (&name[..], str::from_utf8(value).unwrap())).collect();
+    let cookie = format!("key={KEY}");
+    assert_eq!(left, [(&b"cookie"[..], &*cookie), (b"cookie", "session=1"), (b"DD-Api-Key", KEY)]);
+}
+
 #[test]
 fn a_query_parameter_is_set_in_place_of_the_clients_own() {
     let vault = vault_of(binding("query: key"), KEY);
     let mine = vault.placeholder("key").unwrap().to_string();
-    let own = [&format!("key={mine}"), "k%65y=stale", "x=1;key=stale", "KEY=stale&key[]=stale", ""];
+    let own = [&format!("key={mine}"), "k%65y=stale", "key=stale;KEY=stale", "KEY=stale&key[]=stale", ""];
     for path in own.map(|own| format!("/v1?a=1&{own}")) {
         let outcome = vault.inject(&to("GET", &path), &mut Headers::new()).unwrap();
         assert_eq!(outcome.query.unwrap().as_str(), "a=1&key=key-REAL-0123456789%20%2B%26", "{path}");

@@ -106,7 +106,7 @@ fn the_clients_own_keys_in_the_query_are_removed_where_ours_is_put_in() {
     let own = ph(&vault, "anthropic");
     for (path, query) in [
         ("/v1/messages?private_token=glpat-x&page=2&Access%5FToken=y", Some("page=2")),
-        ("/v1/messages?page=2;private_token=x&a=b", Some("a=b")),
+        ("/v1/messages?page=2;private_token=x&a=b", Some("page=2&a=b")),
         ("/v1/messages?api_key", Some("")),
         ("/v1/messages?[private_token]=a&b=c&%5Baccess.token=d&+api-key[]=e&job_token%00=f", Some("b=c")),
         ("/v1/messages?token=next&key=k&x=private_token", None),

@@ -175,7 +175,12 @@ impl Machine {
     /// The folder that a sandbox may write to in which this file lies. The file was opened, and is asked: its path may lead
     /// elsewhere by now.
     pub(crate) fn untrusted_folder(&self, file: &File) -> io::Result<Option<&Path>> {
-        Ok(self.untrusted_above(&real_path(file)?))
+        if self.trusts_all() { Ok(None) } else { Ok(self.untrusted_above(&real_path(file)?)) }
+    }
+
+    /// No sandbox may write to any folder.
+    pub(crate) fn trusts_all(&self) -> bool {
+        self.untrusted.is_empty()
     }
 
     fn untrusted_above(&self, real: &Path) -> Option<&Path> {

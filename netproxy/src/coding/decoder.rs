@@ -73,6 +73,14 @@ impl Stage {
         }
     }
 
+    fn count(&mut self, Progress { read, written }: Progress) -> Result<(), CodingError> {
+        let (read, written) = (read as u64, written as u64);
+        self.read = self.read.saturating_add(read);
+        self.written = self.written.saturating_add(written);
+        self.barren = if written > 0 { 0 } else { self.barren.saturating_add(read) };
+        if self.barren > CODING_BARREN_BYTES_MAX { Err(CodingError::Barren) } else { Ok(()) }
+    }
+
     /// Goes on until something was written; 0 if that needs more input.
     fn drive(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, CodingError> {
         loop {
@@ -86,16 +94,6 @@ impl Stage {
                 _ => return Err(CodingError::Malformed(self.coding)),
             }
         }
-    }
-}
-
-impl Stage {
-    fn count(&mut self, Progress { read, written }: Progress) -> Result<(), CodingError> {
-        let (read, written) = (read as u64, written as u64);
-        self.read = self.read.saturating_add(read);
-        self.written = self.written.saturating_add(written);
-        self.barren = if written > 0 { 0 } else { self.barren.saturating_add(read) };
-        if self.barren > CODING_BARREN_BYTES_MAX { Err(CodingError::Barren) } else { Ok(()) }
     }
 }
 
@@ -193,8 +191,8 @@ impl Decoder {
         }
         let mut decoded = vec![0; CODING_PIECE_BYTES];
         let given = self.outer.drive(&mut self.input, &mut decoded)?;
-        let most = (CODING_MIDDLE_RATIO_MAX, CODING_MIDDLE_FREE_BYTES);
-        check_growth(self.outer.read, self.outer.written, most)?;
+        let free = inner.written.saturating_mul(2).max(CODING_MIDDLE_FREE_BYTES);
+        check_growth(self.outer.read, self.outer.written, (CODING_MIDDLE_RATIO_MAX, free))?;
         decoded.truncate(given);
         *middle = decoded.into();
         Ok((given > 0).then_some(0))

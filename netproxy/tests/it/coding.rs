@@ -104,6 +104,15 @@ fn what_decodes_to_little_by_way_of_much_is_refused_and_done_in_turns() {
             assert!(out.len() <= CODING_MIDDLE_FREE_BYTES as usize, "{outer}");
         }
     }
+    // What is only stored in between is as much as comes out.
+    let log: Vec<u8> = (0..40_000).flat_map(|n| format!("GET /{n} 200\n").into_bytes()).collect();
+    let mut stored = flate2::write::GzEncoder::new(Vec::new(), Compression::none());
+    stored.write_all(&log).unwrap();
+    let stored = stored.finish().unwrap();
+    for outer in Coding::ALL {
+        let (out, end) = decode(&[Coding::Gzip, outer], [&encode(outer, &stored.repeat(8))[..]]);
+        assert!(out == log.repeat(8) && end == Ok(()), "{outer}: {end:?}");
+    }
     let inner = encode(Coding::Gzip, b"x").repeat(5_000);
     let mut decoder = Decoder::new(&[Coding::Gzip, Coding::Gzip], None, &room()).unwrap().unwrap();
     decoder.push(encode(Coding::Gzip, &inner).into());
