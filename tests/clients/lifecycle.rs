@@ -122,7 +122,7 @@ fn a_log_that_lacks_a_line_at_the_end_is_an_exit_code() {
 fn the_process_takes_the_files_it_may_have_and_leaves_no_dump() {
     let before = getrlimit(Resource::Nofile);
     let few = Rlimit { current: before.maximum.map(|most| (most / 2).max(256)), ..before };
-    prlimit(None, Resource::Nofile, few.clone()).unwrap();
+    prlimit(None, Resource::Nofile, few).unwrap();
     let mut world = World::start();
     let of_proxy = |resource| {
         let name = if resource == Resource::Nofile { "Max open files" } else { "Max core file size" };
