@@ -1,4 +1,5 @@
-//! The characters that a text is written in, as far as it says so.
+//! The characters that a text is written in, as far as it says so: whether a key can be found in it as bytes. Must never
+//! refuse what is ASCII below, whatever it is called: most of what answers say here is that.
 
 /// Whether letters and digits are in this text the bytes that they are in ASCII or UTF-16, as far as its `charset` says. In
 /// UTF-32, UTF-7, SCSU, BOCU-1 and EBCDIC a key is not looked for.
@@ -20,7 +21,7 @@ pub fn has_known_characters(content_type: &str) -> bool {
 
 /// By the number of a code page: `cp037`, `ibm1047`, `csIBM1026`, `x-cp20273` (Microsoft's numbers are 20,000 above).
 fn is_ebcdic(charset: &str) -> bool {
-    // IBM's list of coded character sets, those of the encoding schemes EBCDIC SBCS, DBCS and mixed.
+    // IBM's numbers, of the pages that libraries know; there are more.
     const PAGES: [u16; 75] = [
         37, 38, 273, 274, 275, 277, 278, 280, 281, 284, 285, 286, 290, 297, 300, 420, 423, 424, 500, 803,
         833, 834, 835, 836, 837, 838, 870, 871, 875, 880, 905, 918, 924, 930, 931, 933, 935, 937, 939, 1025,
